@@ -1,0 +1,5 @@
+//! Tidegate: a self-hosted, durable event bus that speaks the Salesforce Pub/Sub API.
+
+pub mod clock;
+pub mod proto;
+pub mod types;

@@ -1,0 +1,25 @@
+//! The wire contracts: what `build.rs` generates from `proto/`, untouched, and the few messages
+//! that are written by hand because they are on the way of an event.
+//!
+//! Only the edges and the client side name these types; they convert at the rim.
+
+pub mod codec;
+pub mod raw;
+
+/// Descriptors of every service, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+mod generated {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+
+    tonic::include_proto!("eventbus.v1");
+}
+
+pub use generated::*;
+
+/// The admin service.
+pub mod admin {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+
+    tonic::include_proto!("tidegate.admin.v1");
+}

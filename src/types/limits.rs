@@ -1,0 +1,199 @@
+//! Every bound of the system, each with where its number comes from.
+//!
+//! "Documented" means the public Pub/Sub API Developer Guide, page "Pub/Sub API Allocations"; a
+//! bound without a source is our own and says what it protects. Defaults of settings live here too,
+//! so that one page shows what the process may use.
+
+use std::time::Duration;
+
+/// One mebibyte: protocol sizes count in powers of two.
+pub const MIB: usize = 1 << 20;
+
+/// Largest encoded `ProducerEvent`, in bytes. Documented as 1 MB.
+pub const EVENT_BYTES_MAX: usize = MIB;
+/// Largest request, in bytes: the default of gRPC servers, documented as 4 MB.
+pub const REQUEST_BYTES_MAX: usize = 4 * MIB;
+/// Largest response, in bytes: stock clients refuse 4 MB, so there is a margin of one event.
+pub const RESPONSE_BYTES_MAX: usize = 3 * MIB;
+/// Events of one publish request. Ours: documented advice is 200; each event is answered, also an
+/// empty one, and the answers have to fit into a response.
+pub const EVENTS_PER_REQUEST_MAX: usize = 10_000;
+/// Characters of an event id. Documented as 36, the length of a UUID.
+pub const EVENT_ID_CHARS_MAX: usize = 36;
+/// Bytes of all headers of an event, encoded. Ours: headers are copied to every subscriber.
+pub const EVENT_HEADERS_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a topic name: an API name has at most 80 characters with its namespace and suffix.
+pub const TOPIC_NAME_BYTES_MAX: usize = 160;
+/// Bytes of a client name given as `tidegate-client-name`. Ours: it labels metrics.
+pub const CLIENT_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a client's trace id that are logged. Ours.
+pub const CLIENT_TRACE_ID_BYTES_MAX: usize = 128;
+/// Bytes of a call's header list. Ours: a token is about 120 bytes, the rest is margin.
+pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// Outstanding events a stream may have asked for. Documented.
+pub const CREDIT_MAX: u32 = 100;
+/// Silence after which a stream with credit gets an empty response. Documented as at most 270 s.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Longest keepalive that may be configured, as documented.
+pub const KEEPALIVE_MAX: Duration = Duration::from_secs(270);
+/// How long a stream may stay without credit; the public Java client counts on 70 s.
+pub const ZERO_CREDIT_GRACE: Duration = Duration::from_secs(70);
+/// How long a publish stream may stay without events. Documented as 1,800 s.
+pub const PUBLISH_STREAM_IDLE: Duration = Duration::from_secs(1_800);
+/// How long a stream's first message is awaited before a refusal is sent without it.
+pub const FIRST_MESSAGE_WAIT: Duration = Duration::from_secs(10);
+/// Requests that one Subscribe stream may send in any second. Ours: a client that refills for every
+/// event it gets at the credit limit stays below it; a client that loops does not.
+pub const FETCH_REQUESTS_PER_SECOND_MAX: u32 = 10_000;
+/// Publish requests of one stream that may await their sync. Ours: enough to keep groups full.
+pub const PUBLISH_STREAM_PIPELINE_MAX: usize = 64;
+/// How long a unary publish waits for room in the queue. Ours: well under the 5 s deadline that the
+/// public Go client sets.
+pub const PUBLISH_ROOM_WAIT: Duration = Duration::from_secs(2);
+
+/// Interval of the server's HTTP/2 PINGs; with the timeout a dead peer is found within 15 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a PING may stay unanswered.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// RPC streams per HTTP/2 connection. Documented.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
+/// Connections that one listener serves at once. Ours: each costs a socket and some buffers.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// TLS handshakes under way at once on one listener. Ours: each costs CPU before anyone is known.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
+/// How long a TLS handshake may take.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP client may take to send the head of a request. Ours.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a certificate or key file. Ours: a chain of ten certificates is about 20 KB.
+pub const TLS_FILE_BYTES_MAX: u64 = MIB as u64;
+/// HTTP/2 flow-control window of a stream, in bytes: one whole request.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 * MIB as u32;
+/// HTTP/2 flow-control window of a connection, in bytes.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * MIB as u32;
+/// Largest HTTP/2 frame that is accepted, in bytes; 16 KiB frames cost a fifth of the rate.
+pub const HTTP2_FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// How long a graceful shutdown waits for calls to end.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Events of one block: the index within a block is one byte of a position.
+pub const BLOCK_EVENTS_MAX: usize = 256;
+/// Bytes of one block's body, unless a single event is larger.
+pub const BLOCK_BYTES_MAX: usize = 256 * 1024;
+/// Largest position: stock clients put it in an IEEE double.
+pub const POSITION_MAX: u64 = (1 << 53) - 1;
+/// How long events are kept. Documented as 72 h.
+pub const RETENTION: Duration = Duration::from_secs(72 * 3_600);
+/// Unsynced bytes in the queue, over all tenants.
+pub const APPEND_QUEUE_BYTES: usize = 64 * MIB;
+/// Bytes of one group: what a single sync covers. Bounds how long the next group waits.
+pub const GROUP_BYTES_MAX: usize = 8 * MIB;
+/// Bytes of recent blocks kept for live subscribers, over all tenants.
+pub const TAIL_RING_BYTES: usize = 48 * MIB;
+/// Bytes of older blocks kept for subscribers that catch up, over all tenants.
+pub const BLOCK_CACHE_BYTES: usize = 48 * MIB;
+/// Bytes of open segment footers, over all tenants.
+pub const FOOTER_CACHE_BYTES: usize = 32 * MIB;
+/// First size of a segment, in bytes; a tenant with few events stays small.
+pub const SEGMENT_BYTES_MIN: u64 = MIB as u64;
+/// Largest size of a segment, in bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 256 * MIB as u64;
+/// A segment is sealed when its first block is this old, so that retention has something to unlink.
+pub const SEGMENT_AGE_MAX: Duration = Duration::from_secs(3_600);
+/// Bytes between two entries of a topic's index in a segment: what a reader may read in vain.
+pub const INDEX_STEP_BYTES: u64 = 64 * 1024;
+/// Bytes of a segment's index at which the segment is sealed, so that a footer stays small beside
+/// the cache of footers: many topics with small blocks have an entry for each block.
+pub const SEGMENT_INDEX_BYTES_MAX: usize = 4 * MIB;
+/// Ranges of lost positions that a log remembers. Ours: one comes with each loss of power in a mode
+/// that does not sync, and only the newest ones matter to subscribers.
+pub const LOST_RANGES_MAX: usize = 64;
+/// Block numbers reserved at once in a mode that does not sync each group: so many are lost at most
+/// when the machine stops, and so rarely is the reservation written.
+pub const POSITIONS_RESERVED: u64 = 1 << 16;
+/// Bytes that one read of the log returns at most. Ours: more than any response takes.
+pub const READ_BYTES_MAX: usize = 4 * MIB;
+/// Reads that go to the disk at once, over all tenants. Ours: each holds a blocking thread.
+pub const DISK_READS_MAX: usize = 16;
+/// Operating-system threads that commit groups. Ours: while one waits for a sync, another works.
+pub const COMMIT_THREADS: usize = 3;
+/// How often retention is looked at and old segments are sealed.
+pub const LOG_UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes of events that a log in memory keeps for one tenant, unless retention says otherwise.
+pub const MEMORY_LOG_BYTES: u64 = 256 * MIB as u64;
+
+/// Bytes of one schema text. Ours: the hosted service's largest event has about 100 fields.
+pub const SCHEMA_BYTES_MAX: usize = MIB;
+/// Nesting depth of a schema and of the values written with it. Ours.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Items of all arrays and maps of one payload, also of zero-width ones. Ours: a count that costs
+/// no bytes would otherwise let a short payload run for ever.
+pub const PAYLOAD_ITEMS_MAX: u64 = MIB as u64;
+/// Topics of one tenant. Ours: each costs memory while its tenant is open.
+pub const TOPICS_MAX: usize = 10_000;
+/// Access tokens of one tenant that have not been revoked. Ours.
+pub const TOKENS_MAX: usize = 10_000;
+/// Characters of a token's name. Ours: it stands in lists and logs.
+pub const TOKEN_NAME_CHARS_MAX: usize = 80;
+/// Patterns of one token, of each kind. Ours: they are looked through at each lookup of a topic.
+pub const TOKEN_PATTERNS_MAX: usize = 100;
+/// Tenants whose logs are shown in metrics, the first by id.
+pub const TENANT_LABELS_MAX: usize = 200;
+/// Distinct `tidegate-client-name` values in metrics; later ones share the label `other`.
+pub const CLIENT_NAME_LABELS_MAX: usize = 200;
+
+/// Bytes of the file with a certificate authority that a client reads. Ours: the authorities that
+/// browsers trust take a quarter of it.
+pub const CA_FILE_BYTES_MAX: u64 = MIB as u64;
+/// Bytes of a profile. Ours: one is below 1 KiB.
+pub const PROFILE_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of one line that `publish` reads. Ours: JSON takes a few times the bytes of its event.
+pub const PUBLISH_LINE_BYTES_MAX: usize = 8 * MIB;
+/// Events that `publish` puts in one request. Documented as advice.
+pub const PUBLISH_BATCH_EVENTS_MAX: usize = 200;
+/// Bytes of events that `publish` puts in one request. Documented as advice.
+pub const PUBLISH_BATCH_BYTES_MAX: usize = 3 * MIB;
+/// Requests of `publish` that await their answers. Ours: enough to hide a sync and a round trip.
+pub const PUBLISH_REQUESTS_IN_FLIGHT_MAX: usize = 8;
+/// Schemas that one client keeps; it asks again for those it let go. Ours.
+pub const CLIENT_SCHEMAS_MAX: usize = 1_000;
+
+/// Bytes of a configuration file. Ours: every setting with its comment takes about 6 KB.
+pub const CONFIG_FILE_BYTES_MAX: u64 = MIB as u64;
+/// Shortest keepalive that may be configured. Ours: each one wakes every idle subscription.
+pub const KEEPALIVE_MIN: Duration = Duration::from_millis(100);
+/// Shortest time a peer may be given before its stream is ended. Ours: less than a round trip over a
+/// slow network would end streams that are well.
+pub const PATIENCE_MIN: Duration = Duration::from_millis(100);
+/// Longest wait, grace or interval that may be configured, unless it has a bound of its own. Ours:
+/// what takes longer is a mistyped unit.
+pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Shortest retention that may be configured. Ours: what is shorter is a mistyped unit.
+pub const RETENTION_MIN: Duration = Duration::from_secs(1);
+/// Longest retention that may be configured: ten years. Ours.
+pub const RETENTION_MAX: Duration = Duration::from_secs(3_650 * 24 * 3_600);
+/// Time between two syncs where an acknowledgement does not wait for one. Ours: what a loss of
+/// power may take, at a cost of ten syncs a second.
+pub const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest interval between syncs that may be configured. Ours.
+pub const SYNC_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// Largest request size that may be configured. Ours: each request is held in memory as a whole.
+pub const REQUEST_BYTES_CEILING: usize = 64 * MIB;
+/// Smallest queue, ring or cache that may be configured. Ours: one tenant has half of the queue,
+/// which has to hold the largest event with its block.
+pub const MEMORY_BYTES_MIN: usize = 4 * MIB;
+/// Largest queue, ring or cache that may be configured. Ours.
+pub const MEMORY_BYTES_CEILING: usize = 64 * 1_024 * MIB;
+/// Largest segment size that may be configured. Ours: retention frees no less at once.
+pub const SEGMENT_BYTES_CEILING: u64 = 1_024 * MIB as u64;
+/// Largest retention in bytes that may be configured: a pebibyte, more than a disk has.
+pub const RETENTION_BYTES_CEILING: u64 = 1 << 50;
+/// Requests per second, or streams, beyond which a configured limit would be none. Ours.
+pub const COUNT_CEILING: u32 = 1_000_000;
+
+/// Metadata files of tenants that are open at once. Ours: each has a file descriptor and a cache.
+pub const METADATA_TENANTS_OPEN_MAX: usize = 64;
+/// Bytes of pages that each metadata file keeps in memory. Ours: metadata is small, and what is read
+/// often is kept decoded above.
+pub const METADATA_CACHE_BYTES: usize = MIB;
