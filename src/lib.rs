@@ -1,5 +1,7 @@
 //! Tidegate: a self-hosted, durable event bus that speaks the Salesforce Pub/Sub API.
 
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod metadata;
 pub mod proto;
 pub mod types;

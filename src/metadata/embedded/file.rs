@@ -1,0 +1,318 @@
+//! One redb file: made whole, opened with a check, closed after a failure.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction, backends::FileBackend,
+};
+
+use crate::{
+    metadata::{Change, Entry, OpenError, StoreError, Table, WriteError},
+    types::limits::METADATA_CACHE_BYTES,
+};
+
+/// The metadata file at a path, open or not.
+#[derive(Debug)]
+pub(super) struct MetadataFile {
+    path: PathBuf,
+    /// Taken shared by every call, also by writes, which the engine puts in order; exclusively only
+    /// to open and to close.
+    database: RwLock<Option<Database>>,
+}
+
+/// What is known about the file itself.
+const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("about");
+/// Key in [`ABOUT`]: the version of the tables' layout.
+const FORMAT: &str = "format";
+const FORMAT_KNOWN: u64 = 1;
+
+fn rows(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+impl MetadataFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            database: RwLock::new(None),
+        }
+    }
+
+    /// Opens the file if it is not open yet, and makes it if there is none.
+    fn open(&self) -> Result<(), StoreError> {
+        // The exclusive lock would wait for a sync under way, and hold every reader up meanwhile.
+        if self.is_open() {
+            return Ok(());
+        }
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            let opened = exists(&self.path)
+                .and_then(|exists| if exists { Ok(()) } else { create(&self.path) })
+                .and_then(|()| open(&self.path));
+            *database = Some(opened.map_err(|source| StoreError::Open {
+                path: self.path.clone(),
+                source,
+            })?);
+        }
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.is_some()
+    }
+
+    fn close(&self) {
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+    }
+
+    pub(super) fn get(&self, table: Table, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.read(|database| {
+            let transaction = database.begin_read().map_err(StoreError::failed)?;
+            let rows = match transaction.open_table(rows(table)) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                rows => rows.map_err(StoreError::failed)?,
+            };
+            let row = rows.get(key).map_err(StoreError::failed)?;
+            row.map(|row| entry(key, row.value())).transpose()
+        })
+    }
+
+    pub(super) fn list(&self, table: Table) -> Result<Vec<Entry>, StoreError> {
+        self.read(|database| {
+            let transaction = database.begin_read().map_err(StoreError::failed)?;
+            let rows = match transaction.open_table(rows(table)) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                rows => rows.map_err(StoreError::failed)?,
+            };
+            let rows = rows.iter().map_err(StoreError::failed)?;
+            rows.map(|row| {
+                let (key, value) = row.map_err(StoreError::failed)?;
+                entry(key.value(), value.value())
+            })
+            .collect()
+        })
+    }
+
+    pub(super) fn write(&self, changes: &[Change]) -> Result<(), WriteError> {
+        self.open()?;
+        let conflict = self.with_open(|database| {
+            // Dropped before its commit, a transaction leaves nothing behind.
+            let transaction = database.begin_write().map_err(StoreError::failed)?;
+            for change in changes {
+                if !put(&transaction, change)? {
+                    return Ok(Some(change));
+                }
+            }
+            transaction.commit().map_err(StoreError::failed)?;
+            Ok(None)
+        })?;
+        match conflict {
+            None => Ok(()),
+            Some(change) => Err(WriteError::Conflict {
+                table: change.table,
+                key: change.key.clone(),
+            }),
+        }
+    }
+
+    /// Runs a call that stores nothing. A file that does not exist reads as an empty one and is not
+    /// made.
+    fn read<T: Default>(
+        &self,
+        call: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if !self.is_open() {
+            let exists = exists(&self.path).map_err(|source| StoreError::Open {
+                path: self.path.clone(),
+                source,
+            })?;
+            if !exists {
+                return Ok(T::default());
+            }
+            self.open()?;
+        }
+        self.with_open(call)
+    }
+
+    /// Runs `call` on the open file. After a failure of the engine the file is closed: the engine
+    /// refuses everything until it is opened again, which also finds out what was stored.
+    fn with_open<T>(
+        &self,
+        call: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let outcome = {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            match &*database {
+                Some(database) => call(database),
+                // Another call failed and closed it since this one opened it.
+                None => Err(StoreError::failed("the file was closed after a failure")),
+            }
+        };
+        if outcome.is_err() {
+            self.close();
+        }
+        outcome
+    }
+}
+
+/// Puts one change into the transaction; `false` if the key is not as expected.
+fn put(transaction: &WriteTransaction, change: &Change) -> Result<bool, StoreError> {
+    let mut rows = transaction
+        .open_table(rows(change.table))
+        .map_err(StoreError::failed)?;
+    let key = change.key.as_str();
+    let found = rows.get(key).map_err(StoreError::failed)?;
+    let found = found.map(|row| entry(key, row.value())).transpose()?;
+    let found = found.map(|entry| entry.revision);
+    if !change.expected.is_met_by(found) {
+        return Ok(false);
+    }
+    let revision = found.unwrap_or(0) + 1;
+    let stored = [&revision.to_be_bytes()[..], &change.value].concat();
+    rows.insert(key, stored.as_slice())
+        .map_err(StoreError::failed)?;
+    Ok(true)
+}
+
+fn entry(key: &str, stored: &[u8]) -> Result<Entry, StoreError> {
+    let Some((revision, value)) = stored.split_first_chunk() else {
+        return Err(StoreError::failed(format!(
+            "the value of {key:?} is shorter than its revision"
+        )));
+    };
+    Ok(Entry {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        revision: u64::from_be_bytes(*revision),
+    })
+}
+
+/// Makes an empty file under another name first, so that a crash leaves a whole file or none.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    create_dir_durably(dir)?;
+    let new = path.with_extension("redb.new");
+    match fs::remove_file(&new) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", &new, source));
+        }
+        _ => {}
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(|source| io_error("create", &new, source))?;
+    let fill = || -> Result<(), redb::Error> {
+        let database = builder().create_with_backend(FileBackend::new(file)?)?;
+        let transaction = database.begin_write()?;
+        transaction
+            .open_table(ABOUT)?
+            .insert(FORMAT, FORMAT_KNOWN)?;
+        transaction.commit()?;
+        database.close()?;
+        Ok(())
+    };
+    fill().map_err(|error| open_error(&new, "write", error))?;
+    fs::rename(&new, path).map_err(|source| io_error("create", path, source))?;
+    sync_dir(dir)
+}
+
+fn open(path: &Path) -> Result<Database, OpenError> {
+    let database = builder()
+        .open(path)
+        .map_err(|error| open_error(path, "open", error.into()))?;
+    let format = || -> Result<Option<u64>, redb::Error> {
+        let about = database.begin_read()?.open_table(ABOUT)?;
+        Ok(about.get(FORMAT)?.map(|format| format.value()))
+    };
+    match format() {
+        Ok(Some(FORMAT_KNOWN)) => Ok(database),
+        Ok(Some(found)) if found > FORMAT_KNOWN => Err(OpenError::NewerFormat {
+            found,
+            known: FORMAT_KNOWN,
+        }),
+        Ok(Some(found)) => Err(OpenError::Damaged(format!("its format version is {found}"))),
+        Ok(None) => Err(OpenError::Damaged("it has no format version".to_owned())),
+        Err(error) => Err(open_error(path, "read", error)),
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(METADATA_CACHE_BYTES);
+    // Without it a page that the disk or somebody else changed is trusted, and the engine may
+    // panic over it. The whole file is read for that, which is small.
+    builder.set_check_integrity_on_open(true);
+    builder
+}
+
+fn open_error(path: &Path, action: &'static str, error: redb::Error) -> OpenError {
+    match error {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => OpenError::InUse,
+        redb::Error::Io(source) if !is_about_content(&source) => io_error(action, path, source),
+        other => OpenError::Damaged(other.to_string()),
+    }
+}
+
+/// Whether an error of the file system is the engine's word for content it does not accept.
+fn is_about_content(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+}
+
+/// Makes a directory and those above it, and syncs the entry of each that was made.
+fn create_dir_durably(dir: &Path) -> Result<(), OpenError> {
+    if dir.as_os_str().is_empty() || exists(dir)? {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(Path::new(""));
+    create_dir_durably(parent)?;
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io_error("create the directory", dir, source))
+        }
+        _ => sync_dir(parent),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
+    File::open(dir)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| io_error("sync the directory", dir, source))
+}
+
+fn exists(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists()
+        .map_err(|source| io_error("look for", path, source))
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,144 @@
+//! Metadata on the local disk: one redb file for the gateway and one for each tenant.
+//!
+//! `server.redb` and `tenants/<18-character id>/metadata.redb` under the data directory; the long
+//! form of the id keeps two tenants apart on a file system that folds case. Files are opened on
+//! first use, which locks them, and tenants' files are closed when others need their place. All of
+//! it blocks, so it runs on the runtime's blocking threads.
+
+mod file;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::Semaphore;
+
+use super::{Change, Entry, MetadataStore, Scope, StoreError, Table, WriteError};
+use crate::types::{TenantId, limits::METADATA_TENANTS_OPEN_MAX};
+use file::MetadataFile;
+
+/// Tables in files under a data directory.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    files: Arc<Files>,
+    /// One permit for each call under way, as many as there are places for open files: so a place
+    /// can always be cleared for one more.
+    calls: Arc<Semaphore>,
+}
+
+impl EmbeddedStore {
+    /// A store in `data_dir`, whose owner holds its lock. Nothing is opened yet.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self::with_places(data_dir.into(), METADATA_TENANTS_OPEN_MAX)
+    }
+
+    fn with_places(data_dir: PathBuf, tenants_open_max: usize) -> Self {
+        Self {
+            files: Arc::new(Files {
+                server: Arc::new(MetadataFile::new(data_dir.join("server.redb"))),
+                tenants: Mutex::default(),
+                tenants_open_max,
+                data_dir,
+            }),
+            calls: Arc::new(Semaphore::new(tenants_open_max)),
+        }
+    }
+
+    /// Runs `work` on the scope's file, on a thread that may block.
+    async fn run<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        scope: Scope,
+        work: impl FnOnce(&MetadataFile) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let permit = Arc::clone(&self.calls).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        let files = Arc::clone(&self.files);
+        let work = move || {
+            // Declared first, so that it is given back after the file is let go.
+            let _permit = permit;
+            let file = files.file(scope);
+            work(&file)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        // A panic is a bug of the storage engine, or damage that it did not expect.
+        done.map_err(|error| E::from(StoreError::failed(error)))?
+    }
+}
+
+#[async_trait::async_trait]
+impl MetadataStore for EmbeddedStore {
+    async fn get(
+        &self,
+        scope: Scope,
+        table: Table,
+        key: &str,
+    ) -> Result<Option<Entry>, StoreError> {
+        let key = key.to_owned();
+        self.run(scope, move |file| file.get(table, &key)).await
+    }
+
+    async fn list(&self, scope: Scope, table: Table) -> Result<Vec<Entry>, StoreError> {
+        self.run(scope, move |file| file.list(table)).await
+    }
+
+    async fn write(&self, scope: Scope, changes: Vec<Change>) -> Result<(), WriteError> {
+        self.run(scope, move |file| file.write(&changes)).await
+    }
+}
+
+/// The files, at most so many of tenants open at once.
+#[derive(Debug)]
+struct Files {
+    data_dir: PathBuf,
+    server: Arc<MetadataFile>,
+    tenants: Mutex<Tenants>,
+    tenants_open_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Tenants {
+    /// Counts the uses of files; a use's number tells how long ago it was.
+    uses: u64,
+    files: HashMap<TenantId, (Arc<MetadataFile>, u64)>,
+}
+
+impl Files {
+    fn file(&self, scope: Scope) -> Arc<MetadataFile> {
+        let Scope::Tenant(tenant) = scope else {
+            return Arc::clone(&self.server);
+        };
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.uses += 1;
+        let now = tenants.uses;
+        if let Some((file, used)) = tenants.files.get_mut(&tenant) {
+            *used = now;
+            return Arc::clone(file);
+        }
+        if tenants.files.len() >= self.tenants_open_max {
+            // A file's only other holders are calls, which get theirs here, under this lock. So one
+            // that nobody holds is closed before anyone can open it a second time.
+            let idle = tenants
+                .files
+                .iter()
+                .filter(|(_, (file, _))| Arc::strong_count(file) == 1)
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(tenant, _)| *tenant);
+            if let Some(idle) = idle {
+                tenants.files.remove(&idle);
+            }
+        }
+        let path = self
+            .data_dir
+            .join("tenants")
+            .join(tenant.as_str())
+            .join("metadata.redb");
+        let file = Arc::new(MetadataFile::new(path));
+        tenants.files.insert(tenant, (Arc::clone(&file), now));
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests;
