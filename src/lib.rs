@@ -4,4 +4,5 @@ pub mod clock;
 #[cfg(feature = "server")]
 pub mod metadata;
 pub mod proto;
+pub mod schema;
 pub mod types;

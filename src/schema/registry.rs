@@ -1,0 +1,530 @@
+//! The registry: which event types a tenant has, and every version of their schemas.
+//!
+//! An event type is a topic with a schema. Registering a schema makes the topic that its record's
+//! name asks for, or gives that topic a new version. Versions are kept for ever: an event stays
+//! readable by the id it was written with. Reading is from memory; a registration is durable before
+//! anybody sees it, and seen by every call at once.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, RwLock},
+};
+
+use tokio::sync::{Mutex, OnceCell};
+
+use super::{Schema, SchemaError};
+use crate::{
+    clock::{Clock, Timestamp},
+    metadata::{
+        Change, Expected, MetadataStore, Scope, StoreError, WriteError,
+        records::{self, SchemaRecord, Stored, TopicRecord, VersionRecord},
+    },
+    types::{SchemaId, TenantId, TopicId, TopicName, TopicNameError, limits::TOPICS_MAX},
+};
+
+/// Every tenant's event types.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<dyn MetadataStore>,
+    clock: Arc<dyn Clock>,
+    /// Grows with the tenants that principals were authenticated for.
+    tenants: std::sync::Mutex<HashMap<TenantId, Arc<OnceCell<Arc<TenantSchemas>>>>>,
+}
+
+impl Registry {
+    /// A registry over `store`. Nothing is read yet.
+    pub fn new(store: Arc<dyn MetadataStore>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            clock,
+            tenants: std::sync::Mutex::default(),
+        }
+    }
+
+    /// One tenant's event types, read on first use.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]; the next call tries again.
+    pub async fn tenant(&self, id: TenantId) -> Result<Arc<TenantSchemas>, RegistryError> {
+        let cell = {
+            let mut tenants = self.tenants.lock().expect("no holder of this lock panics");
+            Arc::clone(tenants.entry(id).or_default())
+        };
+        let opened = cell.get_or_try_init(|| async {
+            let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+            TenantSchemas::open(id, store, clock).await.map(Arc::new)
+        });
+        opened.await.cloned()
+    }
+}
+
+/// One tenant's event types.
+#[derive(Debug)]
+pub struct TenantSchemas {
+    scope: Scope,
+    store: Arc<dyn MetadataStore>,
+    clock: Arc<dyn Clock>,
+    known: RwLock<Known>,
+    /// Held over a registration, so that memory and store see them in one order.
+    registering: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_topic: BTreeMap<TopicName, Arc<EventType>>,
+    topic_by_schema: HashMap<SchemaId, TopicName>,
+    /// Revisions of what is stored, for the next write.
+    schema_revisions: HashMap<SchemaId, u64>,
+}
+
+/// A topic and every version of its schema. Never changed: a registration makes another.
+#[derive(Clone, Debug)]
+pub struct EventType {
+    topic: TopicName,
+    topic_id: TopicId,
+    validates: bool,
+    created_at: Timestamp,
+    /// Oldest first; never empty.
+    versions: Vec<SchemaVersion>,
+    /// Index of the current version.
+    current: usize,
+    /// Revision of the stored record.
+    revision: u64,
+}
+
+/// One version of an event type's schema.
+#[derive(Clone, Debug)]
+pub struct SchemaVersion {
+    /// The schema.
+    pub schema: Schema,
+    /// When it was first registered.
+    pub registered_at: Timestamp,
+}
+
+impl EventType {
+    /// The topic's name.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// The topic's number in the log.
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// The schema that new events should be written with.
+    pub fn current(&self) -> &Schema {
+        &self.versions[self.current].schema
+    }
+
+    /// The version with this schema id.
+    pub fn version(&self, id: &SchemaId) -> Option<&Schema> {
+        self.versions
+            .iter()
+            .map(|version| &version.schema)
+            .find(|schema| schema.id() == *id)
+    }
+
+    /// Every version, oldest first.
+    pub fn versions(&self) -> &[SchemaVersion] {
+        &self.versions
+    }
+
+    /// Whether payloads are validated when they are published.
+    pub fn validates(&self) -> bool {
+        self.validates
+    }
+
+    fn record(&self) -> TopicRecord {
+        let versions = self.versions.iter().map(|version| VersionRecord {
+            schema_id: version.schema.id().to_string(),
+            registered_at_ms: version.registered_at.as_millis(),
+        });
+        TopicRecord {
+            name: self.topic.to_string(),
+            id: self.topic_id.get(),
+            current: self.current().id().to_string(),
+            versions: versions.collect(),
+            validates: self.validates,
+            created_at_ms: self.created_at.as_millis(),
+        }
+    }
+}
+
+/// What a registration did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// The topic is new.
+    NewTopic,
+    /// The topic has a new version, which is now the current one.
+    NewVersion,
+    /// An earlier version is the current one again.
+    Returned,
+    /// The schema id is the same; the text differs in what the id does not cover.
+    NewText,
+    /// Nothing changed.
+    Unchanged,
+}
+
+impl TenantSchemas {
+    async fn open(
+        tenant: TenantId,
+        store: Arc<dyn MetadataStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RegistryError> {
+        let scope = Scope::Tenant(tenant);
+        let mut known = Known::default();
+        let mut schemas = HashMap::new();
+        for Stored { record, revision } in records::list::<SchemaRecord>(&*store, scope).await? {
+            let schema = Schema::parse(&record.text).map_err(|source| RegistryError::Stored {
+                id: record.id.clone(),
+                source,
+            })?;
+            known.schema_revisions.insert(schema.id(), revision);
+            schemas.insert(record.id, schema);
+        }
+        for stored in records::list::<TopicRecord>(&*store, scope).await? {
+            known.insert(event_type(stored, &schemas)?);
+        }
+        Ok(Self {
+            scope,
+            store,
+            clock,
+            known: RwLock::new(known),
+            registering: Mutex::default(),
+        })
+    }
+
+    /// The event type of `topic`.
+    pub fn event_type(&self, topic: &TopicName) -> Option<Arc<EventType>> {
+        self.known().by_topic.get(topic).cloned()
+    }
+
+    /// Every event type, by topic name.
+    pub fn event_types(&self) -> Vec<Arc<EventType>> {
+        self.known().by_topic.values().cloned().collect()
+    }
+
+    /// The schema with this id, and the topic that has it among its versions.
+    pub fn schema(&self, id: &SchemaId) -> Option<(Schema, TopicName)> {
+        let known = self.known();
+        let topic = known.topic_by_schema.get(id)?;
+        let schema = known.by_topic.get(topic)?.version(id)?;
+        Some((schema.clone(), topic.clone()))
+    }
+
+    /// Registers `schema` under the topic that its record's name asks for, and makes it that topic's
+    /// current version. Durable when it returns; a second call changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]; nothing was registered, unless the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: after a drop the schema may be stored and not yet visible.
+    pub async fn register(
+        &self,
+        schema: &Schema,
+    ) -> Result<(Arc<EventType>, Registration), RegistryError> {
+        let topic =
+            TopicName::for_record(schema.record_name()).map_err(|source| RegistryError::Name {
+                record: schema.record_name().into(),
+                source,
+            })?;
+        let _registering = self.registering.lock().await;
+        let before = self.event_type(&topic);
+        let (after, registration) = match &before {
+            None => (self.new_event_type(topic, schema)?, Registration::NewTopic),
+            Some(before) => before.with(schema, self.clock.now()),
+        };
+        if registration == Registration::Unchanged {
+            return Ok((Arc::new(after), registration));
+        }
+        let mut changes = vec![records::change(
+            &after.record(),
+            before.map_or(Expected::Absent, |before| {
+                Expected::Revision(before.revision)
+            }),
+        )];
+        let text_change = self.text_change(schema);
+        let writes_text = text_change.is_some();
+        changes.extend(text_change);
+        self.store.write(self.scope, changes).await?;
+        let after = EventType {
+            revision: after.revision + 1,
+            ..after
+        };
+        let mut known = self.known.write().expect("no holder of this lock panics");
+        if writes_text {
+            *known.schema_revisions.entry(schema.id()).or_default() += 1;
+        }
+        let after = known.insert(after);
+        Ok((after, registration))
+    }
+
+    fn new_event_type(
+        &self,
+        topic: TopicName,
+        schema: &Schema,
+    ) -> Result<EventType, RegistryError> {
+        let known = self.known();
+        if known.by_topic.len() >= TOPICS_MAX {
+            return Err(RegistryError::TooManyTopics);
+        }
+        // Names that differ only in case would be one event to the platform's tools.
+        let twin = known
+            .by_topic
+            .keys()
+            .find(|name| name.as_str().eq_ignore_ascii_case(topic.as_str()));
+        if let Some(twin) = twin {
+            return Err(RegistryError::SameButCase {
+                topic,
+                twin: twin.clone(),
+            });
+        }
+        let last = known
+            .by_topic
+            .values()
+            .map(|event_type| event_type.topic_id.get())
+            .max();
+        let now = self.clock.now();
+        Ok(EventType {
+            topic,
+            topic_id: TopicId::new(last.unwrap_or(0) + 1),
+            validates: true,
+            created_at: now,
+            versions: vec![SchemaVersion {
+                schema: schema.clone(),
+                registered_at: now,
+            }],
+            current: 0,
+            revision: 0,
+        })
+    }
+
+    /// The write of the schema's text, if it is not what is stored.
+    fn text_change(&self, schema: &Schema) -> Option<Change> {
+        if self
+            .schema(&schema.id())
+            .is_some_and(|(stored, _)| stored.text() == schema.text())
+        {
+            return None;
+        }
+        let known = self.known();
+        let expected = known.schema_revisions.get(&schema.id());
+        let expected = expected.map_or(Expected::Absent, |&at| Expected::Revision(at));
+        let record = SchemaRecord {
+            id: schema.id().to_string(),
+            text: schema.text().to_owned(),
+        };
+        Some(records::change(&record, expected))
+    }
+
+    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.known.read().expect("no holder of this lock panics")
+    }
+}
+
+impl EventType {
+    /// The event type with `schema` as its current version, and what that changes.
+    fn with(&self, schema: &Schema, now: Timestamp) -> (Self, Registration) {
+        let mut after = self.clone();
+        let found = self
+            .versions
+            .iter()
+            .position(|version| version.schema.id() == schema.id());
+        let Some(index) = found else {
+            after.current = after.versions.len();
+            after.versions.push(SchemaVersion {
+                schema: schema.clone(),
+                registered_at: now,
+            });
+            return (after, Registration::NewVersion);
+        };
+        let same_text = self.versions[index].schema.text() == schema.text();
+        after.versions[index].schema = schema.clone();
+        after.current = index;
+        let registration = match (index == self.current, same_text) {
+            (true, true) => Registration::Unchanged,
+            (true, false) => Registration::NewText,
+            (false, _) => Registration::Returned,
+        };
+        (after, registration)
+    }
+}
+
+impl Known {
+    fn insert(&mut self, event_type: EventType) -> Arc<EventType> {
+        for version in &event_type.versions {
+            self.topic_by_schema
+                .insert(version.schema.id(), event_type.topic.clone());
+        }
+        let event_type = Arc::new(event_type);
+        self.by_topic
+            .insert(event_type.topic.clone(), Arc::clone(&event_type));
+        event_type
+    }
+}
+
+fn event_type(
+    stored: Stored<TopicRecord>,
+    schemas: &HashMap<String, Schema>,
+) -> Result<EventType, RegistryError> {
+    let Stored { record, revision } = stored;
+    let broken = || RegistryError::BrokenTopic {
+        topic: record.name.clone(),
+    };
+    let versions = record.versions.iter().map(|version| {
+        let schema = schemas.get(&version.schema_id)?.clone();
+        Some(SchemaVersion {
+            schema,
+            registered_at: Timestamp::from_millis(version.registered_at_ms),
+        })
+    });
+    let versions = versions.collect::<Option<Vec<_>>>().ok_or_else(broken)?;
+    let is_current = |version: &SchemaVersion| version.schema.id().as_str() == record.current;
+    Ok(EventType {
+        topic: record.name.parse().map_err(|_| broken())?,
+        topic_id: TopicId::new(record.id),
+        validates: record.validates,
+        created_at: Timestamp::from_millis(record.created_at_ms),
+        current: versions.iter().position(is_current).ok_or_else(broken)?,
+        versions,
+        revision,
+    })
+}
+
+/// Why a registry cannot be read, or a schema not be registered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The metadata store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The registration was not stored.
+    #[error("the schema was not stored")]
+    Write(#[from] WriteError),
+    /// A stored schema is not a schema any more.
+    #[error("the stored schema {id} cannot be read")]
+    Stored {
+        /// Its id.
+        id: String,
+        /// Why.
+        #[source]
+        source: SchemaError,
+    },
+    /// A stored topic names schemas that are not stored.
+    #[error("the stored topic {topic} names a schema that is not stored")]
+    BrokenTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// The record's name makes no topic.
+    #[error("the record {record:?} makes no topic")]
+    Name {
+        /// Its name.
+        record: String,
+        /// Why.
+        source: TopicNameError,
+    },
+    /// There is a topic whose name differs only in case.
+    #[error("the topic {topic} differs from {twin} only in case")]
+    SameButCase {
+        /// The name asked for.
+        topic: TopicName,
+        /// The topic there is.
+        twin: TopicName,
+    },
+    /// The tenant has as many topics as it may.
+    #[error("a tenant has at most {TOPICS_MAX} topics")]
+    TooManyTopics,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::ManualClock, metadata::MemoryStore};
+
+    const PLAIN: &str = r#"{"type":"record","name":"A__e","fields":[{"name":"n","type":"int"}]}"#;
+    const WIDER: &str = r#"{"type":"record","name":"A__e","fields":[{"name":"n","type":"long"}]}"#;
+    const DOCUMENTED: &str =
+        r#"{"type":"record","name":"A__e","doc":"d","fields":[{"name":"n","type":"int"}]}"#;
+
+    fn tenant() -> TenantId {
+        TenantId::from_random([7; 12])
+    }
+
+    async fn open(store: &Arc<dyn MetadataStore>) -> Arc<TenantSchemas> {
+        let clock = Arc::new(ManualClock::default());
+        Registry::new(Arc::clone(store), clock)
+            .tenant(tenant())
+            .await
+            .unwrap()
+    }
+
+    async fn register(schemas: &TenantSchemas, text: &str) -> Registration {
+        schemas
+            .register(&Schema::parse(text).unwrap())
+            .await
+            .unwrap()
+            .1
+    }
+
+    #[tokio::test]
+    async fn versions_come_and_return_and_are_kept_over_a_restart() {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+        let schemas = open(&store).await;
+        assert_eq!(register(&schemas, PLAIN).await, Registration::NewTopic);
+        assert_eq!(register(&schemas, PLAIN).await, Registration::Unchanged);
+        assert_eq!(register(&schemas, WIDER).await, Registration::NewVersion);
+        assert_eq!(register(&schemas, DOCUMENTED).await, Registration::Returned);
+        assert_eq!(register(&schemas, PLAIN).await, Registration::NewText);
+        let reopened = open(&store).await;
+        for schemas in [schemas, reopened] {
+            let event_type = schemas.event_type(&"/event/A__e".parse().unwrap()).unwrap();
+            assert_eq!(event_type.versions().len(), 2);
+            assert_eq!(event_type.current().text(), PLAIN);
+            let (wider, topic) = schemas
+                .schema(&event_type.versions()[1].schema.id())
+                .unwrap();
+            assert_eq!((wider.text(), topic.as_str()), (WIDER, "/event/A__e"));
+            assert_eq!(register(&schemas, PLAIN).await, Registration::Unchanged);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_topic_has_a_number_of_its_own() {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+        let schemas = open(&store).await;
+        register(&schemas, PLAIN).await;
+        register(&schemas, &PLAIN.replace("A__e", "B__e")).await;
+        let ids = schemas
+            .event_types()
+            .iter()
+            .map(|topic| topic.topic_id().get())
+            .collect::<Vec<_>>();
+        assert_eq!(ids, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn names_that_make_no_topic_or_a_second_one_are_refused() {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+        let schemas = open(&store).await;
+        register(&schemas, PLAIN).await;
+        let refused = |text: String| {
+            let schemas = Arc::clone(&schemas);
+            async move {
+                schemas
+                    .register(&Schema::parse(&text).unwrap())
+                    .await
+                    .unwrap_err()
+            }
+        };
+        let error = refused(PLAIN.replace("A__e", "Order")).await;
+        assert!(matches!(error, RegistryError::Name { .. }));
+        let error = refused(PLAIN.replace("A__e", "a__e")).await;
+        assert!(matches!(error, RegistryError::SameButCase { .. }));
+    }
+}
