@@ -2,6 +2,8 @@
 
 pub mod clock;
 #[cfg(feature = "server")]
+pub mod event_log;
+#[cfg(feature = "server")]
 pub mod metadata;
 pub mod proto;
 pub mod schema;

@@ -1,0 +1,499 @@
+//! Blocks: consecutive events of one topic, kept as the bytes a subscriber gets.
+//!
+//! An **entry** is one event as it stands in a `FetchResponse`: the tag and length of the field
+//! `events`, then a `ConsumerEvent` whose last ten bytes are the replay id. Whoever accepts an event
+//! lays it out once in a [`BlockBody`], with the replay id left blank; the log fills the blanks in
+//! when it gives out positions, and from then on an entry is only ever copied.
+//!
+//! ```text
+//! 0a len  0a len  [0a len id]  ProducerEvent as published  12 0a  replay id
+//! ```
+//!
+//! Source: `proto/pubsub_api.proto`, `FetchResponse.events` and `message ConsumerEvent`.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::LogTopic;
+use crate::{
+    clock::Timestamp,
+    types::{
+        Position, ReplayId, TopicId,
+        limits::{BLOCK_BYTES_MAX, BLOCK_EVENTS_MAX},
+    },
+};
+
+/// Tag of `FetchResponse.events`, of `ConsumerEvent.event` and of `ProducerEvent.id`: field 1.
+const FIELD_1: u8 = 0x0a;
+/// Tag of `ConsumerEvent.replay_id`: field 2.
+const FIELD_2: u8 = 0x12;
+/// Tag, length and value of a replay id.
+const REPLAY_ID_FIELD_LEN: usize = 2 + ReplayId::LEN;
+
+/// Events of one topic on their way into the log, laid out but without positions.
+///
+/// Stored whole or not at all, in one block. At most [`BLOCK_EVENTS_MAX`] events and
+/// [`BLOCK_BYTES_MAX`] bytes, or one larger event.
+#[derive(Debug)]
+pub struct BlockBody {
+    topic: Arc<LogTopic>,
+    bytes: BytesMut,
+    ends: Vec<u32>,
+}
+
+impl BlockBody {
+    /// A body without events, with room for `bytes` bytes.
+    pub fn with_capacity(topic: Arc<LogTopic>, bytes: usize) -> Self {
+        Self {
+            topic,
+            bytes: BytesMut::with_capacity(bytes),
+            ends: Vec::new(),
+        }
+    }
+
+    /// Lays out an encoded `ProducerEvent` as the body's next entry, unless the body is full.
+    ///
+    /// `id`, when given, is put before the event's own fields, which must not hold one.
+    /// Returns whether the event was taken; an empty body takes any.
+    #[must_use]
+    pub fn push(&mut self, event: &[u8], id: Option<&str>) -> bool {
+        let id_len = id.map_or(0, |id| 1 + varint_len(id.len()) + id.len());
+        let event_len = id_len + event.len();
+        let consumer_event_len = 1 + varint_len(event_len) + event_len + REPLAY_ID_FIELD_LEN;
+        let entry_len = 1 + varint_len(consumer_event_len) + consumer_event_len;
+        let full =
+            self.ends.len() == BLOCK_EVENTS_MAX || self.bytes.len() + entry_len > BLOCK_BYTES_MAX;
+        if full && !self.ends.is_empty() {
+            return false;
+        }
+        self.bytes.reserve(entry_len);
+        put_key_and_len(&mut self.bytes, FIELD_1, consumer_event_len);
+        put_key_and_len(&mut self.bytes, FIELD_1, event_len);
+        if let Some(id) = id {
+            put_key_and_len(&mut self.bytes, FIELD_1, id.len());
+            self.bytes.put_slice(id.as_bytes());
+        }
+        self.bytes.put_slice(event);
+        put_key_and_len(&mut self.bytes, FIELD_2, ReplayId::LEN);
+        self.bytes.put_bytes(0, ReplayId::LEN);
+        // A body is at most one largest event, far below 4 GiB.
+        self.ends.push(self.bytes.len() as u32);
+        true
+    }
+
+    /// Adds the events of `other` behind its own if they are of the same topic and fit, else gives
+    /// `other` back.
+    ///
+    /// # Errors
+    ///
+    /// `other`, untouched.
+    pub fn join(&mut self, other: Self) -> Result<(), Self> {
+        let fits = self.topic.id == other.topic.id
+            && self.ends.len() + other.ends.len() <= BLOCK_EVENTS_MAX
+            && self.bytes.len() + other.bytes.len() <= BLOCK_BYTES_MAX;
+        if !fits {
+            return Err(other);
+        }
+        let base = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| base + end));
+        Ok(())
+    }
+
+    /// The topic the events belong to.
+    pub fn topic(&self) -> &Arc<LogTopic> {
+        &self.topic
+    }
+
+    /// Number of events.
+    pub fn event_count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Size of the laid-out events, in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Fills in the replay ids and returns the finished block.
+    ///
+    /// # Panics
+    ///
+    /// If the body is empty, or `first` leaves no room for its events within one block.
+    pub fn seal(mut self, first: Position, ordinal: u64, appended_at: Timestamp) -> Block {
+        assert!(!self.ends.is_empty(), "a block has at least one event");
+        assert!(usize::from(first.index()) + self.ends.len() <= BLOCK_EVENTS_MAX);
+        for (index, &end) in (first.index()..=u8::MAX).zip(&self.ends) {
+            let position = Position::in_block(first.block(), index)
+                .expect("the first position of the same block exists");
+            let end = end as usize;
+            self.bytes[end - ReplayId::LEN..end].copy_from_slice(position.replay_id().as_bytes());
+        }
+        Block {
+            topic: self.topic.id,
+            first,
+            ordinal,
+            appended_at,
+            bytes: self.bytes.freeze(),
+            ends: self.ends.into(),
+        }
+    }
+}
+
+/// Consecutive events of one topic at their positions. Immutable; shared by all readers.
+#[derive(Debug)]
+pub struct Block {
+    topic: TopicId,
+    first: Position,
+    ordinal: u64,
+    appended_at: Timestamp,
+    bytes: Bytes,
+    /// Where each entry ends in `bytes`; rising, at most [`BLOCK_EVENTS_MAX`], never empty.
+    ends: Box<[u32]>,
+}
+
+/// Consecutive entries of one block.
+#[derive(Clone, Debug)]
+pub struct BlockSlice {
+    /// The entries, ready to be copied into a response.
+    pub bytes: Bytes,
+    /// How many events they are.
+    pub count: u32,
+    /// Position of the last one.
+    pub last: Position,
+    /// The last one's place in the topic's own count, the first event ever being 1.
+    pub last_ordinal: u64,
+    /// When they were appended.
+    pub appended_at: Timestamp,
+}
+
+impl Block {
+    /// Finds the entries in `bytes`, which were read from storage.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutError`] if `bytes` is not `count` entries that lie at the positions from `first` on.
+    pub fn from_stored(
+        topic: TopicId,
+        first: Position,
+        count: usize,
+        ordinal: u64,
+        appended_at: Timestamp,
+        bytes: Bytes,
+    ) -> Result<Self, LayoutError> {
+        if count == 0 || usize::from(first.index()) + count > BLOCK_EVENTS_MAX {
+            return Err(LayoutError);
+        }
+        let mut ends = Vec::with_capacity(count);
+        let mut end = 0;
+        for _ in 0..count {
+            end = entry_end(&bytes, end).ok_or(LayoutError)?;
+            ends.push(u32::try_from(end).map_err(|_| LayoutError)?);
+        }
+        if end != bytes.len() {
+            return Err(LayoutError);
+        }
+        Ok(Self {
+            topic,
+            first,
+            ordinal,
+            appended_at,
+            bytes,
+            ends: ends.into(),
+        })
+    }
+
+    /// The same block with bytes of its own, where this one's are part of something larger.
+    pub fn detached(&self) -> Self {
+        Self {
+            bytes: Bytes::copy_from_slice(&self.bytes),
+            ends: self.ends.clone(),
+            ..*self
+        }
+    }
+
+    /// The topic of every event in the block.
+    pub fn topic(&self) -> TopicId {
+        self.topic
+    }
+
+    /// Position of the first event.
+    pub fn first(&self) -> Position {
+        self.first
+    }
+
+    /// Position of the last event.
+    pub fn last(&self) -> Position {
+        let index = usize::from(self.first.index()) + self.ends.len() - 1;
+        Position::in_block(self.first.block(), index as u8)
+            .expect("the first position of the same block exists")
+    }
+
+    /// Number of events, at least one.
+    pub fn event_count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// How many events the topic had before this block's first.
+    pub fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// When the block was appended; never earlier than the block before it.
+    pub fn appended_at(&self) -> Timestamp {
+        self.appended_at
+    }
+
+    /// Every entry.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The entries after position `after`, oldest first: at most `events_max` of them, and at most
+    /// `bytes_max` bytes unless the first alone is larger. `None` when there are none, or none may
+    /// be taken.
+    pub fn slice_after(
+        &self,
+        after: Position,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Option<BlockSlice> {
+        let from = if after < self.first {
+            0
+        } else if after.block() == self.first.block() {
+            usize::from(after.index() - self.first.index()) + 1
+        } else {
+            return None;
+        };
+        if from >= self.ends.len() || events_max == 0 {
+            return None;
+        }
+        let start = if from == 0 {
+            0
+        } else {
+            self.ends[from - 1] as usize
+        };
+        let within = &self.ends[from..self.ends.len().min(from.saturating_add(events_max))];
+        let count = within
+            .partition_point(|&end| end as usize - start <= bytes_max)
+            .max(1);
+        let to = from + count;
+        let last = Position::in_block(
+            self.first.block(),
+            self.first.index() + u8::try_from(to - 1).expect("a block has at most 256 events"),
+        )
+        .expect("the first position of the same block exists");
+        Some(BlockSlice {
+            bytes: self.bytes.slice(start..self.ends[to - 1] as usize),
+            count: count as u32,
+            last,
+            last_ordinal: self.ordinal + to as u64,
+            appended_at: self.appended_at,
+        })
+    }
+}
+
+/// Bytes that are not the entries their header promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the block's body is not a sequence of events")]
+pub struct LayoutError;
+
+/// Where the entry that begins at `start` ends; `None` if there is no whole entry.
+fn entry_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut rest = bytes.get(start..)?;
+    let (&tag, after_tag) = rest.split_first()?;
+    if tag != FIELD_1 {
+        return None;
+    }
+    rest = after_tag;
+    let mut len = 0usize;
+    // Four bytes of length reach past the largest event.
+    for shift in [0, 7, 14, 21] {
+        let (&byte, after_byte) = rest.split_first()?;
+        rest = after_byte;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            let end = bytes.len() - rest.len() + len;
+            return (len >= REPLAY_ID_FIELD_LEN && end <= bytes.len()).then_some(end);
+        }
+    }
+    None
+}
+
+fn put_key_and_len(bytes: &mut BytesMut, tag: u8, len: usize) {
+    bytes.put_u8(tag);
+    let mut rest = len;
+    while rest >= 0x80 {
+        bytes.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.put_u8(rest as u8);
+}
+
+fn varint_len(value: usize) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        0x20_0000..0x1000_0000 => 4,
+        _ => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::{
+        proto::{ConsumerEvent, ProducerEvent, raw::FetchResponse},
+        types::limits::EVENT_BYTES_MAX,
+    };
+
+    fn body() -> BlockBody {
+        let name = "/event/OrderCreated__e".parse().unwrap();
+        BlockBody::with_capacity(
+            Arc::new(LogTopic {
+                id: TopicId::new(1),
+                name,
+            }),
+            0,
+        )
+    }
+
+    fn event(id: &str, payload: &[u8]) -> ProducerEvent {
+        ProducerEvent {
+            id: id.into(),
+            payload: payload.to_vec().into(),
+            ..Default::default()
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Vec<ConsumerEvent> {
+        let response = FetchResponse::decode(bytes).unwrap();
+        let values = response.events.values().iter();
+        values
+            .map(|value| ConsumerEvent::decode(value.clone()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_sealed_body_reads_as_the_events_of_a_response() {
+        let mut body = body();
+        let first = event("e-1", &[1; 300]);
+        let second = event("", &[2; 20_000]);
+        assert!(body.push(&first.encode_to_vec(), None));
+        assert!(body.push(&second.encode_to_vec(), Some("made")));
+        let block = body.seal(
+            Position::in_block(5, 3).unwrap(),
+            40,
+            Timestamp::from_millis(9),
+        );
+
+        let events = decode(block.bytes());
+        assert_eq!(events[0].event, Some(first));
+        assert_eq!(events[1].event, Some(event("made", &[2; 20_000])));
+        assert_eq!(
+            events[1].replay_id[..],
+            Position::in_block(5, 4).unwrap().replay_id().as_bytes()[..]
+        );
+        assert_eq!(block.last(), Position::in_block(5, 4).unwrap());
+    }
+
+    #[test]
+    fn a_body_takes_256_events_or_256_kib_or_one_larger_event() {
+        let mut small = body();
+        for _ in 0..BLOCK_EVENTS_MAX {
+            assert!(small.push(&[], None));
+        }
+        assert!(!small.push(&[], None));
+
+        let mut large = body();
+        assert!(large.push(&vec![0; EVENT_BYTES_MAX], None));
+        assert!(!large.push(&[], None));
+    }
+
+    #[test]
+    fn bodies_of_one_topic_join_while_they_fit() {
+        let mut joined = body();
+        assert!(joined.push(&event("a", &[1]).encode_to_vec(), None));
+        let mut other = body();
+        assert!(other.push(&event("b", &[2]).encode_to_vec(), None));
+        joined.join(other).unwrap();
+        let block = joined.seal(Position::in_block(1, 0).unwrap(), 0, Timestamp::default());
+        let ids = decode(block.bytes())
+            .into_iter()
+            .map(|event| event.event.unwrap().id);
+        assert_eq!(ids.collect::<Vec<_>>(), ["a", "b"]);
+
+        let mut full = body();
+        for _ in 0..BLOCK_EVENTS_MAX {
+            assert!(full.push(&[], None));
+        }
+        let mut one = body();
+        assert!(one.push(&[], None));
+        assert_eq!(full.join(one).unwrap_err().event_count(), 1);
+    }
+
+    #[test]
+    fn a_slice_keeps_to_its_position_and_bounds() {
+        let mut body = body();
+        for index in 0..10u8 {
+            assert!(body.push(&event("", &[index; 10]).encode_to_vec(), None));
+        }
+        let entry_len = body.byte_len() / 10;
+        let at = |index| Position::in_block(7, index).unwrap();
+        let block = body.seal(at(2), 100, Timestamp::default());
+
+        let all = block.slice_after(Position::ZERO, 100, usize::MAX).unwrap();
+        assert_eq!((all.count, all.last, all.last_ordinal), (10, at(11), 110));
+        let three = block.slice_after(at(3), 3, usize::MAX).unwrap();
+        assert_eq!(
+            (three.count, three.last, three.last_ordinal),
+            (3, at(6), 105)
+        );
+        assert_eq!(
+            decode(&three.bytes)[0].replay_id[..],
+            at(4).replay_id().as_bytes()[..]
+        );
+        assert_eq!(
+            block.slice_after(at(3), 100, 2 * entry_len).unwrap().count,
+            2
+        );
+        assert_eq!(block.slice_after(at(3), 100, 1).unwrap().count, 1);
+        assert!(block.slice_after(at(3), 0, usize::MAX).is_none());
+        assert!(block.slice_after(at(11), 100, usize::MAX).is_none());
+        assert!(
+            block
+                .slice_after(Position::in_block(8, 0).unwrap(), 100, usize::MAX)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn stored_bytes_are_taken_only_as_whole_entries() {
+        let mut body = body();
+        assert!(body.push(&event("a", &[1; 200]).encode_to_vec(), None));
+        assert!(body.push(&event("b", &[2; 20]).encode_to_vec(), None));
+        let first = Position::in_block(1, 0).unwrap();
+        let block = body.seal(first, 0, Timestamp::default());
+        let bytes = block.bytes().clone();
+        let read = |count, bytes| {
+            Block::from_stored(
+                TopicId::new(1),
+                first,
+                count,
+                0,
+                Timestamp::default(),
+                bytes,
+            )
+        };
+        assert_eq!(read(2, bytes.clone()).unwrap().ends, block.ends);
+        assert!(read(1, bytes.clone()).is_err());
+        assert!(read(3, bytes.clone()).is_err());
+        for cut in 0..bytes.len() {
+            assert!(read(2, bytes.slice(..cut)).is_err());
+        }
+    }
+}

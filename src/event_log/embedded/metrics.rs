@@ -1,0 +1,133 @@
+//! What the embedded log counts. Per group and per file, never per event.
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// The figures of all logs of the process. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// From the queueing of an append to its answer, in seconds.
+    pub append_seconds: Histogram,
+    /// One sync of a segment, in seconds.
+    pub sync_seconds: Histogram,
+    /// Groups written.
+    pub groups: Counter,
+    /// Blocks written.
+    pub blocks: Counter,
+    /// Events written.
+    pub events: Counter,
+    /// Bytes written, headers included.
+    pub bytes: Counter,
+    /// Segments sealed.
+    pub seals: Counter,
+    /// Segments that retention removed.
+    pub purged_segments: Counter,
+    /// Segments that were found unsealed when their log was opened.
+    pub recoveries: Counter,
+    /// Places where acknowledged events were found lost.
+    pub holes: Counter,
+    /// Groups refused because the disk is full.
+    pub disk_full: Counter,
+    /// Logs that stopped taking events after a failed write or sync.
+    pub poisoned: Counter,
+    /// Reads that the disk had to answer.
+    pub disk_reads: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let latency = || Histogram::new(exponential_buckets(0.000_1, 2.0, 16));
+        Self {
+            append_seconds: latency(),
+            sync_seconds: latency(),
+            groups: Counter::default(),
+            blocks: Counter::default(),
+            events: Counter::default(),
+            bytes: Counter::default(),
+            seals: Counter::default(),
+            purged_segments: Counter::default(),
+            recoveries: Counter::default(),
+            holes: Counter::default(),
+            disk_full: Counter::default(),
+            poisoned: Counter::default(),
+            disk_reads: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Names the figures in `registry`, with the prefix `event_log`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("event_log");
+        let latencies = [
+            (
+                "append",
+                "From queueing an append to its answer",
+                &self.append_seconds,
+            ),
+            ("sync", "One sync of a segment", &self.sync_seconds),
+        ];
+        for (name, help, metric) in latencies {
+            registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        }
+        let counters = [
+            ("groups", "Groups written", &self.groups),
+            ("blocks", "Blocks written", &self.blocks),
+            ("events", "Events written", &self.events),
+            ("written_bytes", "Bytes written", &self.bytes),
+            ("seals", "Segments sealed", &self.seals),
+            (
+                "purged_segments",
+                "Segments removed by retention",
+                &self.purged_segments,
+            ),
+            (
+                "recoveries",
+                "Segments found unsealed at opening",
+                &self.recoveries,
+            ),
+            (
+                "holes",
+                "Places where acknowledged events are lost",
+                &self.holes,
+            ),
+            (
+                "disk_full",
+                "Groups refused because the disk is full",
+                &self.disk_full,
+            ),
+            (
+                "poisoned",
+                "Logs stopped by a failed write or sync",
+                &self.poisoned,
+            ),
+            ("disk_reads", "Reads answered by the disk", &self.disk_reads),
+        ];
+        for (name, help, metric) in counters {
+            registry.register(name, help, metric.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_stable() {
+        let metrics = Metrics::default();
+        metrics.groups.inc();
+        metrics.sync_seconds.observe(0.002);
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("event_log_groups_total 1"), "{text}");
+        assert!(text.contains("event_log_sync_seconds_count 1"), "{text}");
+    }
+}

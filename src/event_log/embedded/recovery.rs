@@ -1,0 +1,376 @@
+//! Opens what an earlier process left behind.
+//!
+//! A segment that was sealed is taken as it is; opening reads the newest footer only. One that was
+//! not is walked from its first block: a torn tail is cut off, what is kept is synced, and the
+//! segment gets its footer. Nothing is ever appended to it. Damage with something acknowledged
+//! behind it is loss; it is logged, counted and noted in the footer, and the log opens.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    footer::{Footer, SealedBy},
+    index::{Hole, SegmentIndex, TopicIndex, before},
+    io::{Access, Io, IoFile, is_full},
+    metrics::Metrics,
+    scan::{Expected, Rebuild, scan},
+    segment::{HeaderError, SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
+    segments::{Live, Segment},
+    state::{STATE_NEW, State},
+    store::SPARE,
+    writer::write_footer,
+};
+use crate::{
+    event_log::{
+        OpenError, TopicState,
+        tail::{LostRange, Restored},
+    },
+    types::{Position, TenantId, TopicId},
+};
+
+/// A log as it was found, ready to be gone on with.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) state: State,
+    pub(super) segments: Vec<Arc<Segment>>,
+    /// What is known up to the end of the log.
+    pub(super) index: SegmentIndex,
+    pub(super) next_block: u64,
+    pub(super) restored: Restored,
+}
+
+/// What is needed to open the log in one directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recovery<'a> {
+    pub(super) io: &'a dyn Io,
+    pub(super) dir: &'a Path,
+    pub(super) tenant: TenantId,
+    pub(super) metrics: &'a Metrics,
+}
+
+/// A segment without a footer.
+struct Unsealed {
+    file: Arc<dyn IoFile>,
+    header: SegmentHeader,
+}
+
+impl Recovery<'_> {
+    /// Reads, and where the last process did not end cleanly repairs, what is in the directory.
+    pub(super) fn run(self) -> Result<Recovered, OpenError> {
+        let names = self.names()?;
+        let found = State::load(self.io, self.dir)?;
+        let (sealed, unsealed) = self.newest(&names)?;
+        let dropped = names.len() - unsealed.len() - sealed.1;
+        let kept = &names[..names.len() - dropped];
+        let state = match found {
+            Some(state) => state,
+            None => self.new_state(kept, &unsealed)?,
+        };
+        if let Some(footer) = &sealed.0 {
+            self.check_owner(&footer.header, &state)?;
+        }
+        let mut index = match sealed.0 {
+            Some(footer) => footer.index,
+            None => base_index(&state),
+        };
+        let mut segments = Vec::with_capacity(kept.len());
+        for name in &kept[..sealed.1] {
+            segments.push(Segment::sealed(*name, self.len_of(*name)?));
+        }
+        let last = unsealed.len().saturating_sub(1);
+        let firsts: Vec<_> = unsealed.iter().map(|u| u.header).collect();
+        for (number, segment) in unsealed.into_iter().enumerate() {
+            self.check_owner(&segment.header, &state)?;
+            let expected = match firsts.get(number + 1) {
+                Some(next) => Expected::Through(next.first_group - 1),
+                None if number == last && segment.header.unsynced => Expected::Unsynced,
+                None => Expected::Torn,
+            };
+            let until = firsts.get(number + 1).map(|next| before(next.name.first()));
+            let recovered = self.recover(segment, &index, expected, until)?;
+            if let Some((segment, next_index)) = recovered {
+                segments.push(segment);
+                index = next_index;
+            }
+        }
+        self.finish(state, segments, index)
+    }
+
+    /// Sets head and numbering, past everything that may have been given out.
+    fn finish(
+        self,
+        mut state: State,
+        segments: Vec<Arc<Segment>>,
+        index: SegmentIndex,
+    ) -> Result<Recovered, OpenError> {
+        let mut head = index.last.max(state.trim);
+        let newest_lost = state.lost.last().map_or(Position::ZERO, |lost| lost.until);
+        head = head.max(newest_lost);
+        let mut next_block = head.block() + 1;
+        if state.reserved_block > next_block {
+            next_block = state.reserved_block;
+            let until = Position::in_block(next_block, 0).map_or(Position::MAX, before);
+            tracing::warn!(
+                tenant = %self.tenant,
+                after = head.get(),
+                until = until.get(),
+                "events that were not synced may be lost; their positions are not used again"
+            );
+            state.lose(LostRange { after: head, until });
+            state.reserved_block = 0;
+            let stored = state.store(self.io, self.dir);
+            stored.map_err(|source| self.failed("write the state in", self.dir, source))?;
+            head = until;
+        }
+        let topics = index.states().map(|(id, mut topic)| {
+            if let Ok(at) = state.topics.binary_search_by_key(&id, |base| base.id) {
+                topic.trim = state.topics[at].trim;
+                topic.trim_ordinal = state.topics[at].ordinal;
+            }
+            (id, topic)
+        });
+        let restored = Restored {
+            head,
+            trim: if state.topics.is_empty() {
+                Position::ZERO
+            } else {
+                state.trim
+            },
+            topics: topics.collect::<Vec<(TopicId, TopicState)>>(),
+            lost: state.lost.clone(),
+        };
+        Ok(Recovered {
+            state,
+            segments,
+            index,
+            next_block,
+            restored,
+        })
+    }
+
+    /// The segments, oldest first: of each the newest generation. What never held anything
+    /// acknowledged is removed.
+    fn names(self) -> Result<Vec<SegmentName>, OpenError> {
+        let listed = self.io.list(self.dir);
+        let listed = listed.map_err(|source| self.failed("list", self.dir, source))?;
+        let mut names: Vec<SegmentName> = Vec::new();
+        for name in &listed {
+            match name.parse() {
+                Ok(name) => names.push(name),
+                Err(()) if name == SPARE || name == STATE_NEW => self.unlink(name)?,
+                Err(()) => {}
+            }
+        }
+        names.sort_unstable();
+        let mut newest: Vec<SegmentName> = Vec::with_capacity(names.len());
+        for name in names {
+            match newest.last_mut() {
+                Some(older) if older.first_block == name.first_block => {
+                    self.unlink(&older.to_string())?;
+                    *older = name;
+                }
+                _ => newest.push(name),
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The newest footer with the number of segments up to it, and the segments after it, none of
+    /// which has one. A newest segment without a header is removed.
+    #[allow(clippy::type_complexity)]
+    fn newest(
+        self,
+        names: &[SegmentName],
+    ) -> Result<((Option<Footer>, usize), Vec<Unsealed>), OpenError> {
+        let mut unsealed = Vec::new();
+        for (number, name) in names.iter().enumerate().rev() {
+            let path = self.path(*name);
+            let read = |source| self.failed("read", &path, source);
+            let file = self.io.open(&path, Access::Write);
+            let file = file.map_err(|source| self.failed("open", &path, source))?;
+            // After a failed sync, memory and disk may differ: only the disk counts.
+            file.drop_cache().map_err(read)?;
+            if let Some(footer) = Footer::read(&*file).map_err(read)? {
+                unsealed.reverse();
+                return Ok(((Some(footer), number + 1), unsealed));
+            }
+            match SegmentHeader::read(&*file).map_err(read)? {
+                Ok(header) if header.name == *name => unsealed.push(Unsealed { file, header }),
+                Ok(header) => {
+                    return Err(OpenError::Foreign {
+                        reason: format!("its header says that it is {}", header.name),
+                        path,
+                    });
+                }
+                // The header is synced with the first group: without one, nothing is.
+                Err(HeaderError::Absent) if unsealed.is_empty() => {
+                    self.unlink(&name.to_string())?;
+                }
+                Err(error) => return Err(error.into_open_error(&path)),
+            }
+        }
+        unsealed.reverse();
+        Ok(((None, 0), unsealed))
+    }
+
+    /// Makes a state for a log that has none: a new one, or one whose state was lost.
+    fn new_state(self, names: &[SegmentName], unsealed: &[Unsealed]) -> Result<State, OpenError> {
+        let failed = |source| self.failed("write the state in", self.dir, source);
+        let mut state = State::new(self.io.random().map_err(failed)?);
+        if let Some(name) = names.first() {
+            tracing::error!(
+                tenant = %self.tenant,
+                "the file state is missing; what is known of purged events is taken from the oldest segment"
+            );
+            let path = self.path(*name);
+            let read = |source| self.failed("read", &path, source);
+            let file = self.io.open(&path, Access::Read).map_err(read)?;
+            match Footer::read(&*file).map_err(read)? {
+                Some(footer) => {
+                    state.log_id = footer.header.log_id;
+                    state.restore_base(&footer.index);
+                }
+                None => {
+                    let header = unsealed.first().map(|unsealed| unsealed.header);
+                    let header = header.filter(|header| header.name == *name);
+                    state.log_id = header.map_or(state.log_id, |header| header.log_id);
+                }
+            }
+        }
+        state.store(self.io, self.dir).map_err(failed)?;
+        Ok(state)
+    }
+
+    /// Walks one unsealed segment, cuts off what is torn, and seals it. `None` if nothing is left.
+    fn recover(
+        self,
+        unsealed: Unsealed,
+        before: &SegmentIndex,
+        expected: Expected,
+        until: Option<Position>,
+    ) -> Result<Option<(Arc<Segment>, SegmentIndex)>, OpenError> {
+        let Unsealed { file, header } = unsealed;
+        let path = self.path(header.name);
+        self.metrics.recoveries.inc();
+        let mut rebuild = Rebuild::new(SegmentIndex {
+            first_group: header.first_group,
+            last_group: header.first_group - 1,
+            end: SEGMENT_HEADER_LEN,
+            ..SegmentIndex::following(before)
+        });
+        let end = scan(&*file, &header, expected, |found| rebuild.note(&found));
+        let end = end.map_err(|source| self.failed("read", &path, source))?;
+        let mut index = rebuild.finish(until.unwrap_or(Position::MAX));
+        self.report(&path, &index.holes);
+        tracing::info!(
+            path = %path.display(),
+            blocks = index.blocks,
+            torn = end.torn,
+            "recovered a segment that was not sealed"
+        );
+        if index.blocks == 0 && index.holes.is_empty() {
+            drop(file);
+            self.unlink(&header.name.to_string())?;
+            return Ok(None);
+        }
+        index.end = index.end.max(end.end);
+        let cut = file.truncate(index.end).and_then(|()| file.sync());
+        cut.map_err(|source| self.failed("cut off the torn end of", &path, source))?;
+        let footer = Footer {
+            header,
+            sealed_by: SealedBy::Recovery,
+            index: index.clone(),
+        };
+        let segment = match write_footer(&*file, &footer) {
+            Ok(len) => Segment::sealed(header.name, len),
+            // A full disk must not keep anyone from reading. The next opening tries again.
+            Err(error) if is_full(&error) => {
+                Segment::live(index.end, Live::new(header, index.clone()))
+            }
+            Err(source) => return Err(self.failed("seal", &path, source)),
+        };
+        Ok(Some((segment, index)))
+    }
+
+    fn report(self, path: &Path, holes: &[Hole]) {
+        for hole in holes {
+            self.metrics.holes.inc();
+            tracing::error!(
+                tenant = %self.tenant,
+                path = %path.display(),
+                topic = hole.topic.map(TopicId::get),
+                after = hole.after.get(),
+                until = hole.until.get(),
+                "acknowledged events were lost to damage"
+            );
+        }
+    }
+
+    fn check_owner(self, header: &SegmentHeader, state: &State) -> Result<(), OpenError> {
+        let reason = if header.tenant != self.tenant {
+            format!(
+                "it belongs to tenant {}, not {}",
+                header.tenant, self.tenant
+            )
+        } else if header.log_id != state.log_id {
+            "it belongs to another log than the file state beside it".into()
+        } else {
+            return Ok(());
+        };
+        Err(OpenError::Foreign {
+            path: self.path(header.name),
+            reason,
+        })
+    }
+
+    fn len_of(self, name: SegmentName) -> Result<u64, OpenError> {
+        let path = self.path(name);
+        let len = self.io.file_len(&path);
+        len.map_err(|source| self.failed("look at", &path, source))
+    }
+
+    /// Removes a file for good: come back beside a newer segment, it would look like damage.
+    fn unlink(self, name: &str) -> Result<(), OpenError> {
+        let path = self.dir.join(name);
+        let removed = self.io.unlink(&path);
+        let removed = removed.and_then(|()| self.io.sync_dir(self.dir));
+        removed.map_err(|source| self.failed("remove", &path, source))
+    }
+
+    fn path(self, name: SegmentName) -> PathBuf {
+        self.dir.join(name.to_string())
+    }
+
+    fn failed(self, action: &'static str, path: &Path, source: io::Error) -> OpenError {
+        OpenError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// What is known of a log none of whose segments tells.
+fn base_index(state: &State) -> SegmentIndex {
+    let topics = state.topics.iter().map(|base| {
+        let topic = TopicIndex {
+            last: base.trim,
+            last_at: base.last_at,
+            ..TopicIndex::new(base.name.clone(), base.ordinal)
+        };
+        (base.id, topic)
+    });
+    let topics: std::collections::BTreeMap<_, _> = topics.collect();
+    let last_at = topics.values().map(|topic| topic.last_at).max();
+    SegmentIndex {
+        first_group: state.trim_group,
+        last_group: state.trim_group,
+        last: state.trim,
+        last_at: last_at.unwrap_or_default(),
+        topics,
+        ..SegmentIndex::default()
+    }
+}

@@ -1,0 +1,285 @@
+//! What a log knows beside its segments: the file `state`.
+//!
+//! It holds what must survive the removal of segments (how far the log is purged, and each topic's
+//! trim), the positions that were reserved ahead, and those that were lost. It is written to another
+//! name, synced and renamed, before anything it speaks of is removed or given out. The contents
+//! stand twice, each in pages of its own.
+
+use std::{io::IoSlice, path::Path};
+
+use bytes::{Buf, BufMut, TryGetError};
+
+use super::{
+    footer::{get_name, get_number, get_position, put_name},
+    io::{Access, Io, read_up_to, write_all_at},
+    segment::FORMAT_VERSION,
+};
+use crate::{
+    clock::Timestamp,
+    event_log::{OpenError, tail::LostRange},
+    types::{Position, TopicId, TopicName, limits::LOST_RANGES_MAX},
+};
+
+/// The contents of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// The same in the header of every segment.
+    pub(super) log_id: u64,
+    /// The newest purged position; of an event, unless the log never had one.
+    pub(super) trim: Position,
+    /// Group of the newest purged event.
+    pub(super) trim_group: u64,
+    /// Block numbers below this one may have been given out.
+    pub(super) reserved_block: u64,
+    /// Positions that were given out and lost, oldest first.
+    pub(super) lost: Vec<LostRange>,
+    /// The topics as they stood at `trim`.
+    pub(super) topics: Vec<BaseTopic>,
+}
+
+/// One topic at the purge point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BaseTopic {
+    pub(super) id: TopicId,
+    pub(super) name: TopicName,
+    /// Position of its newest purged event.
+    pub(super) trim: Position,
+    /// Events purged.
+    pub(super) ordinal: u64,
+    pub(super) last_at: Timestamp,
+}
+
+/// Name of the file.
+pub(super) const STATE: &str = "state";
+/// Name under which the next one is written.
+pub(super) const STATE_NEW: &str = "state.new";
+
+impl State {
+    /// The state of a log that never had an event: its head is positive, and below the first
+    /// event's position.
+    pub(super) fn new(log_id: u64) -> Self {
+        Self {
+            log_id,
+            trim: Position::in_block(1, 0).expect("the first block exists"),
+            trim_group: 0,
+            reserved_block: 0,
+            lost: Vec::new(),
+            topics: Vec::new(),
+        }
+    }
+
+    /// Notes that the positions of a range were lost; the oldest ranges give way.
+    pub(super) fn lose(&mut self, range: LostRange) {
+        self.lost.push(range);
+        if self.lost.len() > LOST_RANGES_MAX {
+            self.lost.remove(0);
+        }
+    }
+
+    /// Makes the state durable in `dir`.
+    pub(super) fn store(&self, io: &dyn Io, dir: &Path) -> std::io::Result<()> {
+        let new = dir.join(STATE_NEW);
+        match io.unlink(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = io.create(&new)?;
+        write_all_at(&*file, &mut [IoSlice::new(&self.encode())], 0)?;
+        file.sync()?;
+        drop(file);
+        io.rename(&new, &dir.join(STATE))?;
+        io.sync_dir(dir)
+    }
+
+    /// Reads the state of the log in `dir`; `None` if there is none.
+    pub(super) fn load(io: &dyn Io, dir: &Path) -> Result<Option<Self>, OpenError> {
+        let path = dir.join(STATE);
+        let failed = |source| OpenError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        };
+        let file = match io.open(&path, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let len = file.size().map_err(failed)?;
+        if len > STATE_BYTES_MAX {
+            return Err(foreign(&path));
+        }
+        let bytes = read_up_to(&*file, 0, len as usize).map_err(failed)?;
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        match Self::decode(first).or_else(|_| Self::decode(second)) {
+            Ok(state) => Ok(Some(state)),
+            Err(Unreadable::Newer(found)) => Err(OpenError::NewerFormat {
+                path,
+                found,
+                known: FORMAT_VERSION,
+            }),
+            Err(Unreadable::Malformed) => Err(foreign(&path)),
+        }
+    }
+
+    /// Both copies.
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_slice(MAGIC);
+        bytes.put_u32_le(FORMAT_VERSION);
+        bytes.put_u32_le(0);
+        bytes.put_u64_le(self.log_id);
+        bytes.put_u64_le(self.trim.get());
+        bytes.put_u64_le(self.trim_group);
+        bytes.put_u64_le(self.reserved_block);
+        bytes.put_u32_le(self.lost.len() as u32);
+        for range in &self.lost {
+            bytes.put_u64_le(range.after.get());
+            bytes.put_u64_le(range.until.get());
+        }
+        bytes.put_u32_le(self.topics.len() as u32);
+        for topic in &self.topics {
+            bytes.put_u32_le(topic.id.get());
+            put_name(&mut bytes, &topic.name);
+            bytes.put_u64_le(topic.trim.get());
+            bytes.put_u64_le(topic.ordinal);
+            bytes.put_i64_le(topic.last_at.as_millis());
+        }
+        let len = bytes.len() as u32;
+        bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&len.to_le_bytes());
+        bytes.put_u32_le(crc32c::crc32c(&bytes));
+        bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+        bytes.extend_from_within(..);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let mut rest = bytes;
+        let mut magic = [0; MAGIC.len()];
+        rest.try_copy_to_slice(&mut magic)?;
+        let version = rest.try_get_u32_le()?;
+        let len = rest.try_get_u32_le()? as usize;
+        let (contents, mut crc) = bytes.split_at_checked(len).ok_or(Unreadable::Malformed)?;
+        if magic != *MAGIC || crc.try_get_u32_le()? != crc32c::crc32c(contents) {
+            return Err(Unreadable::Malformed);
+        }
+        if version > FORMAT_VERSION {
+            return Err(Unreadable::Newer(version));
+        }
+        let mut state = Self {
+            log_id: rest.try_get_u64_le()?,
+            trim: get_position(&mut rest)?,
+            trim_group: get_number(&mut rest)?,
+            reserved_block: get_number(&mut rest)?,
+            lost: Vec::new(),
+            topics: Vec::new(),
+        };
+        for _ in 0..rest.try_get_u32_le()? {
+            state.lost.push(LostRange {
+                after: get_position(&mut rest)?,
+                until: get_position(&mut rest)?,
+            });
+        }
+        for _ in 0..rest.try_get_u32_le()? {
+            state.topics.push(BaseTopic {
+                id: TopicId::new(rest.try_get_u32_le()?),
+                name: get_name(&mut rest)?,
+                trim: get_position(&mut rest)?,
+                ordinal: get_number(&mut rest)?,
+                last_at: Timestamp::from_millis(rest.try_get_i64_le()?),
+            });
+        }
+        Ok(state)
+    }
+}
+
+enum Unreadable {
+    Malformed,
+    Newer(u32),
+}
+
+impl From<TryGetError> for Unreadable {
+    fn from(_: TryGetError) -> Self {
+        Self::Malformed
+    }
+}
+
+fn foreign(path: &Path) -> OpenError {
+    OpenError::Foreign {
+        path: path.to_owned(),
+        reason: "neither copy of its contents is intact".into(),
+    }
+}
+
+const MAGIC: &[u8; 8] = b"TIDESTAT";
+const LEN_AT: usize = MAGIC.len() + 4;
+const PAGE: usize = 4_096;
+/// Far above what the largest number of topics takes.
+const STATE_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_log::embedded::io::RealIo;
+
+    fn state() -> State {
+        let mut state = State::new(77);
+        for number in 1..200 {
+            state.topics.push(BaseTopic {
+                id: TopicId::new(number),
+                name: format!("/event/T{number}__e").parse().unwrap(),
+                trim: Position::in_block(number.into(), 1).unwrap(),
+                ordinal: 5,
+                last_at: Timestamp::from_millis(-1),
+            });
+        }
+        for number in 0..LOST_RANGES_MAX as u64 + 5 {
+            state.lose(LostRange {
+                after: Position::in_block(number, 0).unwrap(),
+                until: Position::in_block(number, 9).unwrap(),
+            });
+        }
+        state
+    }
+
+    #[test]
+    fn the_state_survives_the_loss_of_either_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(State::load(&RealIo, dir.path()).unwrap(), None);
+        state().store(&RealIo, dir.path()).unwrap();
+        state().store(&RealIo, dir.path()).unwrap();
+        let path = dir.path().join(STATE);
+        let good = std::fs::read(&path).unwrap();
+        for half in [0..good.len() / 2, good.len() / 2..good.len()] {
+            let mut damaged = good.clone();
+            damaged[half].fill(0x55);
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(State::load(&RealIo, dir.path()).unwrap(), Some(state()));
+        }
+        std::fs::write(&path, vec![0; good.len()]).unwrap();
+        let refused = State::load(&RealIo, dir.path()).unwrap_err();
+        assert!(matches!(refused, OpenError::Foreign { .. }));
+    }
+
+    #[test]
+    fn a_newer_version_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = State::new(1).encode();
+        bytes.truncate(PAGE);
+        bytes[8] = 2;
+        let len = u32::from_le_bytes(bytes[LEN_AT..LEN_AT + 4].try_into().unwrap()) as usize;
+        let crc = crc32c::crc32c(&bytes[..len]);
+        bytes[len..len + 4].copy_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_within(..);
+        std::fs::write(dir.path().join(STATE), bytes).unwrap();
+        assert!(matches!(
+            State::load(&RealIo, dir.path()),
+            Err(OpenError::NewerFormat { found: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn the_number_of_lost_ranges_is_bounded() {
+        assert_eq!(state().lost.len(), LOST_RANGES_MAX);
+        assert_eq!(state().lost[0].after.block(), 5);
+    }
+}

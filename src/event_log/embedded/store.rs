@@ -1,0 +1,278 @@
+//! What the parts of one tenant's log share: where it is, what is known of it, how it is doing.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, mpsc},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    cache::Caches,
+    io::{Io, IoFile},
+    metrics::Metrics,
+    segments::Segments,
+    state::State,
+    upkeep::Chore,
+};
+use crate::{
+    clock::Clock,
+    event_log::{Config, Refusal, tail::RingBudget, tail::Tail},
+    types::{TenantId, limits::DISK_READS_MAX},
+};
+
+/// What all logs of the process share.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) config: Config,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) io: Arc<dyn Io>,
+    pub(super) metrics: Metrics,
+    pub(super) caches: Caches,
+    pub(super) ring: Arc<RingBudget>,
+    /// Bytes that may still be queued.
+    pub(super) room: Arc<Semaphore>,
+    /// Reads that may still go to the disk.
+    pub(super) disk_reads: Arc<Semaphore>,
+    /// Work for the upkeep thread; whatever is sent after that has ended is not done.
+    pub(super) chores: mpsc::Sender<Chore>,
+}
+
+impl Process {
+    pub(super) fn new(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        io: Arc<dyn Io>,
+        chores: mpsc::Sender<Chore>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            caches: Caches::new(config.cache_bytes, config.footer_cache_bytes),
+            ring: RingBudget::new(config.ring_bytes),
+            room: Arc::new(Semaphore::new(config.queue_bytes)),
+            disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
+            metrics: Metrics::default(),
+            config,
+            clock,
+            io,
+            chores,
+        })
+    }
+}
+
+/// What the parts of one log share.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) process: Arc<Process>,
+    pub(super) tenant: TenantId,
+    pub(super) dir: PathBuf,
+    pub(super) tail: Tail,
+    pub(super) segments: Segments,
+    pub(super) health: Health,
+    /// The same in every segment.
+    pub(super) log_id: u64,
+    /// Held while it is written: never taken on the way of a group.
+    state: Mutex<State>,
+    spare: Mutex<Spare>,
+}
+
+/// A file that was allocated ahead for the next segment.
+#[derive(Debug, Default)]
+struct Spare {
+    is_wanted: bool,
+    file: Option<Arc<dyn IoFile>>,
+}
+
+/// Name of the file that was allocated ahead. Whatever is in it was never acknowledged.
+pub(super) const SPARE: &str = "spare";
+
+impl Store {
+    pub(super) fn new(
+        process: Arc<Process>,
+        tenant: TenantId,
+        dir: PathBuf,
+        tail: Tail,
+        segments: Segments,
+        state: State,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            process,
+            tenant,
+            dir,
+            tail,
+            segments,
+            health: Health::default(),
+            log_id: state.log_id,
+            state: Mutex::new(state),
+            spare: Mutex::default(),
+        })
+    }
+
+    pub(super) fn io(&self) -> &dyn Io {
+        &*self.process.io
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.process.config
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.process.metrics
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(NO_PANIC)
+    }
+
+    /// Changes the state and makes the change durable before it is seen.
+    pub(super) fn change_state(&self, change: impl FnOnce(&mut State)) -> std::io::Result<()> {
+        let mut state = self.state();
+        let mut next = state.clone();
+        change(&mut next);
+        next.store(self.io(), &self.dir)?;
+        *state = next;
+        Ok(())
+    }
+
+    /// Removes a file of the log for good.
+    pub(super) fn remove_file(&self, path: &Path) -> std::io::Result<()> {
+        self.io().unlink(path)?;
+        self.io().sync_dir(&self.dir)
+    }
+
+    /// Asks the upkeep thread for a file of `len` bytes, once.
+    pub(super) fn want_spare(self: &Arc<Self>, len: u64) {
+        let mut spare = self.spare.lock().expect(NO_PANIC);
+        if !std::mem::replace(&mut spare.is_wanted, true) {
+            _ = self
+                .process
+                .chores
+                .send(Chore::Spare(Arc::downgrade(self), len));
+        }
+    }
+
+    /// Makes the file that [`Self::want_spare`] asked for. Failure is not told: the writer makes one
+    /// itself if there is none, and meets the same error where it can answer for it.
+    pub(super) fn make_spare(&self, len: u64) {
+        let path = self.dir.join(SPARE);
+        let made = self.io().create(&path).and_then(|file| {
+            file.allocate(len)?;
+            file.sync()?;
+            Ok(file)
+        });
+        match made {
+            Ok(file) => self.spare.lock().expect(NO_PANIC).file = Some(file),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "no file allocated ahead");
+                _ = self.io().unlink(&path);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_spare(&self) -> bool {
+        self.spare.lock().expect(NO_PANIC).file.is_some()
+    }
+
+    /// Gives the file that was made ahead the name of the segment at `path`.
+    pub(super) fn take_spare(&self, path: &Path) -> Option<Arc<dyn IoFile>> {
+        let mut spare = self.spare.lock().expect(NO_PANIC);
+        let file = spare.file.take()?;
+        spare.is_wanted = false;
+        match self.io().rename(&self.dir.join(SPARE), path) {
+            Ok(()) => Some(file),
+            Err(_) => {
+                _ = self.io().unlink(&self.dir.join(SPARE));
+                None
+            }
+        }
+    }
+}
+
+/// Whether the log takes events.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<Condition>);
+
+#[derive(Debug, Default)]
+enum Condition {
+    #[default]
+    Good,
+    Full {
+        retry_at: Instant,
+    },
+    Poisoned,
+}
+
+impl Health {
+    /// Lets an append in, or says why not. While the disk is full one is let in now and then, to
+    /// find out whether it still is.
+    pub(super) fn admit(&self, now: Instant) -> Result<(), Refusal> {
+        let mut condition = self.lock();
+        match &mut *condition {
+            Condition::Good => Ok(()),
+            Condition::Poisoned => Err(Refusal::Poisoned),
+            Condition::Full { retry_at } if now < *retry_at => Err(Refusal::DiskFull),
+            Condition::Full { retry_at } => {
+                *retry_at = now + RETRY_INTERVAL;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        matches!(*self.lock(), Condition::Poisoned)
+    }
+
+    pub(super) fn poison(&self) {
+        *self.lock() = Condition::Poisoned;
+    }
+
+    pub(super) fn disk_is_full(&self, now: Instant) {
+        *self.lock() = Condition::Full {
+            retry_at: now + RETRY_INTERVAL,
+        };
+    }
+
+    pub(super) fn wrote(&self) {
+        let mut condition = self.lock();
+        if matches!(*condition, Condition::Full { .. }) {
+            *condition = Condition::Good;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Condition> {
+        self.0.lock().expect(NO_PANIC)
+    }
+}
+
+/// How often a full disk is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+const NO_PANIC: &str = "no holder of this lock panics";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_tried_again_now_and_then() {
+        let health = Health::default();
+        let now = Instant::now();
+        assert_eq!(health.admit(now), Ok(()));
+        health.disk_is_full(now);
+        assert_eq!(health.admit(now), Err(Refusal::DiskFull));
+        let later = now + RETRY_INTERVAL;
+        assert_eq!(health.admit(later), Ok(()), "one may try");
+        assert_eq!(health.admit(later), Err(Refusal::DiskFull), "not all");
+        health.wrote();
+        assert_eq!(health.admit(later), Ok(()));
+    }
+
+    #[test]
+    fn a_poisoned_log_stays_poisoned() {
+        let health = Health::default();
+        health.poison();
+        health.wrote();
+        assert!(health.is_poisoned());
+        assert_eq!(health.admit(Instant::now()), Err(Refusal::Poisoned));
+    }
+}

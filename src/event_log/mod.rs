@@ -1,0 +1,252 @@
+//! The durable, ordered log of each tenant's events; every backend is held to one suite.
+//!
+//! A tenant has one log for all its topics: one order, one sequence of positions. What
+//! [`TenantLog::append`] confirmed survives a crash and is read back by every later reader, byte for
+//! byte, until retention removes it. Positions rise in append order and have gaps, so they are
+//! compared and never subtracted; counting is done with ordinals.
+//!
+//! Events are stored as the bytes a subscriber gets (see [`block`]). This module knows no schema, no
+//! principal and no gRPC type.
+
+pub mod block;
+pub mod config;
+#[cfg(any(test, feature = "test-util"))]
+pub mod contract;
+pub mod embedded;
+pub mod error;
+pub mod memory;
+mod numbering;
+mod tail;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    clock::Timestamp,
+    types::{Position, Start, TenantId, TopicId, TopicName},
+};
+
+pub use block::{Block, BlockBody, BlockSlice};
+pub use config::{Config, Durability};
+pub use embedded::{DataDir, EmbeddedLog};
+pub use error::{AppendError, OpenError, PositionError, ReadError, Refusal};
+pub use memory::MemoryLog;
+
+/// A topic as the log knows it: the number that is stored with each block, and the name that makes
+/// a file readable without its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTopic {
+    /// Never given to another topic of the tenant.
+    pub id: TopicId,
+    /// The name at the time of writing.
+    pub name: TopicName,
+}
+
+/// Storage for the events of every tenant, shared behind an `Arc`.
+#[async_trait::async_trait]
+pub trait EventLog: fmt::Debug + Send + Sync + 'static {
+    /// Opens the log of `tenant`, which is made if there is none, and returns a handle to it.
+    ///
+    /// A second call returns a handle to the same log. What an earlier process left behind is
+    /// recovered before this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; nothing was changed that a later call could not go on from.
+    async fn open(&self, tenant: TenantId) -> Result<Arc<dyn TenantLog>, OpenError>;
+
+    /// Makes everything queued durable, records that the logs ended cleanly and refuses appends from
+    /// then on. A second call does nothing.
+    async fn close(&self);
+}
+
+/// The log of one tenant.
+#[async_trait::async_trait]
+pub trait TenantLog: fmt::Debug + Send + Sync + 'static {
+    /// Queues `bodies`, which get consecutive places in the log's order; the returned [`Appending`]
+    /// resolves once they are durable. Every body has at least one event.
+    ///
+    /// Waits while the queue is full, in the order of the calls and without a limit of time.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Refused`]: nothing was queued, and nothing will be stored.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a call dropped while it waits has queued nothing. Once it returned the bodies
+    /// are stored, or not, whatever happens to the [`Appending`].
+    async fn append(&self, bodies: Vec<BlockBody>) -> Result<Appending, AppendError>;
+
+    /// The position a subscription of `topics` that starts at `start` has already passed.
+    ///
+    /// `Latest` is the head at the moment of the call: every event confirmed after it is read.
+    /// A position is valid when it is not past the head and no purged event of `topics` lies after
+    /// it, be it an event's, another topic's or a gap's. Damage is found by reading, not here.
+    ///
+    /// # Errors
+    ///
+    /// [`PositionError`] for a position that is not valid; never for `Latest` or `Earliest`.
+    fn resolve(&self, topics: &[TopicId], start: Start) -> Result<Position, PositionError>;
+
+    /// Reads the blocks of `topics` that hold events after `after`, oldest first.
+    ///
+    /// Returns at least one block if there is one below the head, and stops at about `bytes_max`.
+    /// Without any, [`ReadBatch::examined`] is the head: no event of `topics` lies between `after`
+    /// and there. The first block may begin at or before `after`; see [`Block::slice_after`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Position`] if `after` is not valid, which retention can bring about at any
+    /// time, or if events after it were lost to damage: the error names where to go on. Else the
+    /// storage failed and the same call may be made again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: reading changes nothing.
+    async fn read(
+        &self,
+        topics: &[TopicId],
+        after: Position,
+        bytes_max: usize,
+    ) -> Result<ReadBatch, ReadError>;
+
+    /// Tells when there may be something new to read of `topics`.
+    fn watch(&self, topics: &[TopicId]) -> Watcher;
+
+    /// What the log holds of one topic; all zero for a topic without events.
+    fn topic(&self, topic: TopicId) -> TopicState;
+
+    /// What the log holds as a whole.
+    fn state(&self) -> LogState;
+}
+
+/// The outcome of an append that is under way: one result for each body, in their order.
+///
+/// Dropping it changes nothing about what is stored.
+#[derive(Debug)]
+pub struct Appending(oneshot::Receiver<AppendOutcome>);
+
+/// One result for each body of an append, in their order.
+pub type AppendOutcome = Vec<Result<PositionRange, AppendError>>;
+
+impl Appending {
+    /// An append under way, and where its outcome is to be sent.
+    pub fn new() -> (oneshot::Sender<AppendOutcome>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+}
+
+impl Future for Appending {
+    /// An error when the backend went away without a word: the bodies may have been stored.
+    type Output = Result<AppendOutcome, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|outcome| {
+            outcome.map_err(|_| AppendError::Unconfirmed(Arc::new(error::Abandoned)))
+        })
+    }
+}
+
+/// Where the events of one body stand: `count` positions, each one more than the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionRange {
+    /// Position of the first event.
+    pub first: Position,
+    /// How many events there are, at least one.
+    pub count: u32,
+}
+
+impl PositionRange {
+    /// The positions, in order.
+    pub fn iter(self) -> impl Iterator<Item = Position> {
+        (self.first.get()..)
+            .take(self.count as usize)
+            .map(|number| {
+                Position::new(number).expect("a block's positions do not pass the largest one")
+            })
+    }
+}
+
+/// What one call of [`TenantLog::read`] found.
+#[derive(Clone, Debug)]
+pub struct ReadBatch {
+    /// Blocks with at least one event after the position asked for, oldest first.
+    pub blocks: Vec<Arc<Block>>,
+    /// How far the log was looked at. With blocks it is the last position of the last one.
+    pub examined: Position,
+}
+
+/// What the log holds of one topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicState {
+    /// Position of the newest event, purged or not; zero when there never was one.
+    pub last: Position,
+    /// Position of the newest purged event; zero when none was.
+    pub trim: Position,
+    /// Events ever accepted.
+    pub ordinal: u64,
+    /// Events that were purged.
+    pub trim_ordinal: u64,
+    /// When the newest event was appended.
+    pub last_at: Timestamp,
+}
+
+/// What the log holds as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// The last durable position.
+    pub head: Position,
+    /// The newest purged position.
+    pub trim: Position,
+    /// Bytes of storage in use.
+    pub bytes: u64,
+    /// Number of segments, the open one included.
+    pub segments: u64,
+}
+
+/// Wakes a reader when events of its topics were appended.
+///
+/// A change between the making of the watcher, or the last call of [`Watcher::changed`], and the
+/// next call is seen by that call.
+#[derive(Debug)]
+pub struct Watcher(Vec<watch::Receiver<Position>>);
+
+impl Watcher {
+    /// A watcher over one receiver for each topic, which holds the topic's last position.
+    pub fn new(topics: Vec<watch::Receiver<Position>>) -> Self {
+        Self(topics)
+    }
+
+    /// Waits until one of the topics has grown; for ever once the log is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a change that was not returned is seen by the next call.
+    pub async fn changed(&mut self) {
+        match self.0.as_mut_slice() {
+            [] => std::future::pending().await,
+            // The usual case needs no allocation.
+            [topic] => grown(topic).await,
+            topics => {
+                let waits = topics.iter_mut().map(|topic| Box::pin(grown(topic)));
+                _ = futures_util::future::select_all(waits).await;
+            }
+        }
+    }
+}
+
+/// Waits until the topic has grown; for ever once its log is gone.
+async fn grown(topic: &mut watch::Receiver<Position>) {
+    if topic.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,556 @@
+//! The live end of a log: head, what is known of each topic, and the most recent blocks.
+//!
+//! Shared by the backends that keep their blocks in this process. One short lock guards all of it,
+//! so a reader sees blocks and head change together; it is never held across an await or a call of
+//! the operating system.
+//!
+//! The ring holds, for each topic, every block after that topic's [`Topic::behind`]. So a reader
+//! that is past it reads the ring alone and one that is not reads storage alone: between the two
+//! there is neither a gap nor a block seen twice.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{Block, PositionError, ReadBatch, TopicState, Watcher};
+use crate::types::{Position, Start, TopicId};
+
+/// The live end of one log.
+#[derive(Debug)]
+pub(super) struct Tail {
+    inner: Mutex<Inner>,
+    /// Bounds the ring; without it nothing leaves the ring but by [`Tail::purge_oldest`].
+    budget: Option<Arc<RingBudget>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    head: Position,
+    trim: Position,
+    topics: HashMap<TopicId, Topic>,
+    /// The topic of each block in the ring, in the order of the log.
+    order: VecDeque<TopicId>,
+    ring_bytes: usize,
+    lost: Vec<LostRange>,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    state: TopicState,
+    /// Position of the topic's newest event that is not in the ring.
+    behind: Position,
+    blocks: VecDeque<Arc<Block>>,
+    /// Made when the topic is first watched.
+    sender: Option<watch::Sender<Position>>,
+}
+
+/// Positions that were given out and lost: those after `after` and before `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LostRange {
+    pub(super) after: Position,
+    pub(super) until: Position,
+}
+
+/// What a log knows when it is opened.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    pub(super) head: Position,
+    pub(super) trim: Position,
+    pub(super) topics: Vec<(TopicId, TopicState)>,
+    pub(super) lost: Vec<LostRange>,
+}
+
+/// Where a reader finds what it asked for.
+#[derive(Debug)]
+pub(super) enum TailRead {
+    /// Here.
+    Ring(ReadBatch),
+    /// In storage, up to this head.
+    Storage {
+        /// The last position that may be read.
+        head: Position,
+    },
+}
+
+impl Tail {
+    pub(super) fn new(restored: Restored, budget: Option<Arc<RingBudget>>) -> Self {
+        let topic = |(id, state): (TopicId, TopicState)| {
+            let topic = Topic {
+                state,
+                behind: state.last,
+                ..Topic::default()
+            };
+            (id, topic)
+        };
+        if let Some(budget) = &budget {
+            budget.logs.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            inner: Mutex::new(Inner {
+                head: restored.head,
+                trim: restored.trim,
+                topics: restored.topics.into_iter().map(topic).collect(),
+                lost: restored.lost,
+                ..Inner::default()
+            }),
+            budget,
+        }
+    }
+
+    /// Shows `blocks`, which are durable, to readers, moves the head to the last one, and then wakes
+    /// whoever watches their topics.
+    pub(super) fn publish(&self, blocks: Vec<Arc<Block>>) {
+        let mut wakes: Vec<(watch::Sender<Position>, Position)> = Vec::new();
+        let mut inner = self.lock();
+        for block in blocks {
+            let last = block.last();
+            debug_assert!(last > inner.head, "positions rise");
+            inner.head = last;
+            let weight = weight(&block);
+            inner.ring_bytes += weight;
+            inner.order.push_back(block.topic());
+            if let Some(budget) = &self.budget {
+                budget.used.fetch_add(weight, Ordering::Relaxed);
+            }
+            let topic = inner.topics.entry(block.topic()).or_default();
+            topic.state.last = last;
+            topic.state.ordinal = block.ordinal() + block.event_count() as u64;
+            topic.state.last_at = block.appended_at();
+            topic.blocks.push_back(block);
+            if let Some(sender) = &topic.sender {
+                // Blocks of one topic tend to follow each other; one wake is enough for them.
+                match wakes.last_mut() {
+                    Some((before, position)) if before.same_channel(sender) => *position = last,
+                    _ => wakes.push((sender.clone(), last)),
+                }
+            }
+        }
+        self.keep_to_budget(&mut inner);
+        drop(inner);
+        for (sender, last) in wakes {
+            sender.send_replace(last);
+        }
+    }
+
+    /// Gives ring space back that other logs have a right to.
+    pub(super) fn trim_ring(&self) {
+        self.keep_to_budget(&mut self.lock());
+    }
+
+    /// Says whether a reader of `topics` may go on from `position`.
+    pub(super) fn check(
+        &self,
+        topics: &[TopicId],
+        position: Position,
+    ) -> Result<(), PositionError> {
+        self.lock().check(topics, position)
+    }
+
+    pub(super) fn resolve(
+        &self,
+        topics: &[TopicId],
+        start: Start,
+    ) -> Result<Position, PositionError> {
+        let inner = self.lock();
+        match start {
+            Start::Latest => Ok(inner.head),
+            Start::Earliest => Ok(inner.trim_of(topics)),
+            Start::After(position) => inner.check(topics, position).map(|()| position),
+        }
+    }
+
+    /// Reads from the ring if everything after `after` is there.
+    pub(super) fn read(
+        &self,
+        topics: &[TopicId],
+        after: Position,
+        bytes_max: usize,
+    ) -> Result<TailRead, PositionError> {
+        let inner = self.lock();
+        inner.check(topics, after)?;
+        let known = || topics.iter().filter_map(|topic| inner.topics.get(topic));
+        if known().any(|topic| topic.behind > after) {
+            return Ok(TailRead::Storage { head: inner.head });
+        }
+        let blocks = inner.collect(topics, after, bytes_max);
+        let examined = blocks.last().map_or(inner.head, |block| block.last());
+        Ok(TailRead::Ring(ReadBatch { blocks, examined }))
+    }
+
+    pub(super) fn watch(&self, topics: &[TopicId]) -> Watcher {
+        let mut inner = self.lock();
+        let receiver = |id: &TopicId| {
+            let topic = inner.topics.entry(*id).or_default();
+            let last = topic.state.last;
+            let sender = topic.sender.get_or_insert_with(|| watch::Sender::new(last));
+            sender.subscribe()
+        };
+        Watcher::new(topics.iter().map(receiver).collect())
+    }
+
+    pub(super) fn topic(&self, topic: TopicId) -> TopicState {
+        let inner = self.lock();
+        inner
+            .topics
+            .get(&topic)
+            .map(|topic| topic.state)
+            .unwrap_or_default()
+    }
+
+    /// Head and trim.
+    pub(super) fn ends(&self) -> (Position, Position) {
+        let inner = self.lock();
+        (inner.head, inner.trim)
+    }
+
+    /// Bytes of the blocks in the ring, with what it costs to keep them.
+    pub(super) fn ring_bytes(&self) -> usize {
+        self.lock().ring_bytes
+    }
+
+    /// Removes the oldest blocks of the ring for good while `is_due` says so of the oldest one and
+    /// the bytes in the ring, and trims their topics.
+    pub(super) fn purge_oldest(&self, is_due: impl Fn(&Block, usize) -> bool) {
+        let mut inner = self.lock();
+        while let Some(block) = inner.oldest() {
+            if !is_due(block, inner.ring_bytes) {
+                break;
+            }
+            let Some(block) = self.evict(&mut inner) else {
+                break;
+            };
+            let topic = inner.topics.entry(block.topic()).or_default();
+            topic.state.trim = block.last();
+            topic.state.trim_ordinal = block.ordinal() + block.event_count() as u64;
+            inner.trim = block.last();
+        }
+    }
+
+    /// Trims topics, each to a position and an ordinal, since storage is about to remove everything
+    /// up to `trim`.
+    pub(super) fn purge(
+        &self,
+        trim: Position,
+        topics: impl IntoIterator<Item = (TopicId, Position, u64)>,
+    ) {
+        let mut inner = self.lock();
+        inner.trim = inner.trim.max(trim);
+        for (id, trim, ordinal) in topics {
+            let state = &mut inner.topics.entry(id).or_default().state;
+            if trim > state.trim {
+                state.trim = trim;
+                state.trim_ordinal = ordinal;
+            }
+        }
+        while inner.oldest().is_some_and(|block| block.last() <= trim) {
+            self.evict(&mut inner);
+        }
+    }
+
+    /// Every topic that ever had an event.
+    pub(super) fn topics(&self) -> Vec<(TopicId, TopicState)> {
+        let inner = self.lock();
+        let topics = inner.topics.iter().map(|(id, topic)| (*id, topic.state));
+        topics
+            .filter(|(_, state)| state.last > Position::ZERO)
+            .collect()
+    }
+
+    fn keep_to_budget(&self, inner: &mut Inner) {
+        let Some(budget) = &self.budget else { return };
+        while budget.is_over(inner.ring_bytes) && self.evict(inner).is_some() {}
+    }
+
+    /// Takes the oldest block out of the ring.
+    fn evict(&self, inner: &mut Inner) -> Option<Arc<Block>> {
+        let id = inner.order.pop_front()?;
+        let topic = inner.topics.get_mut(&id)?;
+        let block = topic.blocks.pop_front()?;
+        topic.behind = block.last();
+        let weight = weight(&block);
+        inner.ring_bytes -= weight;
+        if let Some(budget) = &self.budget {
+            budget.used.fetch_sub(weight, Ordering::Relaxed);
+        }
+        Some(block)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let ring_bytes = self.ring_bytes();
+        if let Some(budget) = &self.budget {
+            budget.used.fetch_sub(ring_bytes, Ordering::Relaxed);
+            budget.logs.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Inner {
+    fn check(&self, topics: &[TopicId], position: Position) -> Result<(), PositionError> {
+        if position > self.head {
+            return Err(PositionError::Ahead {
+                position,
+                head: self.head,
+            });
+        }
+        let trim = self.trim_of(topics);
+        if position < trim {
+            return Err(PositionError::Purged {
+                position,
+                valid_from: trim,
+            });
+        }
+        let lost = |range: &&LostRange| range.after < position && position < range.until;
+        match self.lost.iter().find(lost) {
+            None => Ok(()),
+            Some(range) => Err(PositionError::Lost {
+                position,
+                valid_from: range.until,
+            }),
+        }
+    }
+
+    /// Position of the newest purged event of `topics`.
+    fn trim_of(&self, topics: &[TopicId]) -> Position {
+        let known = topics.iter().filter_map(|topic| self.topics.get(topic));
+        known
+            .map(|topic| topic.state.trim)
+            .max()
+            .unwrap_or_default()
+    }
+
+    fn oldest(&self) -> Option<&Block> {
+        let topic = self.topics.get(self.order.front()?)?;
+        topic.blocks.front().map(|block| &**block)
+    }
+
+    /// The blocks of `topics` in the ring that hold events after `after`, oldest first.
+    fn collect(&self, topics: &[TopicId], after: Position, bytes_max: usize) -> Vec<Arc<Block>> {
+        let mut rests: Vec<_> = topics
+            .iter()
+            .filter_map(|topic| self.topics.get(topic))
+            .map(|topic| {
+                let from = topic.blocks.partition_point(|block| block.last() <= after);
+                topic.blocks.range(from..).peekable()
+            })
+            .collect();
+        let mut next: BinaryHeap<_> = rests
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(slot, rest)| Some(Reverse((rest.peek()?.first(), slot))))
+            .collect();
+        let mut blocks: Vec<Arc<Block>> = Vec::new();
+        let mut bytes = 0;
+        while let Some(Reverse((first, slot))) = next.pop() {
+            let Some(block) = rests[slot].next() else {
+                continue;
+            };
+            if let Some(following) = rests[slot].peek() {
+                next.push(Reverse((following.first(), slot)));
+            }
+            // A topic that is named twice gives each block twice, one right after the other.
+            if blocks.last().is_some_and(|before| before.first() == first) {
+                continue;
+            }
+            bytes += block.bytes().len();
+            if bytes > bytes_max && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(Arc::clone(block));
+        }
+        blocks
+    }
+}
+
+/// The bytes that the rings of all logs of the process may use together.
+///
+/// A log that is over its even share gives way while the whole is over its bound. A quiet log does
+/// so when [`Tail::trim_ring`] is called, so between two such calls the whole may pass the bound,
+/// but not twice it.
+#[derive(Debug)]
+pub(super) struct RingBudget {
+    bytes_max: usize,
+    used: AtomicUsize,
+    logs: AtomicUsize,
+}
+
+impl RingBudget {
+    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            used: AtomicUsize::new(0),
+            logs: AtomicUsize::new(0),
+        })
+    }
+
+    /// Whether a log that uses `own_bytes` has to give some back.
+    fn is_over(&self, own_bytes: usize) -> bool {
+        let share = self.bytes_max / self.logs.load(Ordering::Relaxed).max(1);
+        self.used.load(Ordering::Relaxed) > self.bytes_max && own_bytes > share
+    }
+}
+
+/// What a block costs in the ring: its bytes, its index of entries, and its structs.
+fn weight(block: &Block) -> usize {
+    const OVERHEAD: usize = 160;
+    block.bytes().len() + 4 * block.event_count() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        event_log::{BlockBody, LogTopic},
+    };
+
+    fn block(topic: u32, number: u64) -> Arc<Block> {
+        let topic = LogTopic {
+            id: TopicId::new(topic),
+            name: "/event/A__e".parse().unwrap(),
+        };
+        let mut body = BlockBody::with_capacity(Arc::new(topic), 0);
+        assert!(body.push(&[0; 100], None));
+        let first = Position::in_block(number, 0).unwrap();
+        Arc::new(body.seal(first, number - 1, Timestamp::default()))
+    }
+
+    fn at(number: u64) -> Position {
+        Position::in_block(number, 0).unwrap()
+    }
+
+    fn numbers(read: TailRead) -> Vec<u64> {
+        let TailRead::Ring(batch) = read else {
+            panic!("sent to storage: {read:?}");
+        };
+        let firsts = batch.blocks.iter().map(|block| block.first().block());
+        firsts.collect()
+    }
+
+    const A: TopicId = TopicId::new(1);
+    const B: TopicId = TopicId::new(2);
+
+    #[test]
+    fn several_topics_are_merged_in_order() {
+        let tail = Tail::new(Restored::default(), None);
+        tail.publish(vec![block(1, 1), block(2, 2), block(1, 3), block(3, 4)]);
+        let read = |topics: &[TopicId], after, bytes_max| {
+            numbers(tail.read(topics, after, bytes_max).unwrap())
+        };
+        assert_eq!(read(&[B, A], Position::ZERO, usize::MAX), [1, 2, 3]);
+        assert_eq!(read(&[A, A, B], at(1), usize::MAX), [2, 3]);
+        assert_eq!(read(&[A, B], Position::ZERO, 1), [1]);
+        assert!(read(&[], Position::ZERO, 1).is_empty());
+    }
+
+    #[test]
+    fn a_reader_is_sent_to_storage_until_it_is_past_what_left_the_ring() {
+        let one = weight(&block(1, 1));
+        let tail = Tail::new(Restored::default(), Some(RingBudget::new(2 * one)));
+        tail.publish(vec![block(1, 1), block(2, 2), block(1, 3)]);
+        let storage = |topics: &[TopicId], after| {
+            let read = tail.read(topics, after, usize::MAX).unwrap();
+            matches!(read, TailRead::Storage { head } if head == at(3))
+        };
+        assert!(storage(&[A], Position::ZERO));
+        assert!(storage(&[A, B], Position::ZERO));
+        assert!(!storage(&[B], Position::ZERO), "all of B is in the ring");
+        assert_eq!(
+            numbers(tail.read(&[A, B], at(1), usize::MAX).unwrap()),
+            [2, 3]
+        );
+    }
+
+    #[test]
+    fn a_log_gives_ring_space_back_when_others_need_it() {
+        let one = weight(&block(1, 1));
+        let budget = RingBudget::new(4 * one);
+        let quiet = Tail::new(Restored::default(), Some(Arc::clone(&budget)));
+        quiet.publish((1..=4).map(|number| block(1, number)).collect());
+        assert_eq!(quiet.ring_bytes(), 4 * one);
+        let busy = Tail::new(Restored::default(), Some(Arc::clone(&budget)));
+        busy.publish((1..=4).map(|number| block(1, number)).collect());
+        assert_eq!(busy.ring_bytes(), 2 * one);
+        quiet.trim_ring();
+        assert_eq!(quiet.ring_bytes(), 2 * one);
+        drop((quiet, busy));
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn positions_before_the_trim_or_in_a_lost_range_are_refused() {
+        let restored = Restored {
+            head: at(10),
+            lost: vec![LostRange {
+                after: at(5),
+                until: at(10),
+            }],
+            ..Restored::default()
+        };
+        let tail = Tail::new(restored, None);
+        tail.publish(vec![block(1, 11), block(2, 12), block(2, 13)]);
+        tail.purge_oldest(|oldest, _| oldest.first() < at(13));
+        let after = |topics: &[TopicId], position| tail.resolve(topics, Start::After(position));
+
+        assert_eq!(after(&[A], at(12)), Ok(at(12)));
+        assert_eq!(after(&[A], at(11)), Ok(at(11)), "the newest purged one");
+        assert_eq!(
+            after(&[A], at(10)),
+            Err(PositionError::Purged {
+                position: at(10),
+                valid_from: at(11)
+            })
+        );
+        assert_eq!(
+            after(&[A, B], at(11)).unwrap_err(),
+            PositionError::Purged {
+                position: at(11),
+                valid_from: at(12)
+            }
+        );
+        assert_eq!(
+            after(&[TopicId::new(9)], at(7)).unwrap_err(),
+            PositionError::Lost {
+                position: at(7),
+                valid_from: at(10)
+            }
+        );
+        assert_eq!(tail.resolve(&[A, B], Start::Earliest), Ok(at(12)));
+        assert_eq!(
+            after(&[A], at(14)).unwrap_err(),
+            PositionError::Ahead {
+                position: at(14),
+                head: at(13)
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_change_before_the_wait_is_seen_by_it() {
+        let tail = Tail::new(Restored::default(), None);
+        let mut watcher = tail.watch(&[A, B]);
+        tail.publish(vec![block(2, 1)]);
+        watcher.changed().await;
+        let mut waiting = Box::pin(watcher.changed());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        tail.publish(vec![block(3, 2)]);
+        assert!(
+            futures_util::poll!(&mut waiting).is_pending(),
+            "not its topic"
+        );
+        tail.publish(vec![block(1, 3)]);
+        waiting.await;
+    }
+}
