@@ -1,5 +1,7 @@
 //! Tidegate: a self-hosted, durable event bus that speaks the Salesforce Pub/Sub API.
 
+#[cfg(feature = "server")]
+pub mod auth;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod event_log;

@@ -1,0 +1,396 @@
+//! Access tokens: long random secrets, of which only a hash is kept.
+//!
+//! A token is `<15-character tenant id>!<secret>`, as clients expect that take the tenant from it.
+//! The secret has 480 random bits, so a fast hash is right: there is nothing to guess that a slow one
+//! would protect, and every call pays for it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+
+use super::{AuthError, Authenticator, Credentials, HeaderProblem};
+use crate::{
+    clock::{Clock, Timestamp},
+    metadata::{
+        Expected, MetadataStore, Scope, StoreError, WriteError,
+        records::{self, Stored, TenantRecord, TokenRecord},
+    },
+    types::{Grants, Principal, TenantId, TopicPattern, limits::TOKENS_MAX},
+};
+
+/// Random bytes of a secret: with the tenant's id a token has 96 characters.
+const SECRET_BYTES: usize = 60;
+/// Characters of a token that are hashed: what is longer is no token.
+const TOKEN_CHARS_MAX: usize = 256;
+
+/// The text of an access token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken(String);
+
+impl AccessToken {
+    fn random(tenant: TenantId) -> Result<Self, getrandom::Error> {
+        let mut secret = [0; SECRET_BYTES];
+        getrandom::fill(&mut secret)?;
+        Ok(Self(format!(
+            "{}!{}",
+            tenant.as_short_str(),
+            URL_SAFE_NO_PAD.encode(secret)
+        )))
+    }
+
+    /// The text itself, to be handed to its owner.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text is a secret.
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken(***)")
+    }
+}
+
+/// What is known of an access token, besides its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What administrators call it by.
+    pub id: String,
+    /// What it is for.
+    pub name: Arc<str>,
+    /// What its holder may do.
+    pub grants: Arc<Grants>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked; `None` while it is good.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Why a token was not made or revoked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// No token of the tenant has the id.
+    #[error("no token has this id")]
+    Unknown,
+    /// The tenant has as many good tokens as it may.
+    #[error("a tenant has at most {TOKENS_MAX} tokens; revoke one first")]
+    TooMany,
+    /// The tokens could not be stored.
+    #[error("the token cannot be stored")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<WriteError> for TokenError {
+    fn from(error: WriteError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The access tokens of every tenant: kept in the metadata store, asked in memory.
+#[derive(Debug)]
+pub struct TokenStore {
+    store: Arc<dyn MetadataStore>,
+    clock: Arc<dyn Clock>,
+    tokens: RwLock<Tokens>,
+    /// Rises with each revocation.
+    generation: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    by_id: HashMap<(TenantId, String), Known>,
+    id_by_hash: HashMap<Hash, (TenantId, String)>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    token: Token,
+    hash: Hash,
+}
+
+type Hash = [u8; 32];
+
+impl TokenStore {
+    /// Reads every tenant's tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; a record that cannot be read is named.
+    pub async fn open(
+        store: Arc<dyn MetadataStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let mut tokens = Tokens::default();
+        for tenant in records::list::<TenantRecord>(&*store, Scope::Server).await? {
+            // A record under another key than an id was written by hand; there is nothing to load.
+            let Ok(tenant) = tenant.record.id.parse() else {
+                continue;
+            };
+            for stored in records::list::<TokenRecord>(&*store, Scope::Tenant(tenant)).await? {
+                if let Some(known) = known(stored) {
+                    tokens.insert(tenant, known);
+                }
+            }
+        }
+        let tokens = RwLock::new(tokens);
+        Ok(Self {
+            store,
+            clock,
+            tokens,
+            generation: watch::Sender::new(0),
+        })
+    }
+
+    /// Makes a token. Its text is returned here and kept nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::TooMany`] and [`TokenError::Store`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: after a drop there may be a token whose text nobody has.
+    pub async fn create(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        grants: Grants,
+    ) -> Result<(Token, AccessToken), TokenError> {
+        let text = AccessToken::random(tenant).map_err(|error| TokenError::Store(error.into()))?;
+        let token = Token {
+            id: uuid::Uuid::new_v4().to_string(),
+            name: name.into(),
+            grants: Arc::new(grants),
+            created_at: self.clock.now(),
+            revoked_at: None,
+        };
+        let known = Known {
+            token: token.clone(),
+            hash: hash(&text.0),
+        };
+        let change = records::change(&record(&known), Expected::Absent);
+        // Known before it is stored, so that calls at one moment cannot pass the bound together.
+        // It opens nothing yet: its text is still in here.
+        self.write().insert_within_bound(tenant, known)?;
+        let scope = Scope::Tenant(tenant);
+        if let Err(error) = self.store.write(scope, vec![change]).await {
+            self.write().remove(tenant, &token.id);
+            return Err(error.into());
+        }
+        Ok((token, text))
+    }
+
+    /// Every token of `tenant`, oldest first, revoked ones included.
+    pub fn list(&self, tenant: TenantId) -> Vec<Token> {
+        let mut list: Vec<_> = self.read().of(tenant).cloned().collect();
+        list.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        list
+    }
+
+    /// Revokes a token: calls that begin after this are refused. A second call changes nothing.
+    ///
+    /// The token opens nothing from the first moment on, before that is stored, and
+    /// [`TokenStore::generation`] rises.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Unknown`]. After [`TokenError::Store`] the token opens nothing in this process,
+    /// but may in a later one: the call is to be made again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe, with the same consequence.
+    pub async fn revoke(&self, tenant: TenantId, id: &str) -> Result<Token, TokenError> {
+        let now = self.clock.now();
+        let revoked = self.write().revoke(tenant, id, now);
+        let revoked = revoked.ok_or(TokenError::Unknown)?;
+        self.generation.send_modify(|generation| *generation += 1);
+        let scope = Scope::Tenant(tenant);
+        loop {
+            // What is stored decides whether there is something to write: an earlier call may have
+            // been dropped or have failed at any point.
+            let stored = records::load::<TokenRecord>(&*self.store, scope, id).await;
+            let stored = stored.map_err(WriteError::from)?;
+            let expected = match stored {
+                Some(stored) if stored.record.revoked_at_ms.is_some() => return Ok(revoked.token),
+                Some(stored) => Expected::Revision(stored.revision),
+                None => Expected::Absent,
+            };
+            let change = records::change(&record(&revoked), expected);
+            match self.store.write(scope, vec![change]).await {
+                Ok(()) => return Ok(revoked.token),
+                // By another call for the same token. It ends there: a record is made once and
+                // revoked once.
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A number that rises when a token is revoked. A stream that outlives its authentication
+    /// watches it, and authenticates again when it rises.
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tokens> {
+        self.tokens.read().expect("no holder of this lock panics")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tokens> {
+        self.tokens.write().expect("no holder of this lock panics")
+    }
+}
+
+impl Tokens {
+    fn of(&self, tenant: TenantId) -> impl Iterator<Item = &Token> {
+        let of_tenant = self
+            .by_id
+            .iter()
+            .filter(move |((owner, _), _)| *owner == tenant);
+        of_tenant.map(|(_, known)| &known.token)
+    }
+
+    fn insert_within_bound(&mut self, tenant: TenantId, known: Known) -> Result<(), TokenError> {
+        let good = self.of(tenant).filter(|token| token.revoked_at.is_none());
+        if good.count() >= TOKENS_MAX {
+            return Err(TokenError::TooMany);
+        }
+        self.insert(tenant, known);
+        Ok(())
+    }
+
+    fn remove(&mut self, tenant: TenantId, id: &str) {
+        if let Some(known) = self.by_id.remove(&(tenant, id.to_owned())) {
+            self.id_by_hash.remove(&known.hash);
+        }
+    }
+
+    fn revoke(&mut self, tenant: TenantId, id: &str, now: Timestamp) -> Option<Known> {
+        let known = self.by_id.get_mut(&(tenant, id.to_owned()))?;
+        known.token.revoked_at.get_or_insert(now);
+        Some(known.clone())
+    }
+
+    fn insert(&mut self, tenant: TenantId, known: Known) {
+        let key = (tenant, known.token.id.clone());
+        self.id_by_hash.insert(known.hash, key.clone());
+        self.by_id.insert(key, known);
+    }
+}
+
+#[async_trait::async_trait]
+impl Authenticator for TokenStore {
+    async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthError> {
+        let tenant: TenantId = credentials
+            .tenant_id
+            .parse()
+            .map_err(HeaderProblem::TenantId)?;
+        if !looks_like_url(credentials.instance_url) {
+            return Err(HeaderProblem::InstanceUrl.into());
+        }
+        let text = credentials.access_token;
+        if text.len() > TOKEN_CHARS_MAX {
+            return Err(AuthError::Token);
+        }
+        let hash = hash(text);
+        let tokens = self.read();
+        // The table is keyed by hash, so what its timing tells is about a hash, not about a token;
+        // the comparison that decides is constant in time all the same.
+        let key = tokens.id_by_hash.get(&hash).ok_or(AuthError::Token)?;
+        let known = tokens.by_id.get(key).ok_or(AuthError::Token)?;
+        let is_same = bool::from(known.hash.ct_eq(&hash));
+        if !is_same || known.token.revoked_at.is_some() {
+            return Err(AuthError::Token);
+        }
+        // Only the holder of a good token learns that the header is at fault.
+        if key.0 != tenant {
+            return Err(HeaderProblem::TenantMismatch.into());
+        }
+        Ok(Principal {
+            tenant,
+            name: Arc::clone(&known.token.name),
+            grants: Arc::clone(&known.token.grants),
+        })
+    }
+}
+
+/// Clients send whatever their sign-in told them, with or without a path, so this is all that is
+/// asked of it.
+fn looks_like_url(text: &str) -> bool {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
+}
+
+fn hash(text: &str) -> Hash {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+fn record(known: &Known) -> TokenRecord {
+    let Known { token, hash } = known;
+    let text = |patterns: &[TopicPattern]| patterns.iter().map(ToString::to_string).collect();
+    TokenRecord {
+        id: token.id.clone(),
+        name: token.name.to_string(),
+        sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        publish: text(&token.grants.publish),
+        subscribe: text(&token.grants.subscribe),
+        change_events: token.grants.change_events,
+        admin: token.grants.admin,
+        created_at_ms: token.created_at.as_millis(),
+        revoked_at_ms: token.revoked_at.map(Timestamp::as_millis),
+    }
+}
+
+/// The token of a record; `None` for one whose hash or patterns are not what was written here, and
+/// which therefore opens nothing.
+fn known(stored: Stored<TokenRecord>) -> Option<Known> {
+    let record = stored.record;
+    let patterns = |patterns: Vec<String>| {
+        patterns
+            .iter()
+            .map(|pattern| pattern.parse().ok())
+            .collect::<Option<Vec<TopicPattern>>>()
+    };
+    let grants = Grants {
+        publish: patterns(record.publish)?,
+        subscribe: patterns(record.subscribe)?,
+        change_events: record.change_events,
+        admin: record.admin,
+    };
+    let token = Token {
+        id: record.id,
+        name: record.name.into(),
+        grants: Arc::new(grants),
+        created_at: Timestamp::from_millis(record.created_at_ms),
+        revoked_at: record.revoked_at_ms.map(Timestamp::from_millis),
+    };
+    Some(Known {
+        token,
+        hash: parse_hex(&record.sha256)?,
+    })
+}
+
+fn parse_hex(text: &str) -> Option<Hash> {
+    if !text.is_ascii() || text.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    metadata::{Change, Entry, MemoryStore, Table},
+};
+
+fn tenant() -> TenantId {
+    TenantId::from_random([7; 12])
+}
+
+async fn store_with_tenant() -> Arc<dyn MetadataStore> {
+    let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+    let record = TenantRecord {
+        id: tenant().to_string(),
+        created_at_ms: 0,
+    };
+    let change = records::change(&record, Expected::Absent);
+    store.write(Scope::Server, vec![change]).await.unwrap();
+    store
+}
+
+async fn open(store: &Arc<dyn MetadataStore>) -> TokenStore {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(5)));
+    TokenStore::open(Arc::clone(store), clock).await.unwrap()
+}
+
+fn credentials<'a>(token: &'a AccessToken, tenant: &'a str) -> Credentials<'a> {
+    Credentials {
+        access_token: token.expose(),
+        instance_url: "https://localhost:7081",
+        tenant_id: tenant,
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_what_it_was_made_for_also_after_a_restart() {
+    let store = store_with_tenant().await;
+    let tokens = open(&store).await;
+    let (_, text) = tokens
+        .create(tenant(), "ci", Grants::every_topic())
+        .await
+        .unwrap();
+    for tokens in [tokens, open(&store).await] {
+        for id in [tenant().as_str(), tenant().as_short_str()] {
+            let principal = tokens.authenticate(&credentials(&text, id)).await.unwrap();
+            assert_eq!((principal.tenant, &*principal.name), (tenant(), "ci"));
+            assert_eq!(*principal.grants, Grants::every_topic());
+        }
+    }
+    assert!(
+        text.expose()
+            .starts_with(&format!("{}!", tenant().as_short_str()))
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_token_opens_nothing_also_after_a_restart() {
+    let store = store_with_tenant().await;
+    let tokens = open(&store).await;
+    let (token, text) = tokens
+        .create(tenant(), "ci", Grants::default())
+        .await
+        .unwrap();
+    let revoked = tokens.revoke(tenant(), &token.id).await.unwrap();
+    assert_eq!(revoked.revoked_at, Some(Timestamp::from_millis(5)));
+    assert_eq!(tokens.revoke(tenant(), &token.id).await.unwrap(), revoked);
+    for tokens in [tokens, open(&store).await] {
+        let refused = tokens
+            .authenticate(&credentials(&text, tenant().as_str()))
+            .await;
+        assert!(matches!(refused, Err(AuthError::Token)));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_another_spelling_or_tenant_is_refused() {
+    let store = store_with_tenant().await;
+    let tokens = open(&store).await;
+    let (_, text) = tokens
+        .create(tenant(), "ci", Grants::default())
+        .await
+        .unwrap();
+    for wrong in [
+        String::new(),
+        "x".repeat(10_000),
+        format!("{}x", text.0),
+        text.0.to_lowercase(),
+    ] {
+        let wrong = AccessToken(wrong);
+        let refused = tokens
+            .authenticate(&credentials(&wrong, tenant().as_str()))
+            .await;
+        assert!(matches!(refused, Err(AuthError::Token)));
+    }
+    let other = TenantId::from_random([8; 12]);
+    let refused = tokens
+        .authenticate(&credentials(&text, other.as_str()))
+        .await;
+    assert!(matches!(
+        refused,
+        Err(AuthError::Header(HeaderProblem::TenantMismatch))
+    ));
+}
+
+#[tokio::test]
+async fn malformed_headers_are_named() {
+    let store = store_with_tenant().await;
+    let tokens = open(&store).await;
+    let (_, text) = tokens
+        .create(tenant(), "ci", Grants::default())
+        .await
+        .unwrap();
+    let refused = tokens
+        .authenticate(&credentials(&text, "00D"))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("tenantid"), "{refused}");
+    let id = tenant();
+    let with_url = |url| Credentials {
+        instance_url: url,
+        ..credentials(&text, id.as_str())
+    };
+    for url in ["localhost", "https://", "ftp://localhost"] {
+        let refused = tokens.authenticate(&with_url(url)).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("instanceurl"),
+            "{url}: {refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_token_cannot_be_revoked() {
+    let tokens = open(&store_with_tenant().await).await;
+    let refused = tokens.revoke(tenant(), "no such id").await;
+    assert!(matches!(refused, Err(TokenError::Unknown)));
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let token = AccessToken::random(tenant()).unwrap();
+    let secret = token.0.split_once('!').unwrap().1;
+    assert!(!format!("{token:?}").contains(secret));
+    assert!(!format!("{:?}", credentials(&token, "00D")).contains(secret));
+}
+
+/// A store whose writes are stored and then not confirmed, while it is told so.
+#[derive(Debug, Default)]
+struct UnconfirmingStore {
+    inner: MemoryStore,
+    unconfirming: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl MetadataStore for UnconfirmingStore {
+    async fn get(
+        &self,
+        scope: Scope,
+        table: Table,
+        key: &str,
+    ) -> Result<Option<Entry>, StoreError> {
+        self.inner.get(scope, table, key).await
+    }
+
+    async fn list(&self, scope: Scope, table: Table) -> Result<Vec<Entry>, StoreError> {
+        self.inner.list(scope, table).await
+    }
+
+    async fn write(&self, scope: Scope, changes: Vec<Change>) -> Result<(), WriteError> {
+        self.inner.write(scope, changes).await?;
+        // Where a caller that goes away leaves the call.
+        tokio::task::yield_now().await;
+        if self.unconfirming.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed("the sync failed".into()).into());
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_was_not_confirmed_or_awaited_counts_and_can_be_made_again() {
+    let inner = Arc::new(UnconfirmingStore::default());
+    let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
+    let create = async || {
+        let grants = Grants::every_topic();
+        tokens.create(tenant(), "ci", grants).await.unwrap()
+    };
+    let is_refused = async |text: &AccessToken| {
+        let tenant = tenant();
+        let sent = credentials(text, tenant.as_str());
+        matches!(tokens.authenticate(&sent).await, Err(AuthError::Token))
+    };
+
+    let (unconfirmed, text) = create().await;
+    inner.unconfirming.store(true, Ordering::SeqCst);
+    let refusal = tokens.revoke(tenant(), &unconfirmed.id).await.unwrap_err();
+    assert!(matches!(refusal, TokenError::Store(_)));
+    inner.unconfirming.store(false, Ordering::SeqCst);
+    assert!(is_refused(&text).await);
+    tokens.revoke(tenant(), &unconfirmed.id).await.unwrap();
+
+    let (dropped, text) = create().await;
+    {
+        let call = tokens.revoke(tenant(), &dropped.id);
+        futures_util::pin_mut!(call);
+        assert!(futures_util::poll!(&mut call).is_pending());
+    }
+    assert!(is_refused(&text).await);
+    let revoked = tokens.revoke(tenant(), &dropped.id).await.unwrap();
+    assert_eq!(revoked.revoked_at, Some(Timestamp::from_millis(5)));
+}
+
+#[tokio::test]
+async fn a_token_that_could_not_be_stored_is_not_listed() {
+    let inner = Arc::new(UnconfirmingStore::default());
+    let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
+    inner.unconfirming.store(true, Ordering::SeqCst);
+    let refusal = tokens.create(tenant(), "ci", Grants::default()).await;
+    assert!(matches!(refusal, Err(TokenError::Store(_))));
+    assert!(tokens.list(tenant()).is_empty());
+}
+
+#[tokio::test]
+async fn a_revocation_is_seen_by_whoever_watches() {
+    let store = store_with_tenant().await;
+    let tokens = open(&store).await;
+    let (token, _) = tokens
+        .create(tenant(), "ci", Grants::default())
+        .await
+        .unwrap();
+    let watching = tokens.generation();
+    assert!(!watching.has_changed().unwrap());
+    assert!(tokens.revoke(tenant(), "another").await.is_err());
+    assert!(!watching.has_changed().unwrap());
+    tokens.revoke(tenant(), &token.id).await.unwrap();
+    assert!(watching.has_changed().unwrap());
+}
