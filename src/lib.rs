@@ -7,6 +7,7 @@ pub mod clock;
 pub mod event_log;
 #[cfg(feature = "server")]
 pub mod metadata;
+pub mod net;
 pub mod proto;
 pub mod schema;
 pub mod types;

@@ -1,0 +1,75 @@
+//! Files that are replaced as a whole: no reader, and no crash, sees half of one.
+
+use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+
+/// Mode of a file that anybody may read.
+pub const PUBLIC: u32 = 0o644;
+/// Mode of a file that holds a secret.
+pub const SECRET: u32 = 0o600;
+
+/// Writes a file with this mode, in the place of an earlier one whatever its mode was.
+///
+/// The bytes go to a file next to it, are synced, and take the name in one step; the directory is
+/// synced last, so that the name outlives a crash.
+///
+/// # Errors
+///
+/// The file system's. What was there before is there, unless only the directory could not be synced.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let draft = directory.join(name);
+    let written = write_new(&draft, bytes, mode).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        // The first error is the one to tell; what is left over is harmless.
+        _ = fs::remove_file(&draft);
+    }
+    written?;
+    fs::File::open(directory)?.sync_all()
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    // A leftover of an earlier process with the same id would keep its mode.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_with_its_mode_and_nothing_is_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write(&path, b"earlier", PUBLIC).unwrap();
+        write(&path, b"later", SECRET).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"later");
+        assert_eq!(
+            path.metadata().unwrap().permissions().mode() & 0o777,
+            SECRET
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::create_dir(&path).unwrap();
+        assert!(write(&path, b"text", SECRET).is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}
