@@ -10,4 +10,5 @@ pub mod metadata;
 pub mod net;
 pub mod proto;
 pub mod schema;
+pub mod telemetry;
 pub mod types;
