@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "server")]
+pub mod broker;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod event_log;

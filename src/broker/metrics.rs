@@ -1,0 +1,443 @@
+//! What the broker counts: publishes, refusals by reason, deliveries and lag.
+//!
+//! Labels are bounded: topics are made by an administrator, reasons are enums, and client names
+//! beyond [`CLIENT_NAME_LABELS_MAX`] share one label. A topic that several tenants have is counted
+//! as one.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use super::{Broker, PublishError};
+use crate::{
+    clock::Timestamp,
+    event_log::{AppendError, LogState, TenantLog},
+    types::{
+        TopicId, TopicName,
+        limits::{CLIENT_NAME_LABELS_MAX, TENANT_LABELS_MAX},
+    },
+};
+
+/// The label of client names beyond the bound.
+const OTHER_CLIENTS: &str = "other";
+
+/// Everything the broker counts. Cheap to clone; clones share their counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    published: Family<TopicLabel, Counter>,
+    refused: Family<RefusalLabels, Counter>,
+    failed: Family<FailureLabels, Counter>,
+    delivered: Family<TopicLabel, Counter>,
+    subscriptions: Arc<Subscriptions>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabel {
+    topic: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    topic: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    topic: String,
+    reason: &'static str,
+}
+
+/// Why one event was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefusalReason {
+    Event,
+    Schema,
+    Payload,
+    NotStored,
+}
+
+impl RefusalReason {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Schema => "schema",
+            Self::Payload => "payload",
+            Self::NotStored => "not_stored",
+        }
+    }
+}
+
+/// Why a whole request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailureReason {
+    Overloaded,
+    Refused,
+    Unconfirmed,
+}
+
+impl FailureReason {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::Refused => "refused",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds every metric to `registry`.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "broker_published_events",
+            "Events that were accepted and are durable",
+            self.published.clone(),
+        );
+        registry.register(
+            "broker_refused_events",
+            "Events that were refused, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "broker_failed_publishes",
+            "Publish requests of which no event was stored for certain, by reason",
+            self.failed.clone(),
+        );
+        registry.register(
+            "broker_delivered_events",
+            "Events that were handed to subscribers",
+            self.delivered.clone(),
+        );
+        registry.register_collector(Box::new(LagCollector(Arc::clone(&self.subscriptions))));
+    }
+
+    /// The counters of publishing to one topic.
+    pub(super) fn publish(&self, topic: &TopicName) -> PublishMetrics {
+        let label = TopicLabel {
+            topic: topic.to_string(),
+        };
+        PublishMetrics {
+            published: self.published.get_or_create_owned(&label),
+            topic: label.topic.into(),
+            metrics: self.clone(),
+        }
+    }
+
+    /// Counts a live subscription until the guard is dropped.
+    pub(super) fn subscribed(
+        &self,
+        topic: &TopicName,
+        client_name: Option<&str>,
+        log: Arc<dyn TenantLog>,
+        topic_id: TopicId,
+        passed: u64,
+    ) -> LagGuard {
+        let progress = Arc::new(Progress {
+            topic: topic.clone(),
+            topic_id,
+            log,
+            client: self.subscriptions.client_label(client_name),
+            passed: AtomicU64::new(passed),
+            passed_at: AtomicI64::new(i64::MAX),
+        });
+        let label = TopicLabel {
+            topic: topic.to_string(),
+        };
+        LagGuard {
+            id: self.subscriptions.add(Arc::clone(&progress)),
+            progress,
+            subscriptions: Arc::clone(&self.subscriptions),
+            delivered: self.delivered.get_or_create_owned(&label),
+        }
+    }
+}
+
+/// The counters of publishing to one topic.
+#[derive(Clone, Debug)]
+pub(super) struct PublishMetrics {
+    published: Counter,
+    topic: Arc<str>,
+    metrics: Metrics,
+}
+
+impl PublishMetrics {
+    pub(super) fn published(&self, events: usize) {
+        self.published.inc_by(events as u64);
+    }
+
+    pub(super) fn refused(&self, reason: RefusalReason) {
+        let labels = RefusalLabels {
+            topic: self.topic.to_string(),
+            reason: reason.label(),
+        };
+        self.metrics.refused.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn overloaded(&self) {
+        self.count_failure(FailureReason::Overloaded);
+    }
+
+    /// Counts a request that failed, and turns the log's error into the publisher's.
+    pub(super) fn failed(&self, error: AppendError) -> PublishError {
+        match error {
+            AppendError::Refused(refusal) => {
+                self.count_failure(FailureReason::Refused);
+                PublishError::Refused(refusal)
+            }
+            AppendError::Unconfirmed(source) => {
+                self.count_failure(FailureReason::Unconfirmed);
+                PublishError::Unconfirmed(source)
+            }
+        }
+    }
+
+    fn count_failure(&self, reason: FailureReason) {
+        let labels = FailureLabels {
+            topic: self.topic.to_string(),
+            reason: reason.label(),
+        };
+        self.metrics.failed.get_or_create(&labels).inc();
+    }
+}
+
+/// The live subscriptions, whose lag is worked out when somebody asks.
+#[derive(Debug, Default)]
+struct Subscriptions {
+    live: Mutex<Live>,
+    client_labels: Mutex<HashSet<Arc<str>>>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    next_id: u64,
+    by_id: HashMap<u64, Arc<Progress>>,
+}
+
+/// How far one subscription has come.
+struct Progress {
+    topic: TopicName,
+    topic_id: TopicId,
+    log: Arc<dyn TenantLog>,
+    client: Option<Arc<str>>,
+    /// Events of the topic at or before the cursor.
+    passed: AtomicU64,
+    /// When the last of them was appended, in milliseconds; the largest number while there is none.
+    passed_at: AtomicI64,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Events and milliseconds between a subscription and the newest event of its topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lag {
+    events: u64,
+    millis: u64,
+}
+
+impl Progress {
+    fn lag(&self) -> Lag {
+        let newest = self.log.topic(self.topic_id);
+        let events = newest
+            .ordinal
+            .saturating_sub(self.passed.load(Ordering::Relaxed));
+        if events == 0 {
+            return Lag::default();
+        }
+        let passed_at = self.passed_at.load(Ordering::Relaxed);
+        let millis = newest.last_at.as_millis().saturating_sub(passed_at).max(0);
+        Lag {
+            events,
+            millis: millis.unsigned_abs(),
+        }
+    }
+}
+
+impl Subscriptions {
+    fn add(&self, progress: Arc<Progress>) -> u64 {
+        let mut live = self.live.lock().expect("no holder of this lock panics");
+        let id = live.next_id;
+        live.next_id += 1;
+        live.by_id.insert(id, progress);
+        id
+    }
+
+    fn remove(&self, id: u64) {
+        self.live
+            .lock()
+            .expect("no holder of this lock panics")
+            .by_id
+            .remove(&id);
+    }
+
+    /// The label for a client's name: the name itself while there are few.
+    fn client_label(&self, name: Option<&str>) -> Option<Arc<str>> {
+        let name = name?;
+        let mut labels = self
+            .client_labels
+            .lock()
+            .expect("no holder of this lock panics");
+        if let Some(label) = labels.get(name) {
+            return Some(Arc::clone(label));
+        }
+        if labels.len() >= CLIENT_NAME_LABELS_MAX {
+            return Some(OTHER_CLIENTS.into());
+        }
+        let label: Arc<str> = name.into();
+        labels.insert(Arc::clone(&label));
+        Some(label)
+    }
+}
+
+/// Counts one subscription's deliveries, and takes it off the live ones when dropped.
+#[derive(Debug)]
+pub(super) struct LagGuard {
+    id: u64,
+    progress: Arc<Progress>,
+    subscriptions: Arc<Subscriptions>,
+    delivered: Counter,
+}
+
+impl LagGuard {
+    pub(super) fn delivered(&self, events: u32, last_ordinal: u64, appended_at: Timestamp) {
+        self.delivered.inc_by(events.into());
+        self.progress.passed.store(last_ordinal, Ordering::Relaxed);
+        self.progress
+            .passed_at
+            .store(appended_at.as_millis(), Ordering::Relaxed);
+    }
+
+    pub(super) fn caught_up(&self, ordinal: u64) {
+        self.progress.passed.store(ordinal, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LagGuard {
+    fn drop(&mut self) {
+        self.subscriptions.remove(self.id);
+    }
+}
+
+/// Works lag out at each scrape: the maximum over the subscriptions that share labels.
+#[derive(Debug)]
+struct LagCollector(Arc<Subscriptions>);
+
+impl Collector for LagCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let live: Vec<_> = {
+            let live = self.0.live.lock().expect("no holder of this lock panics");
+            live.by_id.values().cloned().collect()
+        };
+        let mut counts: BTreeMap<Vec<(&'static str, String)>, i64> = BTreeMap::new();
+        let mut lags: BTreeMap<Vec<(&'static str, String)>, Lag> = BTreeMap::new();
+        for progress in &live {
+            let mut labels = vec![("topic", progress.topic.to_string())];
+            *counts.entry(labels.clone()).or_default() += 1;
+            let lag = progress.lag();
+            let mut raise = |labels| {
+                let max = lags.entry(labels).or_default();
+                max.events = max.events.max(lag.events);
+                max.millis = max.millis.max(lag.millis);
+            };
+            raise(labels.clone());
+            if let Some(client) = &progress.client {
+                labels.push(("client", client.to_string()));
+                raise(labels);
+            }
+        }
+        let mut gauges = encoder.encode_descriptor(
+            "broker_subscriptions",
+            "Live subscriptions",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (labels, &count) in &counts {
+            ConstGauge::new(count).encode(gauges.encode_family(labels)?)?;
+        }
+        let mut gauges = encoder.encode_descriptor(
+            "broker_lag_events",
+            "Events between the slowest live subscription and its topic's newest",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (labels, lag) in &lags {
+            let events = i64::try_from(lag.events).unwrap_or(i64::MAX);
+            ConstGauge::new(events).encode(gauges.encode_family(labels)?)?;
+        }
+        let mut gauges = encoder.encode_descriptor(
+            "broker_lag_seconds",
+            "Time between the last event that the slowest live subscription got and its topic's newest",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (labels, lag) in &lags {
+            let seconds = lag.millis as f64 / 1_000.0;
+            ConstGauge::new(seconds).encode(gauges.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks the logs at each scrape how large they are and how far they reach.
+#[derive(Debug)]
+pub(super) struct LogCollector(pub(super) Broker);
+
+impl Collector for LogCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut logs = self.0.logs();
+        logs.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        logs.truncate(TENANT_LABELS_MAX);
+        let states: Vec<_> = logs
+            .iter()
+            .map(|(tenant, log)| (tenant, log.state()))
+            .collect();
+        type Read = fn(&LogState) -> u64;
+        let gauges: [(&str, &str, Read); 4] = [
+            ("event_log_size_bytes", "Bytes of storage in use", |state| {
+                state.bytes
+            }),
+            (
+                "event_log_segments",
+                "Segments, the open one included",
+                |state| state.segments,
+            ),
+            (
+                "event_log_head_position",
+                "The last durable position",
+                |state| state.head.get(),
+            ),
+            (
+                "event_log_trim_position",
+                "The newest purged position",
+                |state| state.trim.get(),
+            ),
+        ];
+        for (name, help, read) in gauges {
+            let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (tenant, state) in &states {
+                let labels = [("tenant", tenant.as_str())];
+                let value = i64::try_from(read(state)).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(gauge.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,475 @@
+//! Publishing: each event is checked and laid out for the log, then the good ones are appended.
+//!
+//! [`Publisher::batch`] and [`Batch::push`] are plain computation on the caller's task, so that
+//! validation runs on every core; [`Batch::append`] queues the result, and [`PendingPublish::outcome`]
+//! waits until it is durable. A stream keeps several of the latter under way.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Broker, PublishError, Tenant, TopicError,
+    metrics::{PublishMetrics, RefusalReason},
+};
+use crate::{
+    event_log::{AppendError, AppendOutcome, Appending, BlockBody, LogTopic},
+    schema::{PayloadError, Schema, registry::EventType},
+    types::{
+        EventError, EventView, Position, Principal, SchemaId, TopicKind, TopicName,
+        limits::{BLOCK_BYTES_MAX, EVENT_ID_CHARS_MAX},
+    },
+};
+
+/// Bytes an entry adds to an event: three lengths, the replay id and an id made here.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// Publishing to one topic on behalf of one caller, who has the right to. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    tenant: Arc<Tenant>,
+    topic: Arc<LogTopic>,
+    metrics: PublishMetrics,
+    room_wait: Duration,
+}
+
+impl Broker {
+    /// A publisher to the topic called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Topic`]; forbidden is a topic the caller may not publish to.
+    pub async fn publisher(
+        &self,
+        principal: &Principal,
+        name: &str,
+    ) -> Result<Publisher, PublishError> {
+        if let Ok(channel) = name.parse::<TopicName>()
+            && channel.kind() == TopicKind::Channel
+        {
+            // Whether there is such a channel or not, nothing is ever published to one.
+            return Err(TopicError::Forbidden(channel).into());
+        }
+        let (tenant, event_type) = self.find_topic(principal, name).await?;
+        if !principal.grants.may_publish(event_type.topic()) {
+            return Err(TopicError::Forbidden(event_type.topic().clone()).into());
+        }
+        let topic = LogTopic {
+            id: event_type.topic_id(),
+            name: event_type.topic().clone(),
+        };
+        let metrics = self.metrics().publish(event_type.topic());
+        let room_wait = self.0.config.publish_room_wait;
+        Ok(Publisher {
+            tenant,
+            topic: Arc::new(topic),
+            metrics,
+            room_wait,
+        })
+    }
+}
+
+impl Publisher {
+    /// The topic that is published to.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic.name
+    }
+
+    /// An empty batch for about `events` events of `bytes` bytes together.
+    ///
+    /// The batch sees the schemas that are registered now.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::NotFound`] if the topic was deleted meanwhile.
+    pub fn batch(&self, events: usize, bytes: usize) -> Result<Batch, PublishError> {
+        let event_type = self
+            .tenant
+            .schemas
+            .event_type(&self.topic.name)
+            .ok_or(TopicError::NotFound)?;
+        Ok(Batch {
+            tenant: Arc::clone(&self.tenant),
+            topic: Arc::clone(&self.topic),
+            metrics: self.metrics.clone(),
+            room_wait: self.room_wait,
+            last_schema: event_type.current().clone(),
+            event_type,
+            written_with: WrittenWith::Nothing,
+            bodies: Vec::new(),
+            bytes_expected: bytes + events * ENTRY_OVERHEAD_BYTES,
+            slots: Vec::with_capacity(events),
+            ids: String::with_capacity(events * EVENT_ID_CHARS_MAX),
+            made_ids: MadeIds::new(events),
+        })
+    }
+}
+
+/// Events of one request, each checked and either laid out or refused.
+#[derive(Debug)]
+pub struct Batch {
+    tenant: Arc<Tenant>,
+    topic: Arc<LogTopic>,
+    metrics: PublishMetrics,
+    room_wait: Duration,
+    event_type: Arc<EventType>,
+    /// The schema of the event before: nearly always that of the next one too.
+    last_schema: Schema,
+    written_with: WrittenWith,
+    bodies: Vec<BlockBody>,
+    /// How many bytes are likely still to be laid out: sizes the next body.
+    bytes_expected: usize,
+    slots: Vec<Slot>,
+    ids: String,
+    made_ids: MadeIds,
+}
+
+/// What became of one event so far.
+#[derive(Debug)]
+struct Slot {
+    /// Where its id ends in `ids`; it begins where the one before ends.
+    id_end: usize,
+    /// Whether the id was made here: a refused event's result does not show such an id.
+    id_made: bool,
+    refusal: Option<EventRefusal>,
+}
+
+/// Which schemas the accepted events of a batch were written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WrittenWith {
+    Nothing,
+    One(SchemaId),
+    Several,
+}
+
+impl Batch {
+    /// Checks one event and lays it out, or keeps the reason why not.
+    pub fn push(&mut self, event: &EventView<'_>) {
+        match self.check(event) {
+            Ok(()) => {}
+            Err(refusal) => return self.refuse(event.id(), refusal),
+        }
+        let id = if event.id().is_empty() {
+            Some(self.made_ids.next())
+        } else {
+            None
+        };
+        let id = id
+            .as_ref()
+            .map(|id| std::str::from_utf8(id).expect("a UUID is ASCII"));
+        self.lay_out(event.encoded(), id);
+        self.ids.push_str(id.unwrap_or(event.id()));
+        self.slots.push(Slot {
+            id_end: self.ids.len(),
+            id_made: id.is_some(),
+            refusal: None,
+        });
+    }
+
+    /// Adds an event that is refused; `id` is its own or empty.
+    pub fn refuse(&mut self, id: &str, refusal: EventRefusal) {
+        self.metrics.refused(refusal.reason());
+        self.ids.push_str(id);
+        self.slots.push(Slot {
+            id_end: self.ids.len(),
+            id_made: false,
+            refusal: Some(refusal),
+        });
+    }
+
+    fn check(&mut self, event: &EventView<'_>) -> Result<(), EventRefusal> {
+        if self.last_schema.id().as_str() != event.schema_id() {
+            self.last_schema = self.find_schema(event.schema_id())?;
+        }
+        if self.event_type.validates() {
+            self.last_schema
+                .validate(event.payload())
+                .map_err(EventRefusal::Payload)?;
+        }
+        let id = self.last_schema.id();
+        self.written_with = match self.written_with {
+            WrittenWith::Nothing => WrittenWith::One(id),
+            WrittenWith::One(one) if one == id => WrittenWith::One(one),
+            WrittenWith::One(_) | WrittenWith::Several => WrittenWith::Several,
+        };
+        Ok(())
+    }
+
+    fn find_schema(&self, id: &str) -> Result<Schema, EventRefusal> {
+        if id.is_empty() {
+            return Err(EventRefusal::NoSchemaId {
+                current: self.event_type.current().id(),
+            });
+        }
+        let id: SchemaId = id.parse().map_err(|_| EventRefusal::UnknownSchema {
+            current: self.event_type.current().id(),
+        })?;
+        if let Some(schema) = self.event_type.version(&id) {
+            return Ok(schema.clone());
+        }
+        Err(match self.tenant.schemas.schema(&id) {
+            Some(_) => EventRefusal::ForeignSchema {
+                topic: self.topic.name.clone(),
+            },
+            None => EventRefusal::UnknownSchema {
+                current: self.event_type.current().id(),
+            },
+        })
+    }
+
+    fn lay_out(&mut self, event: &[u8], id: Option<&str>) {
+        if let Some(body) = self.bodies.last_mut()
+            && body.push(event, id)
+        {
+            return;
+        }
+        let laid_out = self.bodies.iter().map(BlockBody::byte_len).sum::<usize>();
+        let left = self.bytes_expected.saturating_sub(laid_out);
+        let room = left
+            .min(BLOCK_BYTES_MAX)
+            .max(event.len() + ENTRY_OVERHEAD_BYTES);
+        let mut body = BlockBody::with_capacity(Arc::clone(&self.topic), room);
+        let taken = body.push(event, id);
+        debug_assert!(taken, "an empty body takes any event");
+        self.bodies.push(body);
+    }
+
+    /// Queues the accepted events, waiting for room for at most the configured time.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Overloaded`] and [`PublishError::Refused`]: nothing was stored.
+    pub async fn append_in_time(self) -> Result<PendingPublish, PublishError> {
+        let (wait, metrics) = (self.room_wait, self.metrics.clone());
+        tokio::time::timeout(wait, self.append())
+            .await
+            .unwrap_or_else(|_| {
+                metrics.overloaded();
+                Err(PublishError::Overloaded(wait))
+            })
+    }
+
+    /// Queues the accepted events, waiting for room as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Refused`]: nothing was stored.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a call dropped while it waits has stored nothing.
+    pub async fn append(self) -> Result<PendingPublish, PublishError> {
+        let schema_id = match self.written_with {
+            WrittenWith::One(id) => id,
+            WrittenWith::Nothing | WrittenWith::Several => self.event_type.current().id(),
+        };
+        let appending = if self.bodies.is_empty() {
+            None
+        } else {
+            let event_counts = self.bodies.iter().map(BlockBody::event_count).collect();
+            match self.tenant.log.append(self.bodies).await {
+                Ok(appending) => Some((appending, event_counts)),
+                Err(error) => return Err(self.metrics.failed(error)),
+            }
+        };
+        Ok(PendingPublish {
+            appending,
+            published: Published {
+                schema_id,
+                slots: self.slots,
+                ids: self.ids,
+                positions: Vec::new(),
+            },
+            metrics: self.metrics,
+        })
+    }
+}
+
+/// A batch whose events are queued.
+#[derive(Debug)]
+pub struct PendingPublish {
+    /// With the number of events in each body; `None` when no event was accepted.
+    appending: Option<(Appending, Vec<usize>)>,
+    published: Published,
+    metrics: PublishMetrics,
+}
+
+impl PendingPublish {
+    /// Waits until it is known what became of every event.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] if no event was stored for certain: [`PublishError::Refused`], or
+    /// [`PublishError::Unconfirmed`] if some may have been.
+    ///
+    /// # Cancel safety
+    ///
+    /// The events are stored, or not, whether or not this is awaited to its end.
+    pub async fn outcome(self) -> Result<Published, PublishError> {
+        let Self {
+            appending,
+            mut published,
+            metrics,
+        } = self;
+        let Some((appending, event_counts)) = appending else {
+            return Ok(published);
+        };
+        let outcome = appending.await.map_err(|error| metrics.failed(error))?;
+        if outcome.iter().all(Result::is_err) {
+            // Of several reasons the one that leaves the publisher in doubt is told.
+            let errors = outcome.into_iter().filter_map(Result::err);
+            let error = errors.max_by_key(|error| !error.is_safe_to_retry());
+            return Err(metrics.failed(error.expect("an accepted event has a body")));
+        }
+        published.settle(&event_counts, outcome, &metrics);
+        metrics.published(published.positions.len());
+        Ok(published)
+    }
+}
+
+/// What became of every event of a batch.
+#[derive(Debug)]
+pub struct Published {
+    schema_id: SchemaId,
+    slots: Vec<Slot>,
+    ids: String,
+    /// One for each event without a refusal, in order.
+    positions: Vec<Position>,
+}
+
+/// What became of one event.
+#[derive(Clone, Copy, Debug)]
+pub struct EventOutcome<'a> {
+    /// The event's id: the publisher's, one that was made here, or empty for a refused event
+    /// without one.
+    pub id: &'a str,
+    /// Where it stands, or why it is not stored.
+    pub result: Result<Position, &'a EventRefusal>,
+}
+
+impl Published {
+    /// The schema the events were written with; the topic's current one if there were several.
+    pub fn schema_id(&self) -> SchemaId {
+        self.schema_id
+    }
+
+    /// One outcome for each event, in the order they were pushed.
+    pub fn outcomes(&self) -> impl ExactSizeIterator<Item = EventOutcome<'_>> {
+        let mut positions = self.positions.iter();
+        let mut id_start = 0;
+        self.slots.iter().map(move |slot| {
+            let id = &self.ids[id_start..slot.id_end];
+            id_start = slot.id_end;
+            match &slot.refusal {
+                Some(refusal) if slot.id_made => EventOutcome {
+                    id: "",
+                    result: Err(refusal),
+                },
+                Some(refusal) => EventOutcome {
+                    id,
+                    result: Err(refusal),
+                },
+                None => {
+                    let position = positions.next().expect("each stored event has a position");
+                    EventOutcome {
+                        id,
+                        result: Ok(*position),
+                    }
+                }
+            }
+        })
+    }
+
+    /// Hands the positions of stored bodies to their events, and the errors of the others.
+    fn settle(&mut self, event_counts: &[usize], outcome: AppendOutcome, metrics: &PublishMetrics) {
+        let mut accepted = self.slots.iter_mut().filter(|slot| slot.refusal.is_none());
+        for (&event_count, result) in event_counts.iter().zip(outcome) {
+            let of_body = accepted.by_ref().take(event_count);
+            match result {
+                Ok(range) => self
+                    .positions
+                    .extend(range.iter().zip(of_body).map(|(at, _)| at)),
+                Err(error) => of_body.for_each(|slot| {
+                    metrics.refused(RefusalReason::NotStored);
+                    slot.refusal = Some(EventRefusal::NotStored(error.clone()));
+                }),
+            }
+        }
+    }
+}
+
+/// Why one event of a request was not stored.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventRefusal {
+    /// Too large, or not an event.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// No schema id was given.
+    #[error("the event has no schema id; the topic's current one is {current}")]
+    NoSchemaId {
+        /// The topic's current schema.
+        current: SchemaId,
+    },
+    /// No schema of the tenant has the id; it is a peer's text and is not repeated.
+    #[error("the event's schema id is not known here; the topic's current one is {current}")]
+    UnknownSchema {
+        /// The topic's current schema.
+        current: SchemaId,
+    },
+    /// The schema is another topic's.
+    #[error("the event's schema is not a version of the schema of {topic}")]
+    ForeignSchema {
+        /// The topic that was published to.
+        topic: TopicName,
+    },
+    /// The payload is not a record of the schema.
+    #[error("the payload does not fit its schema: {0}")]
+    Payload(PayloadError),
+    /// The log stored other events of the request, but not this one.
+    #[error(transparent)]
+    NotStored(AppendError),
+}
+
+impl EventRefusal {
+    /// The reason as metrics count it.
+    fn reason(&self) -> RefusalReason {
+        match self {
+            Self::Event(_) => RefusalReason::Event,
+            Self::NoSchemaId { .. } | Self::UnknownSchema { .. } | Self::ForeignSchema { .. } => {
+                RefusalReason::Schema
+            }
+            Self::Payload(_) => RefusalReason::Payload,
+            Self::NotStored(_) => RefusalReason::NotStored,
+        }
+    }
+}
+
+/// Makes event ids: random UUIDs, for as many events as a request has out of one system call.
+#[derive(Debug)]
+struct MadeIds {
+    random: Vec<[u8; 16]>,
+    events: usize,
+}
+
+impl MadeIds {
+    fn new(events: usize) -> Self {
+        Self {
+            random: Vec::new(),
+            events,
+        }
+    }
+
+    fn next(&mut self) -> [u8; EVENT_ID_CHARS_MAX] {
+        if self.random.is_empty() {
+            self.random = vec![[0; 16]; self.events.max(1)];
+            getrandom::fill(self.random.as_flattened_mut())
+                .expect("the system has randomness once it is up");
+        }
+        let random = self.random.pop().expect("filled above");
+        let mut text = [0; EVENT_ID_CHARS_MAX];
+        uuid::Builder::from_random_bytes(random)
+            .into_uuid()
+            .hyphenated()
+            .encode_lower(&mut text);
+        text
+    }
+}

@@ -1,0 +1,255 @@
+//! Subscriptions: a cursor through the log and the credit to move it.
+//!
+//! [`Subscription::next`] is the whole of delivery: it waits until there is something to send, be it
+//! events, an empty keepalive or the end, and changes nothing until it has it. It owns no task, no
+//! buffer and at most one timer, so an idle subscription costs little.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, metrics::LagGuard,
+};
+use crate::{
+    event_log::{BlockSlice, Watcher},
+    schema::registry::EventType,
+    types::{Position, Principal, Start, TopicId, TopicName, limits::RESPONSE_BYTES_MAX},
+};
+
+/// Bytes of a response besides its events: the replay id, the rpc id and the credit.
+const RESPONSE_OVERHEAD_BYTES: usize = 256;
+/// First read for a delivery, in bytes: the credit of stock clients is mostly spent on less.
+const READ_BYTES: usize = 256 * 1024;
+
+/// One subscriber's flow on one topic.
+#[derive(Debug)]
+pub struct Subscription {
+    tenant: Arc<Tenant>,
+    topics: [TopicId; 1],
+    /// The last position examined: no event of the topic at or before it is still to be sent.
+    cursor: Position,
+    credit: Credit,
+    watcher: Watcher,
+    lag: LagGuard,
+    keepalive: Duration,
+    zero_credit_grace: Option<Duration>,
+    /// When something was last sent, or credit was last granted to a stream that had none.
+    active_at: Instant,
+}
+
+/// What is to be sent to the subscriber next.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Encoded events in order, as fields of a response; empty for a keepalive.
+    pub events: Vec<Bytes>,
+    /// The last position examined.
+    pub latest: Position,
+    /// Credit that is left.
+    pub pending: u32,
+}
+
+/// Subscribing to one topic on behalf of one caller, who has the right to.
+#[derive(Debug)]
+pub struct Subscriber {
+    broker: Broker,
+    tenant: Arc<Tenant>,
+    event_type: Arc<EventType>,
+}
+
+impl Broker {
+    /// A subscriber of the topic called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Topic`] and [`SubscribeError::CannotSubscribe`].
+    pub async fn subscriber(
+        &self,
+        principal: &Principal,
+        name: &str,
+    ) -> Result<Subscriber, SubscribeError> {
+        let found = self.find_topic(principal, name).await;
+        let (tenant, event_type) = found.map_err(SubscribeError::Topic)?;
+        let topic: &TopicName = event_type.topic();
+        if !principal.grants.may_subscribe(topic) {
+            return Err(SubscribeError::CannotSubscribe(topic.clone()));
+        }
+        Ok(Subscriber {
+            broker: self.clone(),
+            tenant,
+            event_type,
+        })
+    }
+}
+
+impl Subscriber {
+    /// Begins a subscription with `requested` events of credit; `client_name` labels its lag.
+    ///
+    /// If `start` is the latest, every event is delivered that was not readable yet when this call
+    /// began; one that was readable may be confirmed to its publisher a moment later.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Position`], then [`SubscribeError::Grant`].
+    pub fn subscribe(
+        self,
+        start: Start,
+        requested: i32,
+        client_name: Option<&str>,
+    ) -> Result<Subscription, SubscribeError> {
+        let Self {
+            broker,
+            tenant,
+            event_type,
+        } = self;
+        let config = &broker.0.config;
+        let topics = [event_type.topic_id()];
+        // The watcher comes before the cursor, or an append between the two would wake nobody.
+        let watcher = tenant.log.watch(&topics);
+        let cursor = tenant.log.resolve(&topics, start)?;
+        let mut credit = Credit::with_ceiling(config.credit_max);
+        credit.grant(requested)?;
+        let state = tenant.log.topic(topics[0]);
+        let passed = match start {
+            Start::Earliest => state.trim_ordinal,
+            // After a position it is not known until the first read, which follows at once.
+            Start::Latest | Start::After(_) => state.ordinal,
+        };
+        let (topic, log) = (event_type.topic(), Arc::clone(&tenant.log));
+        let lag = broker
+            .metrics()
+            .subscribed(topic, client_name, log, topics[0], passed);
+        Ok(Subscription {
+            tenant,
+            topics,
+            cursor,
+            credit,
+            watcher,
+            lag,
+            keepalive: config.keepalive,
+            zero_credit_grace: config.zero_credit_grace,
+            active_at: Instant::now(),
+        })
+    }
+}
+
+impl Subscription {
+    /// Adds `requested` events to the credit.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError`]; the credit is untouched.
+    pub fn grant(&mut self, requested: i32) -> Result<(), GrantError> {
+        let had_none = self.credit.pending() == 0;
+        self.credit.grant(requested)?;
+        if had_none {
+            self.active_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Credit that is left, in events.
+    pub fn pending(&self) -> u32 {
+        self.credit.pending()
+    }
+
+    /// Waits for the next thing to send.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscriptionEnd`]: nothing more will be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a delivery that was not returned was not taken off the credit.
+    pub async fn next(&mut self) -> Result<Delivery, SubscriptionEnd> {
+        loop {
+            if self.credit.pending() == 0 {
+                return Err(self.wait_without_credit().await);
+            }
+            let taken = self.take().await?;
+            // A keepalive says how far the log is now, so it comes after a look at the log.
+            let keepalive_at = self.active_at + self.keepalive;
+            if !taken.is_empty() || Instant::now() >= keepalive_at {
+                return Ok(self.deliver(taken));
+            }
+            tokio::select! {
+                () = self.watcher.changed() => {}
+                () = tokio::time::sleep_until(keepalive_at) => {}
+            }
+        }
+    }
+
+    /// Waits until the subscriber has been without credit for too long.
+    async fn wait_without_credit(&self) -> SubscriptionEnd {
+        match self.zero_credit_grace {
+            Some(grace) => {
+                tokio::time::sleep_until(self.active_at + grace).await;
+                SubscriptionEnd::NoCredit(grace)
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reads as many events as credit and one response allow. The cursor moves past what holds no
+    /// event of the topic, and not past what is returned.
+    async fn take(&mut self) -> Result<Vec<BlockSlice>, SubscriptionEnd> {
+        let mut slices: Vec<BlockSlice> = Vec::new();
+        let mut events_left = self.credit.pending() as usize;
+        let mut bytes_left = RESPONSE_BYTES_MAX - RESPONSE_OVERHEAD_BYTES;
+        let mut after = self.cursor;
+        loop {
+            let batch = self
+                .tenant
+                .log
+                .read(&self.topics, after, READ_BYTES)
+                .await?;
+            if batch.blocks.is_empty() {
+                if slices.is_empty() {
+                    self.cursor = batch.examined;
+                }
+                return Ok(slices);
+            }
+            for block in &batch.blocks {
+                let Some(slice) = block.slice_after(after, events_left, bytes_left) else {
+                    return Ok(slices);
+                };
+                // A slice is at least one event, which may be larger than what is left.
+                if slice.bytes.len() > bytes_left {
+                    return Ok(slices);
+                }
+                let whole = slice.last == block.last();
+                events_left -= slice.count as usize;
+                bytes_left -= slice.bytes.len();
+                after = slice.last;
+                slices.push(slice);
+                if !whole || events_left == 0 {
+                    return Ok(slices);
+                }
+            }
+        }
+    }
+
+    /// Takes `slices` off the credit and moves the cursor behind them.
+    fn deliver(&mut self, slices: Vec<BlockSlice>) -> Delivery {
+        let count = slices.iter().map(|slice| slice.count).sum();
+        self.credit.spend(count);
+        match slices.last() {
+            Some(last) => {
+                self.cursor = last.last;
+                self.lag
+                    .delivered(count, last.last_ordinal, last.appended_at);
+            }
+            None => self
+                .lag
+                .caught_up(self.tenant.log.topic(self.topics[0]).ordinal),
+        }
+        self.active_at = Instant::now();
+        Delivery {
+            events: slices.into_iter().map(|slice| slice.bytes).collect(),
+            latest: self.cursor,
+            pending: self.credit.pending(),
+        }
+    }
+}

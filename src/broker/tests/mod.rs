@@ -1,0 +1,7 @@
+//! The broker held to what its clients count on, over engines in memory.
+
+mod delivery;
+pub(crate) mod engines;
+mod lag;
+pub(crate) mod log_double;
+mod publish;

@@ -1,0 +1,131 @@
+//! Looking topics and schemas up, and who may.
+
+use std::sync::Arc;
+
+use super::{Broker, SchemaError, Tenant, TopicError};
+use crate::{
+    event_log::TopicState,
+    schema::{
+        Schema,
+        registry::{EventType, SchemaVersion},
+    },
+    types::{Principal, SchemaId, TopicName},
+};
+
+/// What one caller may know about a topic.
+#[derive(Clone, Debug)]
+pub struct TopicDescription {
+    /// The topic's event type: its name and its schemas.
+    pub event_type: Arc<EventType>,
+    /// Whether the caller may publish to it.
+    pub can_publish: bool,
+    /// Whether the caller may subscribe to it.
+    pub can_subscribe: bool,
+    /// What the log holds of it.
+    pub state: TopicState,
+}
+
+impl Broker {
+    /// Describes the topic called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`]; forbidden is a topic the caller may neither publish nor subscribe to.
+    pub async fn topic(
+        &self,
+        principal: &Principal,
+        name: &str,
+    ) -> Result<TopicDescription, TopicError> {
+        let (tenant, event_type) = self.find_topic(principal, name).await?;
+        describe(principal, &tenant, Arc::clone(&event_type))
+            .ok_or_else(|| TopicError::Forbidden(event_type.topic().clone()))
+    }
+
+    /// Describes every topic the caller may publish or subscribe to, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unavailable`].
+    pub async fn topics(&self, principal: &Principal) -> Result<Vec<TopicDescription>, TopicError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        let event_types = tenant.schemas.event_types().into_iter();
+        Ok(event_types
+            .filter_map(|event_type| describe(principal, &tenant, event_type))
+            .collect())
+    }
+
+    /// The schema with this id, for a caller with a right to a topic that has it among its versions.
+    ///
+    /// # Errors
+    ///
+    /// [`SchemaError`].
+    pub async fn schema(&self, principal: &Principal, id: &str) -> Result<Schema, SchemaError> {
+        if id.trim().is_empty() {
+            return Err(SchemaError::Empty);
+        }
+        let id: SchemaId = id.parse().map_err(|_| SchemaError::Forbidden)?;
+        let tenant = self.tenant(principal.tenant).await?;
+        let (schema, topic) = tenant.schemas.schema(&id).ok_or(SchemaError::Forbidden)?;
+        if !may_use(principal, &topic) {
+            return Err(SchemaError::Forbidden);
+        }
+        Ok(schema)
+    }
+
+    /// Every version of every schema of the caller's topics, by topic and then by age.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unavailable`].
+    pub async fn schemas(
+        &self,
+        principal: &Principal,
+    ) -> Result<Vec<(Arc<EventType>, SchemaVersion)>, TopicError> {
+        let topics = self.topics(principal).await?;
+        let versions = topics.into_iter().flat_map(|topic| {
+            let versions = topic.event_type.versions().to_vec();
+            versions
+                .into_iter()
+                .map(move |version| (Arc::clone(&topic.event_type), version))
+        });
+        Ok(versions.collect())
+    }
+
+    /// Finds the topic called `name`, whoever may use it.
+    pub(super) async fn find_topic(
+        &self,
+        principal: &Principal,
+        name: &str,
+    ) -> Result<(Arc<Tenant>, Arc<EventType>), TopicError> {
+        if name.trim().is_empty() {
+            return Err(TopicError::Empty);
+        }
+        let name: TopicName = name.parse().map_err(|_| TopicError::NotFound)?;
+        let tenant = self.tenant(principal.tenant).await?;
+        let event_type = tenant
+            .schemas
+            .event_type(&name)
+            .ok_or(TopicError::NotFound)?;
+        Ok((tenant, event_type))
+    }
+}
+
+fn describe(
+    principal: &Principal,
+    tenant: &Tenant,
+    event_type: Arc<EventType>,
+) -> Option<TopicDescription> {
+    if !may_use(principal, event_type.topic()) {
+        return None;
+    }
+    Some(TopicDescription {
+        can_publish: principal.grants.may_publish(event_type.topic()),
+        can_subscribe: principal.grants.may_subscribe(event_type.topic()),
+        state: tenant.log.topic(event_type.topic_id()),
+        event_type,
+    })
+}
+
+fn may_use(principal: &Principal, topic: &TopicName) -> bool {
+    principal.grants.may_publish(topic) || principal.grants.may_subscribe(topic)
+}
