@@ -8,6 +8,8 @@ pub mod clock;
 #[cfg(feature = "server")]
 pub mod event_log;
 #[cfg(feature = "server")]
+pub mod grpc;
+#[cfg(feature = "server")]
 pub mod metadata;
 pub mod net;
 pub mod proto;

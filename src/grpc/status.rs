@@ -1,0 +1,352 @@
+//! The one place where errors become gRPC statuses.
+//!
+//! A failed call ends with a status code, a message, and the three trailers that existing clients
+//! read: `error-code`, `rpc-id` and `type`. The message is a sentence of ours, then the full error
+//! code in brackets, then `rpcId: ` and the id, because clients search it for each of the two. No
+//! trailer has a name that ends in `-bin`: the public Java example prints all trailers as text.
+//!
+//! Source: the public Pub/Sub API Developer Guide, "Handle Errors"; statuses seen by its users in
+//! issues of the public clients.
+
+use std::error::Error;
+
+use tonic::{Code, Status, metadata::MetadataValue};
+
+use super::Call;
+use crate::{
+    auth::AuthError,
+    broker::{GrantError, PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError},
+    event_log::PositionError,
+    types::ReplayIdError,
+};
+
+/// What every error code begins with.
+const PREFIX: &str = "sfdc.platform.eventbus.grpc.";
+/// Bytes of our own sentence in a message: with code and id it stays below 1 KB.
+const SENTENCE_BYTES_MAX: usize = 800;
+
+/// An error code and the status it goes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The gRPC status.
+    pub status: Code,
+    /// The error code without its prefix; empty for a call the service does not have.
+    pub suffix: &'static str,
+}
+
+/// Every pair of status and error code that this service answers with.
+pub mod kinds {
+    use tonic::Code;
+
+    use super::Kind;
+
+    macro_rules! kinds {
+        ($($(#[$doc:meta])* $name:ident = $status:ident, $suffix:literal;)*) => {
+            $($(#[$doc])* pub const $name: Kind = Kind { status: Code::$status, suffix: $suffix };)*
+            /// All of them, for tables.
+            pub const ALL: &[Kind] = &[$($name),*];
+        };
+    }
+
+    kinds! {
+        /// A method or an encoding the service does not have.
+        UNIMPLEMENTED = Unimplemented, "";
+        /// Something needed to answer is not there for now.
+        OUTAGE = Internal, "service.unavailable";
+        /// The log takes no events for now, or the gateway is stopping.
+        UNAVAILABLE = Unavailable, "service.unavailable";
+        /// A bad, expired or revoked token.
+        AUTH_ERROR = Unauthenticated, "service.auth.error";
+        /// A call without one of its three headers, or with a bad one.
+        AUTH_HEADERS_INVALID = Unauthenticated, "service.auth.headers.invalid";
+        /// A bad token in a request on a stream.
+        AUTH_REFRESH_INVALID = Unauthenticated, "service.auth.refresh.invalid";
+        /// Too much at once.
+        PROTECTION = ResourceExhausted, "service.protection.triggered";
+        /// Too many requests on one stream.
+        STREAM_PROTECTION = ResourceExhausted, "service.protection.stream.limit.triggered";
+        /// No such topic.
+        TOPIC_NOT_FOUND = NotFound, "topic.not.found";
+        /// No right to a topic.
+        TOPIC_PERMISSION = PermissionDenied, "topic.meta.permission";
+        /// A blank topic name.
+        TOPIC_EMPTY = InvalidArgument, "topic.validation.empty";
+        /// The tenant's topics cannot be read for now.
+        TOPIC_UNAVAILABLE = Unavailable, "topic.api.unavailable";
+        /// An unknown schema, or one the caller has no right to.
+        SCHEMA_PERMISSION = PermissionDenied, "schema.meta.permission";
+        /// A blank schema id.
+        SCHEMA_INVALID = InvalidArgument, "schema.validation.failed";
+        /// The tenant's schemas cannot be read for now.
+        SCHEMA_UNAVAILABLE = Unavailable, "schema.api.unavailable";
+        /// A replay id that is malformed, in the future or no longer retained.
+        REPLAY_ID_CORRUPTED = InvalidArgument, "subscription.fetch.replayid.corrupted";
+        /// A custom start without a replay id.
+        REPLAY_ID_MISSING = InvalidArgument, "subscription.fetch.replayid.validation.failed";
+        /// Fewer than one event requested.
+        REQUESTED_EVENTS_INVALID = InvalidArgument, "subscription.fetch.requested.events.invalid";
+        /// Another topic than the stream's first.
+        FETCH_TOPIC_MISMATCH = InvalidArgument, "subscription.fetch.topic.mismatch";
+        /// A fetch request that makes no sense.
+        FETCH_REQUEST_INVALID = InvalidArgument, "subscription.fetch.request.invalid";
+        /// No right to subscribe.
+        CANNOT_SUBSCRIBE = PermissionDenied, "subscription.topic.cannot.subscribe";
+        /// A subscription cannot go on.
+        SUBSCRIPTION_INTERNAL = Internal, "subscription.internal.error";
+        /// A subscription got no credit for too long.
+        SUBSCRIPTION_IDLE = DeadlineExceeded, "subscription.internal.error";
+        /// A subscription ends because the gateway does; clients resume from their stored id.
+        SUBSCRIPTION_STOPPING = Unavailable, "subscription.internal.error";
+        /// A publish stream without events for too long.
+        PUBLISH_IDLE = DeadlineExceeded, "publish.stream.sweeper.timeout";
+        /// A fresh token where none can be.
+        PUBLISH_REFRESH_INVALID = InvalidArgument, "publish.auth.refresh.invalid";
+        /// A publish request without events, or not a publish request.
+        PUBLISH_COUNT_INVALID = InvalidArgument, "publish.event.count.invalid";
+        /// Another topic than the stream's first.
+        PUBLISH_TOPIC_MISMATCH = InvalidArgument, "publish.topic.mismatch";
+        /// A blank topic name in a publish request.
+        PUBLISH_TOPIC_EMPTY = InvalidArgument, "publish.topic.validation.empty";
+        /// A managed fetch request that makes no sense.
+        MANAGED_REQUEST_INVALID = InvalidArgument, "managed.subscription.fetch.request.invalid";
+        /// An admin request that makes no sense.
+        ADMIN_REQUEST_INVALID = InvalidArgument, "admin.request.invalid";
+        /// An admin request about something there is not.
+        ADMIN_NOT_FOUND = NotFound, "admin.not.found";
+        /// An admin request that takes an administrator.
+        ADMIN_PERMISSION = PermissionDenied, "admin.permission";
+    }
+}
+
+impl Kind {
+    /// An error of this kind, explained to the client by `sentence`.
+    pub fn error(self, sentence: impl Into<String>) -> RpcError {
+        RpcError {
+            kind: self,
+            sentence: sentence.into(),
+            source: None,
+            is_planned: false,
+        }
+    }
+
+    /// The error code as clients know it; empty for a call the service does not have.
+    pub fn error_code(self) -> String {
+        if self.suffix.is_empty() {
+            String::new()
+        } else {
+            format!("{PREFIX}{}", self.suffix)
+        }
+    }
+}
+
+/// Why a call failed: what the client is told, and what only the log is.
+#[derive(Debug)]
+pub struct RpcError {
+    kind: Kind,
+    sentence: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+    is_planned: bool,
+}
+
+impl RpcError {
+    /// The status and error code.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Says that the gateway's own stop is the reason, which nobody has to look into.
+    pub(super) fn planned(mut self) -> Self {
+        self.is_planned = true;
+        self
+    }
+
+    /// Adds a cause that is logged and not sent.
+    pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The status as it is sent for `call`. Logs the error: the one place where that is done.
+    pub fn into_status(self, call: &Call) -> Status {
+        self.log(call);
+        let rpc_id = call.rpc_id();
+        let rpc_id = rpc_id.as_str();
+        let sentence = truncated(&self.sentence);
+        let code = self.kind.error_code();
+        let message = if code.is_empty() {
+            format!("{sentence} rpcId: {rpc_id}")
+        } else {
+            format!("{sentence} ({code}) rpcId: {rpc_id}")
+        };
+        let mut status = Status::new(self.kind.status, message);
+        let trailers = status.metadata_mut();
+        let text =
+            |text: &str| MetadataValue::try_from(text).expect("codes, ids and names are ASCII");
+        if !code.is_empty() {
+            trailers.insert("error-code", text(&code));
+        }
+        trailers.insert("rpc-id", text(rpc_id));
+        trailers.insert("type", text(call.method().name()));
+        status
+    }
+
+    fn log(&self, call: &Call) {
+        let cause = self.source.as_deref().map(|source| chain(source));
+        let cause = cause.as_deref().unwrap_or_default();
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(
+                    rpc_id = %call.rpc_id(),
+                    method = call.method().name(),
+                    client_trace_id = call.client_trace_id(),
+                    status = ?self.kind.status,
+                    error_code = self.kind.suffix,
+                    cause,
+                    "call failed: {}", self.sentence
+                )
+            };
+        }
+        match self.kind.status {
+            _ if self.is_planned => event!(debug),
+            Code::Internal | Code::Unavailable | Code::Unknown => event!(warn),
+            _ => event!(debug),
+        }
+    }
+}
+
+/// The messages of an error and of its sources, outermost first.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let messages = std::iter::successors(Some(error), |&error| error.source());
+    messages
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+fn truncated(sentence: &str) -> &str {
+    &sentence[..sentence.floor_char_boundary(SENTENCE_BYTES_MAX)]
+}
+
+impl From<AuthError> for RpcError {
+    fn from(error: AuthError) -> Self {
+        match &error {
+            AuthError::Header(problem) => kinds::AUTH_HEADERS_INVALID.error(problem.to_string()),
+            // The words that clients search for.
+            AuthError::Token => kinds::AUTH_ERROR.error(
+                "authentication exception occurred: the access token is not valid for this tenant",
+            ),
+            AuthError::Unavailable(_) => kinds::OUTAGE
+                .error("the access token cannot be checked for now")
+                .because(error),
+        }
+    }
+}
+
+impl From<TopicError> for RpcError {
+    fn from(error: TopicError) -> Self {
+        let kind = match &error {
+            TopicError::Empty => kinds::TOPIC_EMPTY,
+            TopicError::NotFound => kinds::TOPIC_NOT_FOUND,
+            TopicError::Forbidden(_) => kinds::TOPIC_PERMISSION,
+            TopicError::Unavailable(_) => kinds::TOPIC_UNAVAILABLE,
+        };
+        kind.error(error.to_string()).because(error)
+    }
+}
+
+impl From<SchemaError> for RpcError {
+    fn from(error: SchemaError) -> Self {
+        let kind = match &error {
+            SchemaError::Empty => kinds::SCHEMA_INVALID,
+            SchemaError::Forbidden => kinds::SCHEMA_PERMISSION,
+            SchemaError::Unavailable(_) => kinds::SCHEMA_UNAVAILABLE,
+        };
+        kind.error(error.to_string()).because(error)
+    }
+}
+
+impl From<PublishError> for RpcError {
+    fn from(error: PublishError) -> Self {
+        let kind = match error {
+            PublishError::Topic(TopicError::Empty) => kinds::PUBLISH_TOPIC_EMPTY,
+            PublishError::Topic(error) => return error.into(),
+            PublishError::Overloaded(_) => kinds::PROTECTION,
+            PublishError::Refused(_) | PublishError::Unconfirmed(_) => kinds::UNAVAILABLE,
+        };
+        kind.error(error.to_string()).because(error)
+    }
+}
+
+impl From<SubscribeError> for RpcError {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Topic(error) => error.into(),
+            SubscribeError::CannotSubscribe(_) => kinds::CANNOT_SUBSCRIBE.error(error.to_string()),
+            SubscribeError::Position(error) => error.into(),
+            SubscribeError::Grant(error) => error.into(),
+        }
+    }
+}
+
+impl From<PositionError> for RpcError {
+    fn from(error: PositionError) -> Self {
+        // Clients fall back on finding the word "replay" when trailers are lost.
+        let sentence = match error {
+            PositionError::Ahead { position, head } => format!(
+                "the replay id {} is in the future: the newest is {}",
+                position.replay_id(),
+                head.replay_id()
+            ),
+            PositionError::Purged {
+                position,
+                valid_from,
+            } => format!(
+                "events after replay id {} are no longer retained: the oldest valid replay id is {}",
+                position.replay_id(),
+                valid_from.replay_id()
+            ),
+            PositionError::Damaged {
+                last_good,
+                valid_from,
+                ..
+            } => format!(
+                "events after replay id {} were lost to damage of the disk: go on from replay id {}",
+                last_good.replay_id(),
+                valid_from.replay_id()
+            ),
+            PositionError::Lost {
+                position,
+                valid_from,
+            } => format!(
+                "replay id {} was lost when the machine stopped: the next valid replay id is {}",
+                position.replay_id(),
+                valid_from.replay_id()
+            ),
+        };
+        kinds::REPLAY_ID_CORRUPTED.error(sentence).because(error)
+    }
+}
+
+impl From<ReplayIdError> for RpcError {
+    fn from(error: ReplayIdError) -> Self {
+        kinds::REPLAY_ID_CORRUPTED.error(format!("the replay id is malformed: {error}"))
+    }
+}
+
+impl From<GrantError> for RpcError {
+    fn from(error: GrantError) -> Self {
+        kinds::REQUESTED_EVENTS_INVALID.error(error.to_string())
+    }
+}
+
+impl From<SubscriptionEnd> for RpcError {
+    fn from(end: SubscriptionEnd) -> Self {
+        match end {
+            SubscriptionEnd::Position(error) => error.into(),
+            SubscriptionEnd::NoCredit(_) => kinds::SUBSCRIPTION_IDLE.error(end.to_string()),
+            SubscriptionEnd::Storage(_) => kinds::SUBSCRIPTION_INTERNAL
+                .error(end.to_string())
+                .because(end),
+        }
+    }
+}

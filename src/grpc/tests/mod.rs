@@ -1,0 +1,12 @@
+//! The edge held to what existing clients count on, over a gateway in memory and a paused clock.
+
+mod gateway;
+mod lookup;
+mod metrics;
+mod publish;
+mod publish_stream;
+mod refusals;
+mod status;
+mod subscribe;
+mod subscribe_refusals;
+mod subscribe_time;
