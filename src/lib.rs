@@ -1,6 +1,8 @@
 //! Tidegate: a self-hosted, durable event bus that speaks the Salesforce Pub/Sub API.
 
 #[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "server")]
 pub mod auth;
 #[cfg(feature = "server")]
 pub mod broker;
@@ -9,6 +11,8 @@ pub mod clock;
 pub mod event_log;
 #[cfg(feature = "server")]
 pub mod grpc;
+#[cfg(feature = "server")]
+pub mod http;
 #[cfg(feature = "server")]
 pub mod metadata;
 pub mod net;

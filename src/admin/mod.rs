@@ -1,0 +1,120 @@
+//! The admin edge: what the command line asks of a running gateway beyond the Pub/Sub API.
+//!
+//! Same listeners, same sign-in and same trailers as the Pub/Sub API. Listing topics and schemas
+//! takes a right to them; managing tokens takes an administrator.
+//!
+//! Source: `proto/tidegate/admin/v1/admin.proto`.
+
+mod tokens;
+mod topics;
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    auth::{Authenticator, token::TokenStore},
+    broker::Broker,
+    grpc::{
+        Call,
+        status::{RpcError, kinds},
+    },
+    proto::admin::{
+        CreateTokenRequest, CreateTokenResponse, DescribeTopicRequest, ListSchemasRequest,
+        ListSchemasResponse, ListTokensRequest, ListTokensResponse, ListTopicsRequest,
+        ListTopicsResponse, RevokeTokenRequest, RevokeTokenResponse, Topic, admin_server,
+    },
+    types::Principal,
+};
+
+/// Answers the admin service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    broker: Broker,
+    authenticator: Arc<dyn Authenticator>,
+    tokens: Arc<TokenStore>,
+}
+
+impl Admin {
+    /// A service over these engines.
+    pub fn new(
+        broker: Broker,
+        authenticator: Arc<dyn Authenticator>,
+        tokens: Arc<TokenStore>,
+    ) -> Self {
+        Self {
+            broker,
+            authenticator,
+            tokens,
+        }
+    }
+
+    async fn authenticate(&self, call: &Call) -> Result<Principal, RpcError> {
+        Ok(self
+            .authenticator
+            .authenticate(&call.credentials()?)
+            .await?)
+    }
+
+    /// Who is calling, if that is an administrator.
+    async fn administrator(&self, call: &Call) -> Result<Principal, RpcError> {
+        let principal = self.authenticate(call).await?;
+        if !principal.grants.admin {
+            return Err(
+                kinds::ADMIN_PERMISSION.error("managing tokens takes an administrator's token")
+            );
+        }
+        Ok(principal)
+    }
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Admin {
+    async fn list_topics(
+        &self,
+        request: Request<ListTopicsRequest>,
+    ) -> Result<Response<ListTopicsResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.topics(&call).await)
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<DescribeTopicRequest>,
+    ) -> Result<Response<Topic>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.topic(&call, request.into_inner()).await)
+    }
+
+    async fn list_schemas(
+        &self,
+        request: Request<ListSchemasRequest>,
+    ) -> Result<Response<ListSchemasResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.schemas(&call, request.into_inner()).await)
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.create(&call, request.into_inner()).await)
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.list(&call).await)
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.revoke(&call, request.into_inner()).await)
+    }
+}

@@ -1,0 +1,92 @@
+//! Topics and schemas, as far as the caller may use them.
+
+use super::Admin;
+use crate::{
+    broker::TopicDescription,
+    grpc::{Call, status::RpcError},
+    proto::admin::{
+        DescribeTopicRequest, ListSchemasRequest, ListSchemasResponse, ListTopicsResponse,
+        SchemaVersion, Topic,
+    },
+    types::ReplayId,
+};
+
+impl Admin {
+    pub(super) async fn topics(&self, call: &Call) -> Result<ListTopicsResponse, RpcError> {
+        let principal = self.authenticate(call).await?;
+        let topics = self.broker.topics(&principal).await?;
+        Ok(ListTopicsResponse {
+            topics: topics.iter().map(topic_message).collect(),
+        })
+    }
+
+    pub(super) async fn topic(
+        &self,
+        call: &Call,
+        request: DescribeTopicRequest,
+    ) -> Result<Topic, RpcError> {
+        let principal = self.authenticate(call).await?;
+        Ok(topic_message(
+            &self.broker.topic(&principal, &request.name).await?,
+        ))
+    }
+
+    pub(super) async fn schemas(
+        &self,
+        call: &Call,
+        request: ListSchemasRequest,
+    ) -> Result<ListSchemasResponse, RpcError> {
+        let principal = self.authenticate(call).await?;
+        let topics = if request.topic_name.is_empty() {
+            self.broker.topics(&principal).await?
+        } else {
+            vec![self.broker.topic(&principal, &request.topic_name).await?]
+        };
+        Ok(ListSchemasResponse {
+            schemas: topics.iter().flat_map(schema_messages).collect(),
+        })
+    }
+}
+
+fn topic_message(topic: &TopicDescription) -> Topic {
+    let state = &topic.state;
+    let replay_id = |id: ReplayId| id.as_bytes().to_vec().into();
+    Topic {
+        name: topic.event_type.topic().to_string(),
+        kind: topic.event_type.topic().kind().as_str().to_owned(),
+        schema_id: topic.event_type.current().id().to_string(),
+        schema_versions: topic.event_type.versions().len() as u32,
+        can_publish: topic.can_publish,
+        can_subscribe: topic.can_subscribe,
+        event_count: state.ordinal,
+        retained_count: state.ordinal.saturating_sub(state.trim_ordinal),
+        latest_replay_id: if state.ordinal == 0 {
+            Default::default()
+        } else {
+            replay_id(state.last.replay_id())
+        },
+        earliest_replay_id: replay_id(state.trim.replay_id()),
+        validation: if topic.event_type.validates() {
+            "on"
+        } else {
+            "off"
+        }
+        .to_owned(),
+    }
+}
+
+fn schema_messages(topic: &TopicDescription) -> impl Iterator<Item = SchemaVersion> {
+    let current = topic.event_type.current().id();
+    topic
+        .event_type
+        .versions()
+        .iter()
+        .zip(1..)
+        .map(move |(version, number)| SchemaVersion {
+            topic_name: topic.event_type.topic().to_string(),
+            schema_id: version.schema.id().to_string(),
+            version: number,
+            current: version.schema.id() == current,
+            registered_at_ms: version.registered_at.as_millis(),
+        })
+}
