@@ -6,6 +6,8 @@ pub mod admin;
 pub mod auth;
 #[cfg(feature = "server")]
 pub mod broker;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod event_log;

@@ -1,0 +1,24 @@
+//! The client side of a connection to this gateway or to the hosted endpoint.
+//!
+//! [`Endpoint::connect`] makes one HTTP/2 connection, which every call shares and which mends itself
+//! after a break; each call carries who makes it. Errors are typed and know whether a second try
+//! can help. Nothing here reads the environment: what to connect to is passed in.
+//!
+//! What is sent and received is the caller's business; so is resuming a stream after a break.
+//!
+//! Source: the public Pub/Sub API Developer Guide, "Include Authorization Headers" and "Handle
+//! Errors".
+
+pub mod backoff;
+pub mod connect;
+pub mod error;
+pub mod profile;
+
+pub use backoff::Backoff;
+pub use connect::{Connection, Credentials, Endpoint, EndpointUrl, EndpointUrlError};
+pub use error::{CallError, ClientError, ConnectError};
+pub use profile::{Profile, ProfileError};
+
+// A gateway to connect to takes the server's half of the RPC library.
+#[cfg(all(test, feature = "server"))]
+mod tests;
