@@ -20,5 +20,7 @@ pub mod metadata;
 pub mod net;
 pub mod proto;
 pub mod schema;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod telemetry;
 pub mod types;
