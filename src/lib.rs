@@ -9,6 +9,8 @@ pub mod broker;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
+#[cfg(feature = "cli")]
+pub mod config;
 #[cfg(feature = "server")]
 pub mod event_log;
 #[cfg(feature = "server")]
