@@ -6,6 +6,8 @@ pub mod admin;
 pub mod auth;
 #[cfg(feature = "server")]
 pub mod broker;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod clock;

@@ -1,0 +1,449 @@
+//! A gateway for tests of the command line: one topic, events in memory, and failures on demand.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use prost::Message;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::{
+    Stream,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, transport::Server};
+
+use crate::{
+    client::{Connection, Credentials, Endpoint},
+    proto::{
+        ConsumerEvent, Error, FetchRequest, ManagedFetchRequest, ManagedFetchResponse,
+        ProducerEvent, PublishResult, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
+        admin::{
+            self,
+            admin_server::{Admin, AdminServer},
+        },
+        pub_sub_server::{PubSub, PubSubServer},
+        raw::{FetchResponse, PublishRequest, PublishResponse, Repeated},
+    },
+    types::{Position, ReplayId},
+};
+
+/// The schema of the topic `/event/OrderCreated__e`.
+pub(super) const ORDER_CREATED: &str = r#"{"type":"record","name":"OrderCreated__e","namespace":"com.sforce.eventbus","fields":[
+ {"name":"CreatedDate","type":"long","doc":"CreatedDate:DateTime"},
+ {"name":"CreatedById","type":"string","doc":"CreatedBy:EntityId"},
+ {"name":"Order_Number__c","type":["null","string"],"doc":"Data:Text:00NXX0000000001","default":null},
+ {"name":"Amount__c","type":["null","double"],"doc":"Data:Double:00NXX0000000002","default":null},
+ {"name":"Priority__c","type":["null","boolean"],"doc":"Data:Boolean:00NXX0000000003","default":null}]}"#;
+/// Its id.
+pub(super) const ORDER_CREATED_ID: &str = "dGzWYkf4alBWqjXJMJJLlw";
+const TOPIC: &str = "/event/OrderCreated__e";
+
+/// An event whose id this is gets refused.
+pub(super) const REFUSED_ID: &str = "refuse-me";
+/// A request with an event whose id this is breaks its stream.
+pub(super) const BREAKING_ID: &str = "break-the-stream";
+
+/// A gateway that listens until it is dropped.
+pub(super) struct FakeGateway {
+    pub(super) addr: SocketAddr,
+    pub(super) state: Arc<Mutex<State>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// What a gateway was asked, and what it is to do.
+#[derive(Default)]
+pub(super) struct State {
+    /// Every event there is; positions count from 1.
+    pub(super) events: Vec<ProducerEvent>,
+    /// Every request of a subscription.
+    pub(super) fetches: Vec<FetchRequest>,
+    /// Number of events of every publish request.
+    pub(super) publishes: Vec<usize>,
+    /// Metadata of the last call.
+    pub(super) metadata: MetadataMap,
+    /// How many times a subscription is to break after its first response.
+    pub(super) breaks: usize,
+    /// What a subscription is refused with.
+    pub(super) refusal: Option<Status>,
+    /// Whether the token may publish.
+    pub(super) refuses_publishing: bool,
+    tokens: Vec<admin::Token>,
+}
+
+impl FakeGateway {
+    /// A gateway without events.
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let service = Service(Arc::clone(&state));
+        let serving = Server::builder()
+            .add_service(PubSubServer::new(service.clone()))
+            .add_service(AdminServer::new(service))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let server = tokio::spawn(async move { serving.await.unwrap() });
+        Self {
+            addr,
+            state,
+            server,
+        }
+    }
+
+    /// A gateway with this many events, whose ids count from `e-1`.
+    pub(super) async fn with_events(count: usize) -> Self {
+        let gateway = Self::start().await;
+        for number in 1..=count {
+            gateway.add_event(&format!("e-{number}"), payload(number));
+        }
+        gateway
+    }
+
+    pub(super) fn add_event(&self, id: &str, payload: Vec<u8>) {
+        self.state.lock().unwrap().events.push(ProducerEvent {
+            id: id.into(),
+            schema_id: ORDER_CREATED_ID.into(),
+            payload: payload.into(),
+            headers: Vec::new(),
+        });
+    }
+
+    /// What to connect to.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            url: format!("http://{}", self.addr).parse().unwrap(),
+            ca_file: None,
+            credentials: Credentials {
+                access_token: "00D000000000001!secret".into(),
+                tenant_id: "00D000000000001".parse().unwrap(),
+                instance_url: "https://localhost".into(),
+            },
+            allow_plaintext: false,
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Connection {
+        self.endpoint().connect().await.unwrap()
+    }
+}
+
+impl Drop for FakeGateway {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// A payload of the topic's schema.
+fn payload(number: usize) -> Vec<u8> {
+    let schema = crate::schema::Schema::parse(ORDER_CREATED).unwrap();
+    let fill = crate::schema::Fill {
+        created_date_ms: 0,
+        created_by_id: "005000000000000AAA",
+    };
+    let json = serde_json::json!({ "Order_Number__c": format!("A-{number}") });
+    schema.encode_json(&json, &fill).unwrap()
+}
+
+pub(super) fn replay_id(position: usize) -> ReplayId {
+    Position::new(position as u64).unwrap().replay_id()
+}
+
+#[derive(Clone)]
+struct Service(Arc<Mutex<State>>);
+
+impl Service {
+    fn noting<T>(&self, request: &Request<T>) -> std::sync::MutexGuard<'_, State> {
+        let mut state = self.0.lock().unwrap();
+        state.metadata = request.metadata().clone();
+        state
+    }
+}
+
+fn refused(code: tonic::Code, suffix: &str) -> Status {
+    let mut trailers = MetadataMap::new();
+    let error_code = format!("sfdc.platform.eventbus.grpc.{suffix}");
+    trailers.insert("error-code", error_code.parse().unwrap());
+    Status::with_metadata(code, format!("refused ({suffix})"), trailers)
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl PubSub for Service {
+    type SubscribeStream = Responses<FetchResponse>;
+    type PublishStreamStream = Responses<PublishResponse>;
+    type ManagedSubscribeStream = Responses<ManagedFetchResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<FetchRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        drop(self.noting(&request));
+        let (sender, receiver) = mpsc::channel(16);
+        let state = Arc::clone(&self.0);
+        let requests = request.into_inner();
+        tokio::spawn(async move {
+            if let Err(status) = deliver(state, requests, &sender).await {
+                _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn get_schema(
+        &self,
+        request: Request<SchemaRequest>,
+    ) -> Result<Response<SchemaInfo>, Status> {
+        drop(self.noting(&request));
+        let schema_id = request.into_inner().schema_id;
+        if schema_id != ORDER_CREATED_ID {
+            return Err(refused(
+                tonic::Code::PermissionDenied,
+                "schema.meta.permission",
+            ));
+        }
+        Ok(Response::new(SchemaInfo {
+            schema_json: ORDER_CREATED.into(),
+            schema_id,
+            rpc_id: String::new(),
+        }))
+    }
+
+    async fn get_topic(
+        &self,
+        request: Request<TopicRequest>,
+    ) -> Result<Response<TopicInfo>, Status> {
+        let can_publish = !self.noting(&request).refuses_publishing;
+        let topic_name = request.into_inner().topic_name;
+        let schema_id = match topic_name.as_str() {
+            TOPIC => ORDER_CREATED_ID.to_owned(),
+            "/event/Orders__chn" => String::new(),
+            _ => return Err(refused(tonic::Code::NotFound, "topic.not.found")),
+        };
+        Ok(Response::new(TopicInfo {
+            can_publish: can_publish && !schema_id.is_empty(),
+            can_subscribe: true,
+            topic_name,
+            schema_id,
+            ..TopicInfo::default()
+        }))
+    }
+
+    async fn publish(
+        &self,
+        _: Request<PublishRequest>,
+    ) -> Result<Response<PublishResponse>, Status> {
+        Err(Status::unimplemented("the command line streams"))
+    }
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<PublishRequest>>,
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        drop(self.noting(&request));
+        let (sender, receiver) = mpsc::channel(16);
+        let state = Arc::clone(&self.0);
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                if sender.send(store(&state, &request)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn managed_subscribe(
+        &self,
+        _: Request<Streaming<ManagedFetchRequest>>,
+    ) -> Result<Response<Self::ManagedSubscribeStream>, Status> {
+        Err(Status::unimplemented("not part of this fake"))
+    }
+}
+
+fn store(state: &Mutex<State>, request: &PublishRequest) -> Result<PublishResponse, Status> {
+    let mut state = state.lock().unwrap();
+    state.publishes.push(request.events.len());
+    let mut results = Vec::new();
+    for event in &request.events {
+        let event = ProducerEvent::decode(event.clone()).unwrap();
+        if event.id == BREAKING_ID {
+            return Err(refused(tonic::Code::Unavailable, "service.unavailable"));
+        }
+        let mut result = PublishResult {
+            correlation_key: event.id.clone(),
+            ..PublishResult::default()
+        };
+        if event.id == REFUSED_ID {
+            let msg = "this event is not wanted".into();
+            result.error = Some(Error { code: 1, msg });
+        } else {
+            state.events.push(event);
+            let id = replay_id(state.events.len());
+            result.replay_id = id.as_bytes().to_vec().into();
+        }
+        results.push(result.encode_to_vec().into());
+    }
+    Ok(PublishResponse {
+        results: Repeated::Values(results),
+        ..PublishResponse::default()
+    })
+}
+
+/// Answers each request with the events that it asks for, as far as there are any.
+async fn deliver(
+    state: Arc<Mutex<State>>,
+    mut requests: Streaming<FetchRequest>,
+    sender: &mpsc::Sender<Result<FetchResponse, Status>>,
+) -> Result<(), Status> {
+    let mut cursor = None;
+    let mut pending = 0;
+    while let Some(request) = requests.message().await? {
+        let (response, is_broken) = {
+            let mut state = state.lock().unwrap();
+            if let Some(refusal) = &state.refusal {
+                return Err(refusal.clone());
+            }
+            state.fetches.push(request.clone());
+            let after = *cursor.get_or_insert(match request.replay_preset {
+                0 => state.events.len(),
+                1 => 0,
+                _ => ReplayId::parse(&request.replay_id).unwrap().get() as usize,
+            });
+            pending += request.num_requested as usize;
+            assert!(pending <= 100, "more credit than a stream may have");
+            let events: Vec<_> = (after + 1..)
+                .zip(&state.events[after..])
+                .take(pending)
+                .map(|(position, event)| ConsumerEvent {
+                    event: Some(event.clone()),
+                    replay_id: replay_id(position).as_bytes().to_vec().into(),
+                })
+                .collect();
+            pending -= events.len();
+            cursor = Some(after + events.len());
+            let response = FetchResponse {
+                latest_replay_id: replay_id(after + events.len()).as_bytes().to_vec().into(),
+                pending_num_requested: pending as i32,
+                events: Repeated::Values(
+                    events
+                        .iter()
+                        .map(|event| event.encode_to_vec().into())
+                        .collect(),
+                ),
+                ..FetchResponse::default()
+            };
+            let is_broken = state.breaks > 0;
+            state.breaks = state.breaks.saturating_sub(1);
+            (response, is_broken)
+        };
+        if sender.send(Ok(response)).await.is_err() {
+            return Ok(());
+        }
+        if is_broken {
+            return Err(refused(
+                tonic::Code::Unavailable,
+                "subscription.internal.error",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl Admin for Service {
+    async fn list_topics(
+        &self,
+        request: Request<admin::ListTopicsRequest>,
+    ) -> Result<Response<admin::ListTopicsResponse>, Status> {
+        drop(self.noting(&request));
+        Ok(Response::new(admin::ListTopicsResponse {
+            topics: vec![topic()],
+        }))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<admin::DescribeTopicRequest>,
+    ) -> Result<Response<admin::Topic>, Status> {
+        match request.into_inner().name.as_str() {
+            TOPIC => Ok(Response::new(topic())),
+            _ => Err(refused(tonic::Code::NotFound, "topic.not.found")),
+        }
+    }
+
+    async fn list_schemas(
+        &self,
+        _: Request<admin::ListSchemasRequest>,
+    ) -> Result<Response<admin::ListSchemasResponse>, Status> {
+        Ok(Response::new(admin::ListSchemasResponse {
+            schemas: vec![admin::SchemaVersion {
+                topic_name: TOPIC.into(),
+                schema_id: ORDER_CREATED_ID.into(),
+                version: 1,
+                current: true,
+                registered_at_ms: 1_700_000_000_000,
+            }],
+        }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<admin::CreateTokenRequest>,
+    ) -> Result<Response<admin::CreateTokenResponse>, Status> {
+        let request = request.into_inner();
+        let token = admin::Token {
+            id: "1".into(),
+            name: request.name,
+            grants: request.grants,
+            created_at_ms: 1_700_000_000_000,
+            revoked_at_ms: 0,
+        };
+        self.0.lock().unwrap().tokens.push(token.clone());
+        Ok(Response::new(admin::CreateTokenResponse {
+            token: Some(token),
+            access_token: "00D000000000001!made".into(),
+        }))
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<admin::ListTokensRequest>,
+    ) -> Result<Response<admin::ListTokensResponse>, Status> {
+        Ok(Response::new(admin::ListTokensResponse {
+            tokens: self.0.lock().unwrap().tokens.clone(),
+        }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<admin::RevokeTokenRequest>,
+    ) -> Result<Response<admin::RevokeTokenResponse>, Status> {
+        let id = request.into_inner().id;
+        let mut state = self.0.lock().unwrap();
+        let token = state.tokens.iter_mut().find(|token| token.id == id);
+        let token = token.ok_or_else(|| Status::not_found("no such token"))?;
+        token.revoked_at_ms = 1_700_000_000_001;
+        Ok(Response::new(admin::RevokeTokenResponse {
+            token: Some(token.clone()),
+        }))
+    }
+}
+
+fn topic() -> admin::Topic {
+    admin::Topic {
+        name: TOPIC.into(),
+        kind: "platform_event".into(),
+        schema_id: ORDER_CREATED_ID.into(),
+        schema_versions: 1,
+        can_publish: true,
+        can_subscribe: true,
+        event_count: 7,
+        retained_count: 5,
+        latest_replay_id: replay_id(7).as_bytes()[..].to_vec().into(),
+        earliest_replay_id: bytes::Bytes::new(),
+        validation: "on".into(),
+    }
+}

@@ -1,0 +1,100 @@
+//! The command line.
+//!
+//! Each command is a module with its arguments and a `run`. Results go to standard output, one to a
+//! line; whatever else there is to say goes to standard error; the exit code tells the rest. Client
+//! commands reach a running gateway over gRPC and nothing else.
+
+mod certs;
+mod config;
+mod connection;
+pub mod exit;
+mod log;
+mod output;
+mod publish;
+mod schema;
+mod serve;
+mod subscribe;
+mod token;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::{EXIT_CODES_HELP, Exit, Failure};
+
+/// A durable event bus that speaks the Salesforce Pub/Sub API.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXIT_CODES_HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until it is asked to stop
+    Serve(serve::Args),
+    /// Publish events that are written as JSON
+    Publish(publish::Args),
+    /// Print the events of a topic as they arrive
+    Subscribe(subscribe::Args),
+    /// Show topics
+    Topic(topic::Args),
+    /// Show schemas and their ids
+    Schema(schema::Args),
+    /// Make, list and revoke access tokens
+    Token(token::Args),
+    /// Make development certificates
+    Certs(certs::Args),
+    /// Check and show the settings of `serve`
+    Config(config::Args),
+    /// Look at the files of the event log
+    Log(log::Args),
+}
+
+/// Parses the arguments of this process, runs the command and says on standard error why it ended,
+/// if there is something to say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let Err(failure) = run(cli.command) else {
+        return Exit::Ok.into();
+    };
+    if !matches!(failure, Failure::OutputClosed) {
+        output::error(&failure.to_string());
+    }
+    failure.exit().into()
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Publish(args) => wait_for(publish::run(args)),
+        Command::Subscribe(args) => wait_for(subscribe::run(args)),
+        Command::Topic(args) => wait_for(topic::run(args)),
+        Command::Schema(args) => wait_for(schema::run(args)),
+        Command::Token(args) => wait_for(token::run(args)),
+        Command::Certs(args) => wait_for(certs::run(args)),
+        Command::Config(args) => wait_for(config::run(args)),
+        Command::Log(args) => wait_for(log::run(args)),
+    }
+}
+
+/// Runs a client command on a runtime of its own.
+fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    // The command itself runs here; the connection, which has to answer PINGs meanwhile, there.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+    let result = runtime.block_on(command);
+    // A thread may still read from a terminal or write to a full pipe, and nobody waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod fake_gateway;
+#[cfg(test)]
+mod tests;

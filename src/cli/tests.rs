@@ -1,0 +1,133 @@
+use clap::{CommandFactory, error::ErrorKind};
+
+use super::*;
+
+fn parse(arguments: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("tidegate").chain(arguments.split_whitespace()))
+}
+
+/// The parser's refusal of arguments, which ends in the exit code for wrong usage.
+fn refusal(arguments: &str) -> String {
+    let error = parse(arguments).unwrap_err();
+    assert_eq!(error.exit_code(), Exit::Usage as i32, "{arguments}");
+    error.to_string()
+}
+
+const TOPIC: &str = "/event/OrderCreated__e";
+
+#[test]
+fn the_commands_are_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_scripts_rely_on_parses() {
+    for arguments in [
+        "publish /event/OrderCreated__e",
+        "publish /event/OrderCreated__e -",
+        "publish /event/OrderCreated__e --file events.ndjson --output json",
+        "publish /event/OrderCreated__e --json {}",
+        "subscribe /event/OrderCreated__e --from -2 --count 3 --idle-exit 3s --output json",
+        "subscribe /event/OrderCreated__e --from 00000000000001000000",
+        "subscribe /event/OrderCreated__e --endpoint https://h:1 --ca f --token t --tenant i",
+        "topic list",
+        "topic describe /event/OrderCreated__e",
+        "schema list --topic /event/OrderCreated__e",
+        "schema get dGzWYkf4alBWqjXJMJJLlw",
+        "schema id a.avsc b.avsc",
+        "token create --name n --publish /event/* /data/* --subscribe * --change-events --admin",
+        "token list",
+        "token revoke 1",
+        "log info --data-dir d --output json",
+        "log verify",
+    ] {
+        if let Err(error) = parse(arguments) {
+            panic!("{arguments}: {error}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_is_refused_with_what_was_wanted() {
+    let publish = |rest: &str| refusal(&format!("publish {TOPIC} {rest}"));
+    assert!(publish("--json {} --file f").contains("cannot be used with"));
+    assert!(publish("--json {} -").contains("cannot be used with"));
+    assert!(publish("events.ndjson").contains("possible values: -"));
+    assert!(refusal("publish").contains("<TOPIC>"));
+    assert!(refusal("publish OrderCreated__e --json {}").contains("/event/"));
+
+    let subscribe = |rest: &str| refusal(&format!("subscribe {TOPIC} {rest}"));
+    assert!(subscribe("--count 0").contains("0 is not in 1.."));
+    assert!(subscribe("--count -1").contains("'--count <N>'"));
+    assert!(subscribe("--from yesterday").contains("16 or 20 hex digits"));
+    assert!(subscribe("--from 9007199254740992").contains("at most"));
+    assert!(subscribe("--idle-exit 3").contains("500ms"));
+    assert!(subscribe("--output yaml").contains("text, json"));
+
+    assert!(refusal("schema get OrderCreated__e").contains("a topic begins with /"));
+    assert!(refusal("schema id").contains("<FILE>"));
+    assert!(refusal("token create --publish Order*").contains("begins with / or *"));
+    assert!(refusal("token revoke").contains("<ID>"));
+    assert!(refusal("publsh").contains("'publish'"));
+}
+
+#[test]
+fn options_that_come_later_are_unknown_until_then() {
+    for option in ["--filter", "--checkpoint", "--exec"] {
+        let error = parse(&format!("subscribe {TOPIC} {option} x")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{option}");
+    }
+    assert!(refusal(&format!("subscribe {TOPIC} --from 2026-01-01T00:00:00Z")).contains("--from"));
+}
+
+#[test]
+fn every_argument_is_described() {
+    fn check(command: &clap::Command) {
+        let name = command.get_name();
+        assert!(command.get_about().is_some(), "{name}");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{name}: {argument}");
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Cli::command());
+}
+
+#[test]
+fn the_help_has_the_exit_codes() {
+    let help = Cli::command().render_help().to_string();
+    assert!(help.contains(EXIT_CODES_HELP), "{help}");
+}
+
+#[test]
+fn a_parsed_command_does_not_show_its_token() {
+    let cli = parse("token list --token secret").unwrap();
+    assert!(!format!("{cli:?}").contains("secret"));
+}
+
+#[test]
+fn every_command_of_the_readme_parses() {
+    const README: &str = include_str!("../../README.md");
+    let commands = README.lines().filter_map(|line| {
+        let program = ["cargo run --release -- ", "tidegate "];
+        program
+            .iter()
+            .find_map(|program| line.strip_prefix(program))
+    });
+    let mut count = 0;
+    for command in commands {
+        // Every second part stands in quotes.
+        let words = command
+            .split('\'')
+            .enumerate()
+            .flat_map(|(number, part)| match number % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+        if let Err(error) = Cli::try_parse_from(std::iter::once("tidegate").chain(words)) {
+            panic!("{command}: {error}");
+        }
+        count += 1;
+    }
+    assert!(count > 5, "the README shows the commands");
+}
