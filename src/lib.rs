@@ -1,4 +1,42 @@
 //! Tidegate: a self-hosted, durable event bus that speaks the Salesforce Pub/Sub API.
+//!
+//! Publishers send Avro events over gRPC (`eventbus.v1.PubSub`). The gateway validates each one,
+//! writes it to a log on the local disk, syncs, and only then acknowledges it. Subscribers read the
+//! topic from its earliest event, its latest, or any stored replay id, as fast as they ask for.
+//! Clients of the hosted service work against it unchanged.
+//!
+//! # Layers
+//!
+//! A module uses modules on lower layers; `tests/tidy` reads the source and holds it to that.
+//!
+//! | layer | modules | what they are about |
+//! |---|---|---|
+//! | 6 entry | `main`, [`cli`], [`config`] | arguments, environment, files of settings |
+//! | 5 assembly | [`server`] | the gateway put together, sockets, TLS, start and stop |
+//! | 4 edges | [`grpc`], [`http`], [`admin`] | wire messages, statuses, metrics and health |
+//! | 3 domain | [`broker`] | topics, rights, publishing, subscriptions |
+//! | 2 engines | [`event_log`], [`metadata`], [`schema`], [`auth`] | one subject each |
+//! | 1 services | [`net`], [`telemetry`] | certificates, shutdown, the profile, log lines |
+//! | 0 vocabulary | [`types`], [`clock`], [`proto`] | names, ids, positions, bounds, wall time |
+//! | aside | [`client`] | connecting to a gateway; works without the server |
+//!
+//! # Features
+//!
+//! All but the last are on by default; each adds modules and changes nothing else.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `server` | the gateway: layers 2 to 5 |
+//! | `client` | [`client`] |
+//! | `cli` | the program: [`cli`] and [`config`]; needs both others |
+//! | `test-util` | suites that every backend is held to, for this package's own tests |
+//!
+//! # Where to begin
+//!
+//! [`manual::architecture`] follows an event from a publisher to every subscriber. In the code, the
+//! same way is [`grpc`], [`broker::Broker`], [`event_log::TenantLog`]: read their headers in this
+//! order. What the process may use at most stands in [`types::limits`]; what a crash leaves behind,
+//! in [`manual::durability`].
 
 #[cfg(feature = "server")]
 pub mod admin;
@@ -19,6 +57,7 @@ pub mod event_log;
 pub mod grpc;
 #[cfg(feature = "server")]
 pub mod http;
+pub mod manual;
 #[cfg(feature = "server")]
 pub mod metadata;
 pub mod net;

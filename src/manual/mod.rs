@@ -1,0 +1,20 @@
+//! The manual: how Tidegate is built and what it promises, in chapters.
+//!
+//! Nothing here is code. The chapters stand beside it so that they are read and changed with it.
+//!
+//! 1. [`architecture`]: the way of an event from a publisher to every subscriber.
+//! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
+//! 3. [`durability`]: what an acknowledgement means, and what recovery does.
+//! 4. [`operations`]: files, metrics, health and what to do about messages.
+
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("wire.md")]
+pub mod wire {}
+
+#[doc = include_str!("durability.md")]
+pub mod durability {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
