@@ -1,0 +1,174 @@
+//! The command line against a real gateway, which it finds by the profile in the data directory.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{
+    gateway::{Gateway, without_settings},
+    order::{OTHER_SCHEMA_ID, OTHER_TOPIC, SCHEMA_ID, TOPIC},
+};
+
+/// Exit codes, as `tidegate --help` lists them.
+const FAILED: i32 = 1;
+const NOT_PERMITTED: i32 = 4;
+
+/// `tidegate` with these arguments, words separated by spaces, for this gateway.
+fn tidegate(gateway: &Gateway, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    without_settings(&mut command);
+    command
+        .args(arguments.split(' '))
+        .env("TIDEGATE_SERVER__DATA_DIR", gateway.data_dir())
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(mut command: Command) -> Output {
+    command.output().expect("the program can be run")
+}
+
+/// The JSON lines that a command prints which succeeds.
+#[track_caller]
+fn rows(mut command: Command) -> Vec<Value> {
+    let output = run({
+        command.args(["--output", "json"]);
+        command
+    });
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let rows = stdout.lines().map(serde_json::from_str);
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+/// Holds a command to end with this exit code and an error that has `word`.
+#[track_caller]
+fn expect_error(command: Command, code: i32, word: &str) {
+    let output = run(command);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ") && stderr.contains(word),
+        "{stderr}"
+    );
+}
+
+fn publish(gateway: &Gateway, topic: &str, json: &str) -> Command {
+    let mut command = tidegate(gateway, &format!("publish {topic}"));
+    command.args(["--json", json]);
+    command
+}
+
+#[test]
+fn what_is_published_is_printed_by_a_subscriber() {
+    let gateway = Gateway::start();
+    let order = r#"{"Order_Number__c": "A-17", "Amount__c": 42.5}"#;
+    let published = rows(publish(&gateway, TOPIC, order));
+    assert_eq!(published.len(), 1);
+    let earliest = format!("subscribe {TOPIC} --from earliest --count 1");
+    let read = rows(tidegate(&gateway, &earliest));
+    for key in ["replay_id", "event_id"] {
+        assert_eq!(published[0][key], read[0][key], "{key}");
+    }
+    let payload = &read[0]["payload"];
+    assert_eq!(payload["Order_Number__c"], "A-17");
+    assert_eq!(payload["Amount__c"], 42.5);
+    assert_eq!(payload["Priority__c"], Value::Null);
+    assert!(payload["CreatedDate"].is_i64() && payload["CreatedById"].is_string());
+
+    // And on from there: the id it printed is one that it takes.
+    let replay_id = read[0]["replay_id"].as_str().unwrap();
+    let second = rows(publish(&gateway, TOPIC, order));
+    let next = format!("subscribe {TOPIC} --from {replay_id} --count 1");
+    let read = rows(tidegate(&gateway, &next));
+    assert_eq!(second[0]["replay_id"], read[0]["replay_id"]);
+
+    let typo = publish(&gateway, TOPIC, r#"{"Order_Numbr__c": "A-17"}"#);
+    let output = run(typo);
+    assert_eq!(output.status.code(), Some(FAILED));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("did you mean Order_Number__c?"), "{said}");
+}
+
+#[test]
+fn a_token_opens_what_its_patterns_name_until_it_is_revoked() {
+    let gateway = Gateway::start();
+    let create = format!("token create --name reader --subscribe {TOPIC}");
+    let created = rows(tidegate(&gateway, &create)).remove(0);
+    let with_token = |mut command: Command| {
+        command.env("TIDEGATE_TOKEN", created["access_token"].as_str().unwrap());
+        command
+    };
+    rows(publish(&gateway, TOPIC, "{}"));
+    let read = || {
+        let arguments = format!("subscribe {TOPIC} --from earliest --count 1");
+        with_token(tidegate(&gateway, &arguments))
+    };
+    assert_eq!(rows(read()).len(), 1);
+    expect_error(
+        with_token(publish(&gateway, TOPIC, "{}")),
+        NOT_PERMITTED,
+        "publish",
+    );
+    expect_error(
+        with_token(tidegate(&gateway, &format!("subscribe {OTHER_TOPIC}"))),
+        NOT_PERMITTED,
+        "topic",
+    );
+    let topics = rows(with_token(tidegate(&gateway, "topic list")));
+    assert_eq!(topics.len(), 1);
+    assert_eq!(topics[0]["name"], TOPIC);
+    assert_eq!(topics[0]["can_publish"], false);
+    assert_eq!(topics[0]["can_subscribe"], true);
+    let administers = with_token(tidegate(&gateway, "token list"));
+    expect_error(administers, NOT_PERMITTED, "administrator");
+
+    let id = created["id"].as_str().unwrap();
+    let of_reader = || {
+        let mut tokens = rows(tidegate(&gateway, "token list"));
+        tokens.retain(|token| token["id"] == id);
+        tokens.remove(0)
+    };
+    let listed = of_reader();
+    assert_eq!(listed["name"], "reader");
+    assert_eq!(listed["subscribe"], serde_json::json!([TOPIC]));
+    assert_eq!(listed["access_token"], Value::Null, "it is shown once");
+    assert_eq!(listed["revoked_at"], Value::Null);
+
+    rows(tidegate(&gateway, &format!("token revoke {id}")));
+    assert!(of_reader()["revoked_at"].is_string());
+    expect_error(read(), NOT_PERMITTED, "authentication exception occurred");
+}
+
+#[test]
+fn topics_and_schemas_are_listed_described_and_printed() {
+    let gateway = Gateway::start();
+    rows(publish(&gateway, TOPIC, "{}"));
+    let described = rows(tidegate(&gateway, &format!("topic describe {TOPIC}")));
+    assert_eq!(described[0]["schema_id"], SCHEMA_ID);
+    assert_eq!(described[0]["retained_count"], 1);
+
+    let schemas = rows(tidegate(&gateway, "schema list"));
+    let ids: Vec<_> = schemas.iter().map(|row| &row["schema_id"]).collect();
+    assert!(ids.contains(&&SCHEMA_ID.into()) && ids.contains(&&OTHER_SCHEMA_ID.into()));
+    let got = run(tidegate(&gateway, &format!("schema get {TOPIC}")));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/OrderCreated__e.avsc");
+    let text = std::fs::read_to_string(file).unwrap();
+    assert_eq!(String::from_utf8(got.stdout).unwrap().trim(), text.trim());
+    let id = rows(tidegate(&gateway, &format!("schema id {file}")));
+    assert_eq!(id[0]["schema_id"], SCHEMA_ID);
+}
+
+#[test]
+fn the_log_of_a_running_gateway_can_be_looked_at() {
+    let gateway = Gateway::start();
+    rows(publish(&gateway, TOPIC, "{}"));
+    for command in ["log info", "log verify"] {
+        let found = rows(tidegate(&gateway, command));
+        let log = found.iter().find(|row| row["kind"] == "log").unwrap();
+        assert_eq!(log["events"], 1, "{command}");
+        assert_eq!(log["damage"], 0, "{command}");
+    }
+}

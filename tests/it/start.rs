@@ -1,0 +1,200 @@
+//! What the gateway cannot start with: it ends at once and says what it found and what to do.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::support::{
+    gateway::{Gateway, serve_command},
+    wait,
+};
+
+/// A user without rights of its own.
+const NOBODY: u32 = 65_534;
+
+fn new_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    // So that another user can look into it.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// Runs `command` in `dir` and holds it to end with an error that has all of `words`.
+#[track_caller]
+fn expect_refusal(mut command: Command, dir: &Path, words: &[&str]) {
+    let mut child = command
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.join("stderr")).unwrap())
+        .spawn()
+        .unwrap();
+    let status = wait::until("refusal to start", || child.try_wait().unwrap());
+    let stderr = fs::read_to_string(dir.join("stderr")).unwrap();
+    assert!(!status.success(), "{stderr}");
+    assert_ne!(status.code(), Some(101), "a panic is no refusal: {stderr}");
+    let errors: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    let error = errors.join("\n");
+    for word in words {
+        assert!(error.contains(word), "{word} is in: {stderr}");
+    }
+    let mut parts: Vec<_> = error.split(": ").collect();
+    parts.sort_unstable();
+    assert!(
+        parts.windows(2).all(|pair| pair[0] != pair[1]),
+        "nothing is said twice: {error}"
+    );
+}
+
+#[test]
+fn a_data_directory_in_use_is_refused_with_who_uses_it() {
+    let gateway = Gateway::start();
+    let dir = new_dir();
+    let mut command = serve_command();
+    command.arg("--data-dir").arg(gateway.data_dir());
+    let pid = gateway.ready().pid.to_string();
+    expect_refusal(command, dir.path(), &[&pid, "in use"]);
+}
+
+#[test]
+fn a_data_directory_of_a_newer_version_is_refused() {
+    let mut gateway = Gateway::start();
+    gateway.kill();
+    let version = gateway.data_dir().join("version");
+    fs::write(&version, "tidegate 999\n").unwrap();
+    let dir = new_dir();
+    let mut command = serve_command();
+    command.arg("--data-dir").arg(gateway.data_dir());
+    expect_refusal(command, dir.path(), &["999", "version"]);
+    assert_eq!(
+        fs::read_to_string(version).unwrap(),
+        "tidegate 999\n",
+        "it is left alone"
+    );
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_is_refused() {
+    let dir = new_dir();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = as_nobody(dir.path());
+    command.arg("--data-dir").arg(&data);
+    expect_refusal(command, dir.path(), &["data", "Permission denied"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for option in [
+        "--grpc-addr",
+        "--grpc-tls-addr",
+        "--http-addr",
+        "--https-addr",
+    ] {
+        let dir = new_dir();
+        let mut command = serve_command();
+        command.args(["--ephemeral", option, &address]);
+        expect_refusal(command, dir.path(), &[&address, "in use"]);
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named() {
+    let dir = new_dir();
+    let [garbage, secret] = ["garbage.pem", "secret.pem"].map(|name| dir.path().join(name));
+    fs::write(&garbage, "not a certificate").unwrap();
+    fs::write(&secret, "").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    let missing = dir.path().join("missing.pem");
+    for (file, reason) in [
+        (&missing, "No such file"),
+        (&garbage, "certificate"),
+        (&secret, "Permission denied"),
+    ] {
+        let mut command = as_nobody(dir.path());
+        command.arg("--ephemeral");
+        command.env("TIDEGATE_TLS__CERT_FILE", file);
+        command.env("TIDEGATE_TLS__KEY_FILE", &garbage);
+        expect_refusal(command, dir.path(), &[file.to_str().unwrap(), reason]);
+    }
+}
+
+#[test]
+fn a_schema_that_is_broken_is_named_with_its_line() {
+    for (text, words) in [
+        ("{\n \"type\": \"record\",\n oops", &["line 3"][..]),
+        (
+            "{\"type\":\"record\",\"name\":\"A__e\",\n\"fields\":[{\"name\":\"x\",\"type\":\"strin\"}]}",
+            &["line 2", "strin"],
+        ),
+        (
+            "{\"type\":\"record\",\"name\":\"A\",\"fields\":[]}",
+            &["__e"],
+        ),
+        ("\"string\"", &["record"]),
+        ("", &["line 1"]),
+    ] {
+        let dir = new_dir();
+        fs::write(dir.path().join("A__e.avsc"), text).unwrap();
+        let mut command = serve_command();
+        command.arg("--ephemeral").arg("--schemas").arg(dir.path());
+        expect_refusal(command, dir.path(), &[&["A__e.avsc"], words].concat());
+    }
+}
+
+#[test]
+fn a_setting_that_is_none_is_named() {
+    let dir = new_dir();
+    let mut command = serve_command();
+    command
+        .arg("--ephemeral")
+        .env("TIDEGATE_BROKER__KEEPALIFE", "1s");
+    expect_refusal(command, dir.path(), &["TIDEGATE_BROKER__KEEPALIFE"]);
+    let mut command = serve_command();
+    command
+        .arg("--ephemeral")
+        .env("TIDEGATE_BROKER__KEEPALIVE", "soon");
+    expect_refusal(command, dir.path(), &["TIDEGATE_BROKER__KEEPALIVE", "soon"]);
+}
+
+/// `tidegate serve` as a user whom file permissions bind; root's are not asked for them.
+fn as_nobody(dir: &Path) -> Command {
+    use std::os::unix::fs::MetadataExt;
+    let mut command = serve_command();
+    let is_root = fs::metadata(dir).unwrap().uid() == 0;
+    if is_root {
+        // The build's directory may be closed to others.
+        let program = dir.join("tidegate");
+        if !program.exists() {
+            // Not by this process: a child that another test forks meanwhile would hold the file
+            // open for writing, and what is being written cannot be run.
+            let copy = Command::new("cp")
+                .arg(command.get_program())
+                .arg(&program)
+                .status();
+            assert!(copy.unwrap().success());
+        }
+        let mut copied = Command::new(program);
+        copied.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => copied.env(name, value),
+                None => copied.env_remove(name),
+            };
+        }
+        copied.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+        command = copied;
+    }
+    command
+}

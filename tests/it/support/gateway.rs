@@ -1,0 +1,219 @@
+//! The real gateway as a child process.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::wait;
+
+/// A running `tidegate serve` on ports of its own. Killed when dropped; its standard error is shown
+/// when the test fails.
+pub(crate) struct Gateway {
+    child: Child,
+    ready: Ready,
+    settings: Settings,
+    /// Holds the data directory, the ready file and the standard error of every run.
+    dir: TempDir,
+    runs: usize,
+}
+
+/// What the ready file says.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) grpc_tls_addr: String,
+    pub(crate) grpc_addr: String,
+    pub(crate) http_addr: String,
+    #[expect(dead_code, reason = "part of the contract; nothing here speaks HTTPS")]
+    pub(crate) https_addr: String,
+    pub(crate) ca_pem: PathBuf,
+    pub(crate) tenant_id: String,
+    pub(crate) access_token: String,
+    pub(crate) instance_url: String,
+    pub(crate) pid: u32,
+}
+
+/// How to run it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Keep nothing on disk.
+    pub(crate) ephemeral: bool,
+    /// Environment variables, such as `TIDEGATE_BROKER__KEEPALIVE`.
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
+}
+
+impl Gateway {
+    /// Starts a gateway that keeps its events on disk.
+    pub(crate) fn start() -> Self {
+        Self::start_with(Settings::default())
+    }
+
+    /// Starts a gateway that keeps nothing: for what has nothing to do with the disk.
+    pub(crate) fn ephemeral() -> Self {
+        Self::start_with(Settings {
+            ephemeral: true,
+            ..Settings::default()
+        })
+    }
+
+    /// Starts a gateway with these settings.
+    pub(crate) fn start_with(settings: Settings) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let (child, ready) = run(dir.path(), &settings, 0);
+        Self {
+            child,
+            ready,
+            settings,
+            dir,
+            runs: 1,
+        }
+    }
+
+    /// Ends the process at once, as `kill -9` does, and starts another on the same data.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Ends the process at once, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the gateway can be killed");
+        self.child.wait().expect("the gateway can be waited for");
+    }
+
+    /// Starts a process on the same data after the one before has ended.
+    pub(crate) fn restart(&mut self) {
+        (self.child, self.ready) = run(self.dir.path(), &self.settings, self.runs);
+        self.runs += 1;
+    }
+
+    /// Asks the process to stop, as `kill` does, without waiting for it.
+    pub(crate) fn terminate(&self) {
+        let pid = self.ready.pid.to_string();
+        let status = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(status.expect("`kill` can be run").success());
+    }
+
+    /// Whether the process ended by itself, and how.
+    pub(crate) fn wait_for_end(&mut self) -> std::process::ExitStatus {
+        wait::until("end of the gateway", || {
+            self.child
+                .try_wait()
+                .expect("the gateway can be waited for")
+        })
+    }
+
+    /// What the gateway tells those that start it.
+    pub(crate) fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Where everything is that it was told to write: its working directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where it makes temporary directories.
+    pub(crate) fn temporary_dir(&self) -> PathBuf {
+        temporary_dir(self.dir.path())
+    }
+
+    /// Where it keeps its events.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What the current process wrote to its standard error so far.
+    pub(crate) fn log(&self) -> String {
+        log(self.dir.path(), self.runs - 1)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the gateway's standard error:\n{}", self.log());
+        }
+    }
+}
+
+/// `tidegate serve` on free ports, without the settings of whoever runs the tests.
+pub(crate) fn serve_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg("serve");
+    without_settings(&mut command);
+    // Arguments would win over what a test sets.
+    for listener in ["GRPC_ADDR", "GRPC_TLS_ADDR", "HTTP_ADDR", "HTTPS_ADDR"] {
+        command.env(format!("TIDEGATE_SERVER__{listener}"), "127.0.0.1:0");
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Takes the settings of whoever runs the tests out of a command's environment.
+pub(crate) fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
+}
+
+fn run(dir: &Path, settings: &Settings, run: usize) -> (Child, Ready) {
+    let ready_file = dir.join("ready.json");
+    // Left behind by a process that was killed.
+    _ = fs::remove_file(&ready_file);
+    let stderr = File::create(log_file(dir, run)).expect("a log file can be made");
+
+    let mut command = serve_command();
+    command.arg("--ready-file").arg(&ready_file);
+    command
+        .arg("--schemas")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas"));
+    if settings.ephemeral {
+        command.arg("--ephemeral");
+    } else {
+        command.arg("--data-dir").arg(dir.join("data"));
+    }
+    // What a process leaves there that is killed goes with the test.
+    let temporary = temporary_dir(dir);
+    fs::create_dir_all(&temporary).expect("a directory can be made");
+    command.env("TMPDIR", temporary);
+    command.envs(settings.environment.iter().copied());
+    let mut child = command
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .expect("the gateway can be run");
+
+    let ready = wait::until("ready file", || {
+        if let Ok(text) = fs::read(&ready_file) {
+            return Some(serde_json::from_slice(&text).expect("the ready file appears whole"));
+        }
+        if let Some(status) = child.try_wait().expect("the gateway can be waited for") {
+            panic!("the gateway ended with {status}:\n{}", log(dir, run));
+        }
+        None
+    });
+    (child, ready)
+}
+
+fn temporary_dir(dir: &Path) -> PathBuf {
+    dir.join("tmp")
+}
+
+fn log_file(dir: &Path, run: usize) -> PathBuf {
+    dir.join(format!("stderr-{run}.log"))
+}
+
+fn log(dir: &Path, run: usize) -> String {
+    fs::read_to_string(log_file(dir, run)).unwrap_or_default()
+}

@@ -1,0 +1,36 @@
+//! Waiting for a condition. No test waits for time to pass.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longer than anything here takes on a busy machine; only a failing test waits for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Asks `condition` until it has a value.
+///
+/// # Panics
+///
+/// When it has none within [`DEADLINE`], with `what` was waited for.
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "no {what} within {DEADLINE:?}");
+        // Between two looks at the condition, so that looking costs nothing.
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Awaits `future`.
+///
+/// # Panics
+///
+/// When it takes longer than [`DEADLINE`], with `what` was waited for.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(DEADLINE, future).await;
+    outcome.unwrap_or_else(|_| panic!("no {what} within {DEADLINE:?}"))
+}
