@@ -13,6 +13,7 @@ mod lookup;
 pub mod metrics;
 mod publish;
 mod publish_stream;
+mod responder;
 pub mod status;
 mod subscribe;
 

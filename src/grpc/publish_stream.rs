@@ -6,17 +6,14 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use futures_util::{
-    Stream, StreamExt,
-    stream::{self, FuturesOrdered},
-};
+use futures_util::{Stream, StreamExt, stream::FuturesOrdered};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::{
     Call, PubSub, convert,
-    metrics::End,
     publish::refresh_in_first_request,
+    responder::{self, Responder},
     status::{RpcError, kinds},
 };
 use crate::{
@@ -33,7 +30,7 @@ pub(super) fn responses(
     call: Call,
     requests: Streaming<PublishRequest>,
 ) -> impl Stream<Item = Result<PublishResponse, Status>> {
-    let session = Session {
+    let responder = PublishResponder {
         idle_limit: service.config.publish_stream_idle,
         service,
         call,
@@ -45,23 +42,11 @@ pub(super) fn responses(
         reading: Reading::Open,
         active_at: Instant::now(),
     };
-    stream::unfold(Some(session), |session| async {
-        let mut session = session?;
-        match session.next().await {
-            Ok(Some(response)) => Some((Ok(response), Some(session))),
-            Ok(None) => {
-                session.call.ended(End::Ok);
-                None
-            }
-            Err(Some(error)) => Some((Err(session.call.fail(error)), None)),
-            // The client is gone: there is nobody to tell.
-            Err(None) => None,
-        }
-    })
+    responder::responses(responder)
 }
 
 /// One publish stream.
-struct Session {
+struct PublishResponder {
     service: PubSub,
     call: Call,
     requests: Streaming<PublishRequest>,
@@ -95,7 +80,7 @@ enum Reading {
     Failed(Option<RpcError>),
 }
 
-/// What a session waits for.
+/// What a responder waits for.
 enum Event {
     Request(Result<Option<PublishRequest>, Status>),
     Queued(Result<PendingPublish, PublishError>),
@@ -115,7 +100,13 @@ impl Publishing {
     }
 }
 
-impl Session {
+impl Responder for PublishResponder {
+    type Response = PublishResponse;
+
+    fn call(&self) -> &Call {
+        &self.call
+    }
+
     /// The next response; `None` at the end of a stream that the client half-closed. An error ends
     /// the stream after all that was read before it is answered.
     async fn next(&mut self) -> Result<Option<PublishResponse>, Option<RpcError>> {
@@ -172,7 +163,9 @@ impl Session {
             }
         }
     }
+}
 
+impl PublishResponder {
     async fn wait(&mut self) -> Event {
         let reads = matches!(self.reading, Reading::Open);
         let has_room = self.appending.is_none() && self.pending.len() < PUBLISH_STREAM_PIPELINE_MAX;

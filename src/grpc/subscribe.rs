@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::{
     Call, PubSub, convert,
-    metrics::End,
+    responder::{self, Responder},
     status::{RpcError, kinds},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub(super) fn responses(
 ) -> impl Stream<Item = Result<FetchResponse, Status>> {
     let rpc_id = Bytes::copy_from_slice(call.rpc_id().as_str().as_bytes());
     let rate = RequestRate::new(service.config.fetch_requests_per_second_max);
-    let session = Session {
+    let responder = FetchResponder {
         service,
         call,
         rpc_id,
@@ -38,23 +38,11 @@ pub(super) fn responses(
         half_closed: false,
         rate,
     };
-    stream::unfold(Some(session), |session| async {
-        let mut session = session?;
-        match session.next().await {
-            Ok(Some(response)) => Some((Ok(response), Some(session))),
-            Ok(None) => {
-                session.call.ended(End::Ok);
-                None
-            }
-            Err(Some(error)) => Some((Err(session.call.fail(error)), None)),
-            // The client is gone: there is nobody to tell.
-            Err(None) => None,
-        }
-    })
+    responder::responses(responder)
 }
 
 /// One Subscribe stream.
-struct Session {
+struct FetchResponder {
     service: PubSub,
     call: Call,
     rpc_id: Bytes,
@@ -72,14 +60,20 @@ struct Flow {
     subscription: Subscription,
 }
 
-/// What a session waits for.
+/// What a responder waits for.
 enum Event {
     Request(Result<Option<FetchRequest>, Status>),
     Delivery(Result<Delivery, SubscriptionEnd>),
     ShuttingDown,
 }
 
-impl Session {
+impl Responder for FetchResponder {
+    type Response = FetchResponse;
+
+    fn call(&self) -> &Call {
+        &self.call
+    }
+
     /// The next response; `None` at the end of a stream that the client half-closed. Without that
     /// a stream never ends well: clients take it for the end of the topic and do not come back.
     async fn next(&mut self) -> Result<Option<FetchResponse>, Option<RpcError>> {
@@ -121,7 +115,9 @@ impl Session {
             }
         }
     }
+}
 
+impl FetchResponder {
     /// Begins the subscription with the first request; `false` if there is none.
     async fn begin(&mut self) -> Result<bool, Option<RpcError>> {
         let principal = self

@@ -180,7 +180,10 @@ impl Recovery<'_> {
 
     /// The newest footer with the number of segments up to it, and the segments after it, none of
     /// which has one. A newest segment without a header is removed.
-    #[allow(clippy::type_complexity)]
+    #[expect(
+        clippy::type_complexity,
+        reason = "a pair of what is sealed and what is not, used once"
+    )]
     fn newest(
         self,
         names: &[SegmentName],
