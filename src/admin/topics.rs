@@ -65,7 +65,7 @@ fn topic_message(topic: &TopicDescription) -> Topic {
         } else {
             replay_id(state.last.replay_id())
         },
-        earliest_replay_id: replay_id(state.trim.replay_id()),
+        earliest_replay_id: replay_id(state.earliest().replay_id()),
         validation: if topic.event_type.validates() {
             "on"
         } else {

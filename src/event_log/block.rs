@@ -213,6 +213,45 @@ impl Block {
         }
     }
 
+    /// The entries of `count` events behind the first `skipped` ones, which the block has.
+    pub(super) fn run(&self, skipped: usize, count: usize) -> Bytes {
+        let start = skipped.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let end = self.ends[skipped + count - 1];
+        self.bytes.slice(start as usize..end as usize)
+    }
+
+    /// What is left of the block without the events at `erased`, which are sorted, in bytes of its
+    /// own: as many blocks as there are runs of events.
+    pub(super) fn without(&self, erased: &[Position]) -> Vec<Self> {
+        let at = |index: usize| {
+            Position::new(self.first.get() + index as u64)
+                .expect("a block's positions lie in one block, which exists")
+        };
+        let is_left = |index: usize| erased.binary_search(&at(index)).is_err();
+        let mut left = Vec::new();
+        let mut from = 0;
+        while from < self.ends.len() {
+            let rest = from..self.ends.len();
+            let count = rest
+                .take_while(|&index| is_left(index) == is_left(from))
+                .count();
+            if is_left(from) {
+                let start = from.checked_sub(1).map_or(0, |last| self.ends[last]);
+                let ends = self.ends[from..from + count].iter().map(|end| end - start);
+                left.push(Self {
+                    topic: self.topic,
+                    first: at(from),
+                    ordinal: self.ordinal + from as u64,
+                    appended_at: self.appended_at,
+                    bytes: Bytes::copy_from_slice(&self.run(from, count)),
+                    ends: ends.collect(),
+                });
+            }
+            from += count;
+        }
+        left
+    }
+
     /// The topic of every event in the block.
     pub fn topic(&self) -> TopicId {
         self.topic
@@ -469,6 +508,29 @@ mod tests {
                 .slice_after(Position::in_block(8, 0).unwrap(), 100, usize::MAX)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_block_without_some_events_is_the_runs_between_them() {
+        let mut body = body();
+        for index in 0..10u8 {
+            assert!(body.push(&event("", &[index; 10]).encode_to_vec(), None));
+        }
+        let at = |index| Position::in_block(7, index).unwrap();
+        let block = body.seal(at(2), 100, Timestamp::default());
+        let left = block.without(&[at(2), at(6), at(7), at(200)]);
+        let shape: Vec<_> = left
+            .iter()
+            .map(|block| (block.first(), block.event_count(), block.ordinal()))
+            .collect();
+        assert_eq!(shape, [(at(3), 3, 101), (at(8), 4, 106)]);
+        let events = decode(left[1].bytes());
+        assert_eq!(events[0].event, Some(event("", &[6; 10])));
+        assert_eq!(events[0].replay_id[..], at(8).replay_id().as_bytes()[..]);
+        assert_eq!(left[1].last(), at(11));
+        assert_eq!(block.without(&[]).len(), 1);
+        let all: Vec<_> = (2..12).map(at).collect();
+        assert!(block.without(&all).is_empty());
     }
 
     #[test]

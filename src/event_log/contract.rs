@@ -49,6 +49,8 @@ pub async fn check<L: EventLog>(make: impl Fn(Config) -> Arc<L>) {
         no_wake_up_is_lost(make()).await;
         concurrent_appenders_and_readers_see_one_order(make()).await;
         tenants_do_not_see_each_other(make()).await;
+        erased_events_are_absent_and_nothing_else_is(make()).await;
+        a_deleted_topic_is_told_to_its_readers(make()).await;
         a_closed_log_refuses(make()).await;
     }
     let small_queue = make(Config {
@@ -497,6 +499,81 @@ async fn tenants_do_not_see_each_other(log: Arc<dyn EventLog>) {
         Feeder::new(&again, 1).read(Position::ZERO, 10).await.len(),
         3
     );
+}
+
+async fn erased_events_are_absent_and_nothing_else_is(log: Arc<dyn EventLog>) {
+    let log = open(&*log).await;
+    let (a, b) = (Feeder::new(&log, 1), Feeder::new(&log, 2));
+    let mut positions = Vec::new();
+    for _ in 0..20 {
+        let ranges = append(&*log, vec![a.body(7, 30), b.body(3, 400)]).await;
+        positions.extend(ranges[0].iter());
+    }
+    let head = log.state().head;
+    // Both ends of a block, its middle, whole blocks, and what is no event of the topic.
+    let is_erased = |number: u64| matches!(number % 7, 0 | 3 | 6) || (49..63).contains(&number);
+    let numbered: Vec<_> = (0..).zip(positions).collect();
+    let gone = numbered.iter().filter(|(number, _)| is_erased(*number));
+    let mut asked: Vec<_> = gone.map(|(_, position)| *position).collect();
+    let gone_count = asked.len() as u64;
+    asked.extend([head, Position::ZERO, Position::MAX]);
+    asked.reverse();
+    let erased = log.erase(a.topic(), asked.clone()).await.expect("erased");
+    assert_eq!(erased.events, gone_count);
+    let left: Vec<_> = numbered
+        .iter()
+        .copied()
+        .filter(|(number, _)| !is_erased(*number))
+        .collect();
+    let again = log.erase(a.topic(), asked).await.expect("nothing to do");
+    assert_eq!(again.events, 0);
+    for bytes_max in [1, 100_000] {
+        assert_eq!(a.read(Position::ZERO, bytes_max).await, left);
+    }
+    assert_eq!(b.read(Position::ZERO, 1_000).await.len(), 60);
+    let (number, inside) = numbered[50];
+    assert!(is_erased(number));
+    let rest: Vec<_> = left.iter().copied().filter(|e| e.1 > inside).collect();
+    assert_eq!(a.read(inside, 1_000).await, rest, "its id is good");
+    let state = log.topic(a.topic());
+    assert_eq!((state.trim, state.ordinal), (Position::ZERO, 140));
+
+    let all: Vec<_> = left.iter().map(|event| event.1).collect();
+    log.erase(a.topic(), all).await.expect("erased");
+    let batch = log.read(&[a.topic()], Position::ZERO, 1_000).await;
+    let batch = batch.expect("readable");
+    assert_eq!((batch.blocks.len(), batch.examined), (0, head));
+    a.append(1).await;
+    assert_eq!(a.read(Position::ZERO, 1_000).await.len(), 1);
+    assert_eq!(log.topic(a.topic()).ordinal, 141);
+}
+
+async fn a_deleted_topic_is_told_to_its_readers(log: Arc<dyn EventLog>) {
+    let log = open(&*log).await;
+    let (a, b) = (Feeder::new(&log, 1), Feeder::new(&log, 2));
+    for _ in 0..10 {
+        append(&*log, vec![a.body(7, 30), b.body(3, 400)]).await;
+    }
+    let named: Vec<_> = log.topics().iter().map(|topic| topic.id).collect();
+    assert_eq!(named, [a.topic(), b.topic()]);
+    let mut watcher = log.watch(&[a.topic()]);
+    assert!(watcher.changed().now_or_never().is_none());
+    for _ in 0..2 {
+        log.delete_topic(a.topic()).await.expect("deleted");
+    }
+    watcher.changed().await;
+    for after in [Position::ZERO, log.state().head] {
+        let read = log.read(&[b.topic(), a.topic()], after, 1_000).await;
+        let refused = read.expect_err("deleted");
+        assert!(matches!(
+            refused,
+            ReadError::Position(PositionError::TopicDeleted)
+        ));
+    }
+    assert_eq!(b.read(Position::ZERO, 1_000).await.len(), 30);
+    let topics = log.topics();
+    assert_eq!(topics.len(), 1);
+    assert_eq!(topics[0].name.as_str(), "/event/Topic_2__e");
 }
 
 async fn a_closed_log_refuses(log: Arc<dyn EventLog>) {

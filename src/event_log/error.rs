@@ -142,6 +142,9 @@ pub enum PositionError {
         /// The smallest position after the loss.
         valid_from: Position,
     },
+    /// A topic that was asked for is deleted, and its events with it.
+    #[error("the topic was deleted")]
+    TopicDeleted,
     /// In a range that was given out and lost when the machine stopped, in a mode that allows it.
     #[error(
         "position {position} was lost when the machine stopped: the oldest position to go on from is {valid_from}"
@@ -152,6 +155,21 @@ pub enum PositionError {
         /// The smallest position that is valid and lies after it.
         valid_from: Position,
     },
+}
+
+/// Why events were not removed. Those that the call did not come to are as they were.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// The log takes no changes.
+    #[error("the log takes no changes: {0}")]
+    Refused(Refusal),
+    /// The events lie in a file that is damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// The operating system refused. The same call may be made again.
+    #[error("the events cannot be removed")]
+    Storage(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 /// Why a read failed.

@@ -4,19 +4,21 @@
 //! what goes over is purged when the next event comes, as a disk would.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use super::{
-    AppendError, Appending, BlockBody, Config, EventLog, LogState, OpenError, PositionError,
-    ReadBatch, ReadError, Refusal, TenantLog, TopicState, Watcher,
+    AppendError, Appending, Block, BlockBody, Config, Erased, EventLog, LogState, LogTopic,
+    OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError, TenantLog, TopicState,
+    Watcher,
     numbering::Numbering,
     tail::{LostRange, Restored, Tail, TailRead},
 };
 use crate::{
-    clock::Clock,
-    types::{Position, Start, TenantId, TopicId, limits::MEMORY_LOG_BYTES},
+    clock::{Clock, Timestamp},
+    types::{Position, Start, TenantId, TopicId, TopicName, limits::MEMORY_LOG_BYTES},
 };
 
 /// A log that lives as long as the process.
@@ -38,6 +40,9 @@ struct MemoryTenantLog {
     /// `None` once closed. Held while blocks are published, which makes its order the log's order.
     numbering: Mutex<Option<Numbering>>,
     tail: Tail,
+    names: Mutex<BTreeMap<TopicId, TopicName>>,
+    /// Topics that keep their events for a shorter time than the log does.
+    retentions: Mutex<BTreeMap<TopicId, Duration>>,
 }
 
 impl MemoryLog {
@@ -93,16 +98,30 @@ impl MemoryTenantLog {
             clock,
             numbering: Mutex::new(Some(Numbering::new(head.block() + 1, now, []))),
             tail: Tail::new(restored, None),
+            names: Mutex::default(),
+            retentions: Mutex::default(),
         }
     }
 
     fn purge(&self) {
         let now = self.clock.now();
+        for (topic, retention) in &*self.retentions.lock().expect(NO_PANIC) {
+            self.purge_topic(*topic, now, *retention);
+        }
         let bytes_max = self.config.retention_bytes.unwrap_or(MEMORY_LOG_BYTES);
         self.tail.purge_oldest(|oldest, bytes| {
             bytes as u64 > bytes_max
                 || now.saturating_since(oldest.appended_at()) > self.config.retention
         });
+    }
+
+    fn purge_topic(&self, topic: TopicId, now: Timestamp, retention: Duration) {
+        let blocks = self.tail.blocks(topic);
+        let is_due = |block: &&Arc<Block>| now.saturating_since(block.appended_at()) > retention;
+        if let Some(block) = blocks.iter().take_while(is_due).last() {
+            let ordinal = block.ordinal() + block.event_count() as u64;
+            self.tail.purge_topic(topic, block.last(), ordinal);
+        }
     }
 }
 
@@ -110,6 +129,10 @@ impl MemoryTenantLog {
 impl TenantLog for MemoryTenantLog {
     async fn append(&self, bodies: Vec<BlockBody>) -> Result<Appending, AppendError> {
         let mut numbering = self.numbering.lock().expect(NO_PANIC);
+        for topic in bodies.iter().map(BlockBody::topic) {
+            let mut names = self.names.lock().expect(NO_PANIC);
+            names.entry(topic.id).or_insert_with(|| topic.name.clone());
+        }
         let numbering = numbering
             .as_mut()
             .ok_or(AppendError::Refused(Refusal::Closed))?;
@@ -158,6 +181,47 @@ impl TenantLog for MemoryTenantLog {
             bytes: self.tail.ring_bytes() as u64,
             segments: 0,
         }
+    }
+
+    fn topics(&self) -> Vec<LogTopic> {
+        let names = self.names.lock().expect(NO_PANIC);
+        let topic = |(id, name): (&TopicId, &TopicName)| LogTopic {
+            id: *id,
+            name: name.clone(),
+        };
+        names.iter().map(topic).collect()
+    }
+
+    fn set_retention(&self, topic: TopicId, retention: Option<Duration>) {
+        let mut retentions = self.retentions.lock().expect(NO_PANIC);
+        match retention {
+            Some(retention) => retentions.insert(topic, retention),
+            None => retentions.remove(&topic),
+        };
+    }
+
+    fn confirm_clock(&self) -> bool {
+        false
+    }
+
+    async fn erase(
+        &self,
+        topic: TopicId,
+        mut positions: Vec<Position>,
+    ) -> Result<Erased, RemoveError> {
+        positions.sort_unstable();
+        let events = self.tail.erase(topic, &positions);
+        Ok(Erased {
+            events,
+            segments: 0,
+        })
+    }
+
+    async fn delete_topic(&self, topic: TopicId) -> Result<(), RemoveError> {
+        self.names.lock().expect(NO_PANIC).remove(&topic);
+        self.retentions.lock().expect(NO_PANIC).remove(&topic);
+        self.tail.delete(topic);
+        Ok(())
     }
 }
 

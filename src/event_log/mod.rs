@@ -24,6 +24,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::sync::{oneshot, watch};
@@ -36,7 +37,7 @@ use crate::{
 pub use block::{Block, BlockBody, BlockSlice};
 pub use config::{Config, Durability};
 pub use embedded::{DataDir, EmbeddedLog};
-pub use error::{AppendError, OpenError, PositionError, ReadError, Refusal};
+pub use error::{AppendError, OpenError, PositionError, ReadError, Refusal, RemoveError};
 pub use memory::MemoryLog;
 
 /// A topic as the log knows it: the number that is stored with each block, and the name that makes
@@ -126,6 +127,54 @@ pub trait TenantLog: fmt::Debug + Send + Sync + 'static {
 
     /// What the log holds as a whole.
     fn state(&self) -> LogState;
+
+    /// The topics that have had events and are not deleted, by number.
+    fn topics(&self) -> Vec<LogTopic>;
+
+    /// Keeps events of `topic` for `retention`, if that is shorter than what the log keeps; as long
+    /// as the log does with `None`. What is due is purged in the background. It is not stored:
+    /// whoever opens the log says it again.
+    fn set_retention(&self, topic: TopicId, retention: Option<Duration>);
+
+    /// Believes the wall clock where a jump of it has held retention back; returns whether one had.
+    fn confirm_clock(&self) -> bool;
+
+    /// Erases the events of `topic` at `positions`, which may be any. When it returns nothing of
+    /// them is left in the log's files or memory; a delivery under way may still hold them.
+    ///
+    /// An erased event is absent: readers pass over its position, and the ids of other events stay
+    /// good. A second call finds nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`]: some of the events may be erased, and the others are as they were.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was begun goes on.
+    async fn erase(&self, topic: TopicId, positions: Vec<Position>) -> Result<Erased, RemoveError>;
+
+    /// Deletes every event of `topic`, which is not appended to any more. Its readers get
+    /// [`PositionError::TopicDeleted`]. Durable when it returns; its bytes leave the files in the
+    /// background. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`]: the same call may be made again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was begun goes on.
+    async fn delete_topic(&self, topic: TopicId) -> Result<(), RemoveError>;
+}
+
+/// What [`TenantLog::erase`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Events that were there and are not any more.
+    pub events: u64,
+    /// Files that were made anew.
+    pub segments: u64,
 }
 
 /// The outcome of an append that is under way: one result for each body, in their order.
@@ -190,14 +239,24 @@ pub struct ReadBatch {
 pub struct TopicState {
     /// Position of the newest event, purged or not; zero when there never was one.
     pub last: Position,
-    /// Position of the newest purged event; zero when none was.
+    /// Position up to which every event is purged; zero when none was.
     pub trim: Position,
+    /// Position up to which a repair settled what was lost; zero when it had nothing to settle.
+    pub settled: Position,
     /// Events ever accepted.
     pub ordinal: u64,
     /// Events that were purged.
     pub trim_ordinal: u64,
     /// When the newest event was appended.
     pub last_at: Timestamp,
+}
+
+impl TopicState {
+    /// Where a subscription that asks for the earliest events starts: behind everything that was
+    /// purged, and behind the newest loss that was settled, which it would only run into.
+    pub fn earliest(&self) -> Position {
+        self.trim.max(self.settled)
+    }
 }
 
 /// What the log holds as a whole.

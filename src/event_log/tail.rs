@@ -44,6 +44,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Topic {
     state: TopicState,
+    is_deleted: bool,
     /// Position of the topic's newest event that is not in the ring.
     behind: Position,
     blocks: VecDeque<Arc<Block>>,
@@ -161,7 +162,7 @@ impl Tail {
         let inner = self.lock();
         match start {
             Start::Latest => Ok(inner.head),
-            Start::Earliest => Ok(inner.trim_of(topics)),
+            Start::Earliest => Ok(inner.newest_of(topics, TopicState::earliest)),
             Start::After(position) => inner.check(topics, position).map(|()| position),
         }
     }
@@ -254,6 +255,84 @@ impl Tail {
         }
     }
 
+    /// Trims one topic to a position and an ordinal, and lets its blocks up to there go.
+    pub(super) fn purge_topic(&self, id: TopicId, trim: Position, ordinal: u64) {
+        let mut inner = self.lock();
+        let topic = inner.topics.entry(id).or_default();
+        if trim > topic.state.trim {
+            topic.state.trim = trim;
+            topic.state.trim_ordinal = ordinal;
+        }
+        self.change_ring(&mut inner, id, |block| match block.last() <= trim {
+            true => Vec::new(),
+            false => vec![Arc::clone(block)],
+        });
+    }
+
+    /// The blocks of `topic` in the ring, oldest first.
+    pub(super) fn blocks(&self, topic: TopicId) -> Vec<Arc<Block>> {
+        let inner = self.lock();
+        let topic = inner.topics.get(&topic);
+        topic.map_or_else(Vec::new, |topic| topic.blocks.iter().cloned().collect())
+    }
+
+    /// Takes single events of a topic out of the ring; `erased` is sorted. Returns how many were
+    /// there.
+    pub(super) fn erase(&self, id: TopicId, erased: &[Position]) -> u64 {
+        let mut inner = self.lock();
+        let mut count = 0;
+        self.change_ring(&mut inner, id, |block| {
+            let from = erased.partition_point(|position| *position < block.first());
+            let is_hit = erased.get(from).is_some_and(|next| *next <= block.last());
+            if !is_hit {
+                return vec![Arc::clone(block)];
+            }
+            let left = block.without(erased);
+            let left_count: usize = left.iter().map(Block::event_count).sum();
+            count += (block.event_count() - left_count) as u64;
+            left.into_iter().map(Arc::new).collect()
+        });
+        count
+    }
+
+    /// Lets go of a topic: whoever reads it is told that it is deleted, now or when they ask.
+    pub(super) fn delete(&self, id: TopicId) {
+        let mut inner = self.lock();
+        let topic = inner.topics.entry(id).or_default();
+        topic.is_deleted = true;
+        topic.state.trim = topic.state.last;
+        topic.state.trim_ordinal = topic.state.ordinal;
+        let (sender, last) = (topic.sender.clone(), topic.state.last);
+        self.change_ring(&mut inner, id, |_| Vec::new());
+        drop(inner);
+        if let Some(sender) = sender {
+            sender.send_replace(last);
+        }
+    }
+
+    /// Puts for each block of a topic in the ring what `change` makes of it.
+    fn change_ring(
+        &self,
+        inner: &mut Inner,
+        id: TopicId,
+        mut change: impl FnMut(&Arc<Block>) -> Vec<Arc<Block>>,
+    ) {
+        let Some(topic) = inner.topics.get_mut(&id) else {
+            return;
+        };
+        let weigh = |blocks: &VecDeque<Arc<Block>>| blocks.iter().map(|b| weight(b)).sum::<usize>();
+        let before = weigh(&topic.blocks);
+        topic.blocks = topic.blocks.iter().flat_map(&mut change).collect();
+        // A block that was split may weigh more than it did.
+        let after = weigh(&topic.blocks);
+        inner.ring_bytes = inner.ring_bytes + after - before;
+        if let Some(budget) = &self.budget {
+            budget.used.fetch_add(after, Ordering::Relaxed);
+            budget.used.fetch_sub(before, Ordering::Relaxed);
+        }
+        inner.put_in_order();
+    }
+
     /// Every topic that ever had an event.
     pub(super) fn topics(&self) -> Vec<(TopicId, TopicState)> {
         let inner = self.lock();
@@ -299,13 +378,17 @@ impl Drop for Tail {
 
 impl Inner {
     fn check(&self, topics: &[TopicId], position: Position) -> Result<(), PositionError> {
+        let mut known = topics.iter().filter_map(|topic| self.topics.get(topic));
+        if known.any(|topic| topic.is_deleted) {
+            return Err(PositionError::TopicDeleted);
+        }
         if position > self.head {
             return Err(PositionError::Ahead {
                 position,
                 head: self.head,
             });
         }
-        let trim = self.trim_of(topics);
+        let trim = self.newest_of(topics, |topic| topic.trim);
         if position < trim {
             return Err(PositionError::Purged {
                 position,
@@ -322,13 +405,24 @@ impl Inner {
         }
     }
 
-    /// Position of the newest purged event of `topics`.
-    fn trim_of(&self, topics: &[TopicId]) -> Position {
+    /// The newest of a position that is known of each of `topics`.
+    fn newest_of(
+        &self,
+        topics: &[TopicId],
+        position: impl Fn(&TopicState) -> Position,
+    ) -> Position {
         let known = topics.iter().filter_map(|topic| self.topics.get(topic));
-        known
-            .map(|topic| topic.state.trim)
-            .max()
-            .unwrap_or_default()
+        let positions = known.map(|topic| position(&topic.state));
+        positions.max().unwrap_or_default()
+    }
+
+    /// Makes the order of the ring anew out of what each topic has in it.
+    fn put_in_order(&mut self) {
+        let topics = self.topics.iter();
+        let firsts = topics.flat_map(|(id, topic)| topic.blocks.iter().map(|b| (b.first(), *id)));
+        let mut firsts: Vec<_> = firsts.collect();
+        firsts.sort_unstable();
+        self.order = firsts.into_iter().map(|(_, id)| id).collect();
     }
 
     fn oldest(&self) -> Option<&Block> {

@@ -292,6 +292,9 @@ impl From<PositionError> for RpcError {
     fn from(error: PositionError) -> Self {
         // Clients fall back on finding the word "replay" when trailers are lost.
         let sentence = match error {
+            PositionError::TopicDeleted => {
+                return kinds::TOPIC_NOT_FOUND.error(error.to_string());
+            }
             PositionError::Ahead { position, head } => format!(
                 "the replay id {} is in the future: the newest is {}",
                 position.replay_id(),

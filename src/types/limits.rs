@@ -109,6 +109,9 @@ pub const SEGMENT_INDEX_BYTES_MAX: usize = 4 * MIB;
 /// Ranges of lost positions that a log remembers. Ours: one comes with each loss of power in a mode
 /// that does not sync, and only the newest ones matter to subscribers.
 pub const LOST_RANGES_MAX: usize = 64;
+/// Settled losses that a log remembers. Ours: each is a place where a disk failed; a subscriber that
+/// starts with the earliest of a topic meets a forgotten one as a hole again.
+pub const SETTLED_LOSSES_MAX: usize = 1_000;
 /// Block numbers reserved at once in a mode that does not sync each group: so many are lost at most
 /// when the machine stops, and so rarely is the reservation written.
 pub const POSITIONS_RESERVED: u64 = 1 << 16;
@@ -120,6 +123,12 @@ pub const DISK_READS_MAX: usize = 16;
 pub const COMMIT_THREADS: usize = 3;
 /// How often retention is looked at and old segments are sealed.
 pub const LOG_UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Segments that one round of upkeep looks at for bytes that are not wanted any more. Ours: each
+/// look reads a footer, and other tenants wait meanwhile.
+pub const COMPACTION_SEGMENTS_PER_TICK: usize = 16;
+/// A segment is made anew when one part in so many of it is purged: less is not worth the writing,
+/// and goes with the whole segment in time.
+pub const COMPACTION_SHARE_MIN: u64 = 4;
 /// Bytes of events that a log in memory keeps for one tenant, unless retention says otherwise.
 pub const MEMORY_LOG_BYTES: u64 = 256 * MIB as u64;
 

@@ -6,14 +6,16 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     event_log::{
-        AppendError, AppendOutcome, Appending, BlockBody, EventLog, LogState, MemoryLog, OpenError,
-        PositionError, ReadBatch, ReadError, Refusal, TenantLog, TopicState, Watcher,
+        AppendError, AppendOutcome, Appending, BlockBody, Erased, EventLog, LogState, LogTopic,
+        MemoryLog, OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError, TenantLog,
+        TopicState, Watcher,
     },
     types::{Position, Start, TenantId, TopicId},
 };
@@ -170,5 +172,24 @@ impl TenantLog for TenantLogDouble {
 
     fn state(&self) -> LogState {
         self.log.state()
+    }
+    fn topics(&self) -> Vec<LogTopic> {
+        self.log.topics()
+    }
+
+    fn set_retention(&self, topic: TopicId, retention: Option<Duration>) {
+        self.log.set_retention(topic, retention);
+    }
+
+    fn confirm_clock(&self) -> bool {
+        self.log.confirm_clock()
+    }
+
+    async fn erase(&self, topic: TopicId, positions: Vec<Position>) -> Result<Erased, RemoveError> {
+        self.log.erase(topic, positions).await
+    }
+
+    async fn delete_topic(&self, topic: TopicId) -> Result<(), RemoveError> {
+        self.log.delete_topic(topic).await
     }
 }

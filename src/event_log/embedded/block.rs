@@ -3,12 +3,16 @@
 //!
 //! ```text
 //!  0 u32 magic            16 u64 first position   40 u64 group number    60 u16 name length
-//!  4 u16 flags, zero      24 u64 ordinal          48 u32 group length    62 reserved, zero
+//!  4 u16 flags            24 u64 ordinal          48 u32 group length    62 reserved, zero
 //!  6 u16 count            32 i64 append time      52 u32 place in group  72 u32 CRC32C of name, body
 //!  8 u32 topic id                                 56 u32 body length     76 u32 CRC32C of 0..76
 //! 12 reserved, zero
 //! 80 name, body, then as many bytes as the segment reserves for a cipher's tag
 //! ```
+//!
+//! An **erased** block stands where events were erased one by one: it has their positions and
+//! ordinals, flag 1, and no body. So the ordinals of a topic go on without a gap, and a gap is always
+//! a loss.
 //!
 //! Little-endian. Both checksums start from the segment's salt, so nothing a publisher sends and no
 //! block of another segment passes for a block of this one. The header has its own: a scan may then
@@ -48,6 +52,8 @@ pub(super) struct BlockHeader {
     pub(super) group_offset: u32,
     pub(super) body_len: u32,
     pub(super) name_len: u16,
+    /// Whether the events were erased: there is no body.
+    pub(super) is_erased: bool,
     pub(super) crc: u32,
 }
 
@@ -57,6 +63,10 @@ impl BlockHeader {
         let mut bytes = [0; BLOCK_HEADER_LEN];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(0, &MAGIC.to_le_bytes());
+        put(
+            4,
+            &(if self.is_erased { FLAG_ERASED } else { 0 }).to_le_bytes(),
+        );
         put(6, &self.count.to_le_bytes());
         put(8, &self.topic.get().to_le_bytes());
         put(16, &self.first.get().to_le_bytes());
@@ -82,6 +92,7 @@ impl BlockHeader {
         if u32_at(0) != MAGIC || u32_at(CRC_AT) != crc32c::crc32c_append(seed, &bytes[..CRC_AT]) {
             return None;
         }
+        let flags = u16_at(4);
         let header = Self {
             topic: TopicId::new(u32_at(8)),
             first: Position::new(u64_at(16))?,
@@ -93,6 +104,7 @@ impl BlockHeader {
             group_offset: u32_at(52),
             body_len: u32_at(56),
             name_len: u16_at(60),
+            is_erased: flags & FLAG_ERASED != 0,
             crc: u32_at(72),
         };
         let index_end = usize::from(header.first.index()) + usize::from(header.count);
@@ -101,6 +113,8 @@ impl BlockHeader {
             && header.ordinal <= POSITION_MAX
             && header.group <= POSITION_MAX
             && header.body_len as usize <= BODY_BYTES_MAX
+            && flags & !FLAG_ERASED == 0
+            && (!header.is_erased || header.body_len == 0)
             && usize::from(header.name_len) <= TOPIC_NAME_BYTES_MAX;
         sound.then_some(header)
     }
@@ -140,6 +154,7 @@ fn array<const N: usize>(bytes: &[u8; BLOCK_HEADER_LEN], at: usize) -> [u8; N] {
 }
 
 const MAGIC: u32 = u32::from_le_bytes(*b"TGBK");
+const FLAG_ERASED: u16 = 1;
 const CRC_AT: usize = BLOCK_HEADER_LEN - 4;
 /// A body has at most one largest event, or a block of smaller ones; an entry adds less than this.
 const ENTRY_OVERHEAD_MAX: usize = 128;
@@ -167,6 +182,7 @@ mod tests {
             group_offset: 4_096,
             body_len: 30_000,
             name_len: 21,
+            is_erased: false,
             crc: 0xdead_beef,
         }
     }
@@ -175,6 +191,12 @@ mod tests {
     fn a_header_reads_back_as_it_was_written() {
         let bytes = header().encode(5);
         assert_eq!(BlockHeader::decode(&bytes, 5), Some(header()));
+        let erased = BlockHeader {
+            is_erased: true,
+            body_len: 0,
+            ..header()
+        };
+        assert_eq!(BlockHeader::decode(&erased.encode(5), 5), Some(erased));
         assert_eq!(BlockHeader::decode(&bytes, 6), None, "another salt");
         assert_eq!(BlockHeader::decode(&bytes[..79], 5), None);
         assert_eq!(header().last(), Position::in_block(99, 202).unwrap());
@@ -203,6 +225,7 @@ mod tests {
         assert!(refused(|header| header.name_len = u16::MAX));
         assert!(refused(|header| header.ordinal = u64::MAX));
         assert!(refused(|header| header.group = u64::MAX));
+        assert!(refused(|header| header.is_erased = true), "with a body");
     }
 
     proptest! {

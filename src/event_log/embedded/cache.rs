@@ -94,9 +94,10 @@ impl Caches {
         self.footers.insert(segment, Arc::new(footer));
     }
 
-    /// Forgets a segment that was removed. Its steps give way to others in time.
+    /// Forgets a segment that was removed or rewritten: what was erased is not kept here either.
     pub(super) fn forget(&self, segment: u64) {
         self.footers.remove(&segment);
+        self.steps.retain(|key, _| key.segment != segment);
     }
 }
 

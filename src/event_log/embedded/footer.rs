@@ -38,6 +38,8 @@ pub(super) enum SealedBy {
     Writer,
     /// A later one, which found the segment unsealed.
     Recovery,
+    /// Whoever rewrote the segment to take something out of it.
+    Rewriting,
 }
 
 impl Footer {
@@ -49,6 +51,7 @@ impl Footer {
         bytes.put_u8(match self.sealed_by {
             SealedBy::Writer => 0,
             SealedBy::Recovery => 1,
+            SealedBy::Rewriting => 2,
         });
         bytes.put_u64_le(index.first_group);
         bytes.put_u64_le(index.last_group);
@@ -107,6 +110,7 @@ impl Footer {
         let sealed_by = match bytes.try_get_u8()? {
             0 => SealedBy::Writer,
             1 => SealedBy::Recovery,
+            2 => SealedBy::Rewriting,
             _ => return Err(Malformed),
         };
         let mut index = SegmentIndex {
@@ -325,6 +329,7 @@ mod tests {
                 group_offset: 0,
                 body_len: 0,
                 name_len: 0,
+                is_erased: false,
                 crc: 0,
             };
             let name = format!("/event/T{topic}__e").parse().unwrap();
@@ -354,6 +359,7 @@ mod tests {
                 created_at: Timestamp::from_millis(6),
                 unsynced: false,
                 tag_space: 0,
+                rewritten: None,
             },
             sealed_by: SealedBy::Recovery,
             index,

@@ -82,6 +82,7 @@ impl Group {
                 group_offset: offset,
                 body_len: block.bytes().len() as u32,
                 name_len: name.len() as u16,
+                is_erased: false,
                 crc,
             };
             let bytes = [&fields.encode(seed)[..], name].concat();

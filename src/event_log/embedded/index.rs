@@ -121,6 +121,20 @@ impl SegmentIndex {
         }
     }
 
+    /// Forgets topics that were deleted, so that the index does not grow with each topic there was.
+    pub(super) fn forget(&mut self, deleted: &[TopicId]) {
+        for topic in deleted {
+            self.topics.remove(topic);
+        }
+    }
+
+    /// What the topics are called, as far as that is known.
+    pub(super) fn names(&self) -> BTreeMap<TopicId, TopicName> {
+        let topics = self.topics.iter();
+        let named = topics.filter(|(_, topic)| topic.name != unnamed());
+        named.map(|(id, topic)| (*id, topic.name.clone())).collect()
+    }
+
     /// Takes up a block that stands at `offset` and ends at `end`.
     ///
     /// `name` is needed for the topic's first block in the segment.
@@ -135,7 +149,9 @@ impl SegmentIndex {
             self.first_at = header.appended_at;
         }
         self.blocks += 1;
-        self.events += u64::from(header.count);
+        if !header.is_erased {
+            self.events += u64::from(header.count);
+        }
         self.last = header.last();
         self.last_at = header.appended_at;
         self.last_group = header.group;
@@ -234,17 +250,28 @@ impl TopicIndex {
         }
     }
 
-    /// Up to `steps_max` steps that may hold events after `after`, and whether there are more.
-    pub(super) fn steps_after(&self, after: Position, steps_max: usize) -> (&[Step], bool) {
+    /// Index of the first step that may hold events after `after`; their number if there is none.
+    pub(super) fn first_step_after(&self, after: Position) -> usize {
         if self.last <= after {
-            return (&[], false);
+            return self.steps.len();
         }
-        let from = self.steps.partition_point(|step| step.first <= after);
-        let steps = &self.steps[from.saturating_sub(1)..];
-        (
-            &steps[..steps.len().min(steps_max)],
-            steps.len() > steps_max,
-        )
+        let behind = self.steps.partition_point(|step| step.first <= after);
+        behind.saturating_sub(1)
+    }
+
+    /// The end of what is due of the topic up to the segment's end, by the times of its steps; `None`
+    /// if nothing is.
+    pub(super) fn due(&self, is_due: impl Fn(Timestamp) -> bool) -> Option<StepEnd> {
+        if is_due(self.last_at) {
+            return Some(StepEnd {
+                last: self.last,
+                ordinal: self.ordinal_end,
+            });
+        }
+        // A step is over before the next one begins, so it is due when that is.
+        let begun = self.steps.partition_point(|step| is_due(step.appended_at));
+        let last_whole = self.steps.get(begun.checked_sub(2)?)?;
+        Some(self.step_end(last_whole.offset))
     }
 
     /// Where the step at `offset` ends.
@@ -291,6 +318,7 @@ mod tests {
             group_offset: 0,
             body_len: 0,
             name_len: 0,
+            is_erased: false,
             crc: 0,
         }
     }
@@ -326,10 +354,8 @@ mod tests {
         assert!(!index.is_new(TopicId::new(2)));
         assert!(index.is_new(TopicId::new(3)));
 
-        let after = |block| a.steps_after(Position::in_block(block, 9).unwrap(), 2);
-        assert_eq!(after(9), (&[][..], false));
-        assert_eq!(after(8), (&a.steps[4..], false));
-        assert_eq!(after(3), (&a.steps[1..3], true));
+        let after = |block| a.first_step_after(Position::in_block(block, 9).unwrap());
+        assert_eq!([9, 8, 3].map(after), [5, 4, 1]);
         let end = |last, ordinal| StepEnd { last, ordinal };
         assert_eq!(a.step_end(0), end(before(a.steps[1].first), 20));
         assert_eq!(a.step_end(320_000), end(a.last, 100));

@@ -36,6 +36,8 @@ pub trait Io: fmt::Debug + Send + Sync + 'static {
     fn file_len(&self, path: &Path) -> io::Result<u64>;
     /// Gives a file another name, in place of the one that had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name; fails if there is such a name.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file's name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
@@ -107,6 +109,33 @@ pub(super) fn read_up_to(file: &dyn IoFile, offset: u64, len: usize) -> io::Resu
     Ok(bytes)
 }
 
+/// Gives a file that does not change any more a second name, or where the file system cannot do so
+/// a copy, which is durable when this returns; its name is not.
+pub(super) fn link_or_copy(io: &dyn Io, from: &Path, to: &Path) -> io::Result<()> {
+    use io::ErrorKind::{AlreadyExists, NotFound, StorageFull};
+    match io.hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), AlreadyExists | NotFound | StorageFull) => Err(error),
+        // Not every file system has second names, and none has them across file systems.
+        Err(_) => copy_file(io, from, to),
+    }
+}
+
+/// Copies a file; the copy is durable when this returns, its name is not.
+pub(super) fn copy_file(io: &dyn Io, from: &Path, to: &Path) -> io::Result<()> {
+    let from = io.open(from, Access::Read)?;
+    let to = io.create(to)?;
+    let mut offset = 0;
+    loop {
+        let bytes = read_up_to(&*from, offset, COPY_BYTES)?;
+        if bytes.is_empty() {
+            return to.sync();
+        }
+        write_all_at(&*to, &mut [IoSlice::new(&bytes)], offset)?;
+        offset += bytes.len() as u64;
+    }
+}
+
 /// Whether the disk, or the quota on it, is full: the one failure of a write that heals.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
@@ -154,6 +183,10 @@ impl Io for RealIo {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
@@ -223,6 +256,8 @@ impl IoFile for RealFile {
     }
 }
 
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
 /// Slices that one call of the operating system takes.
 const IOV_MAX: usize = 1024;
 const FILE_MODE: u32 = 0o600;

@@ -43,9 +43,10 @@ impl DataDir {
     pub fn open_with(path: PathBuf, io: Arc<dyn Io>) -> Result<Arc<Self>, OpenError> {
         create_dir(&*io, &path)?;
         let lock = take_lock(&*io, &path)?;
-        match read_version(&*io, &path)? {
-            Some(_) => {}
-            None => write_version(&*io, &path)?,
+        // A directory of an older version becomes one of this version before anything in it does, so
+        // that the older program refuses it from then on.
+        if read_version(&*io, &path)? != Some(FORMAT_VERSION) {
+            write_version(&*io, &path)?;
         }
         create_dir(&*io, &path.join(TENANTS))?;
         Ok(Arc::new(Self {
@@ -239,15 +240,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path()).unwrap());
         let version = dir.path().join(VERSION);
-        std::fs::write(&version, "tidegate 2\n").unwrap();
+        std::fs::write(&version, "tidegate 3\n").unwrap();
         let refused = DataDir::open(dir.path()).unwrap_err();
         assert!(
-            refused.to_string().contains("format version 2"),
+            refused.to_string().contains("format version 3"),
             "{refused}"
         );
         std::fs::write(&version, "PG_VERSION 17").unwrap();
         let refused = DataDir::open(dir.path()).unwrap_err();
         assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+    }
+
+    #[test]
+    fn an_older_version_is_raised_to_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path()).unwrap());
+        let version = dir.path().join(VERSION);
+        std::fs::write(&version, "tidegate 1\n").unwrap();
+        drop(DataDir::open(dir.path()).unwrap());
+        let raised = std::fs::read_to_string(&version).unwrap();
+        assert_eq!(raised, format!("tidegate {FORMAT_VERSION}\n"));
     }
 
     #[test]

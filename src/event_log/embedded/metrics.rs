@@ -27,6 +27,10 @@ pub struct Metrics {
     pub seals: Counter,
     /// Segments that retention removed.
     pub purged_segments: Counter,
+    /// Segments made anew without what had to go.
+    pub rewrites: Counter,
+    /// Events erased one by one.
+    pub erased_events: Counter,
     /// Segments that were found unsealed when their log was opened.
     pub recoveries: Counter,
     /// Places where acknowledged events were found lost.
@@ -51,6 +55,8 @@ impl Default for Metrics {
             bytes: Counter::default(),
             seals: Counter::default(),
             purged_segments: Counter::default(),
+            rewrites: Counter::default(),
+            erased_events: Counter::default(),
             recoveries: Counter::default(),
             holes: Counter::default(),
             disk_full: Counter::default(),
@@ -85,6 +91,16 @@ impl Metrics {
                 "purged_segments",
                 "Segments removed by retention",
                 &self.purged_segments,
+            ),
+            (
+                "rewrites",
+                "Segments made anew without what had to go",
+                &self.rewrites,
+            ),
+            (
+                "erased_events",
+                "Events erased one by one",
+                &self.erased_events,
             ),
             (
                 "recoveries",

@@ -14,15 +14,20 @@
 mod block;
 mod cache;
 mod committer;
+mod erase;
 mod footer;
 mod group;
 mod index;
 mod io;
 mod lock;
+mod losses;
 mod metrics;
 mod reader;
 mod recovery;
+mod repair;
+mod report;
 mod retention;
+mod rewrite;
 mod scan;
 mod segment;
 mod segments;
@@ -61,7 +66,11 @@ use writer::Writer;
 pub use io::{Access, Io, IoFile, RealIo};
 pub use lock::{DataDir, log_dirs};
 pub use metrics::Metrics;
-pub use verify::{DamageReport, Depth, LogReport, Progress, SegmentReport, TopicReport, inspect};
+pub use repair::{RepairAction, RepairReport, plan_repair, repair};
+pub use report::{
+    DamageReport, Depth, LogReport, LossReport, Progress, SegmentReport, TopicReport,
+};
+pub use verify::inspect;
 
 /// The logs of all tenants in one data directory.
 ///
@@ -204,7 +213,8 @@ fn open_store(
     let recovered = recovery.run()?;
     let tail = Tail::new(recovered.restored, Some(Arc::clone(&process.ring)));
     let segments = Segments::new(recovered.segments);
-    let store = Store::new(process, tenant, dir, tail, segments, recovered.state);
+    let names = recovered.index.names();
+    let store = Store::new(process, tenant, dir, tail, segments, recovered.state, names);
     let writer = Writer::new(Arc::clone(&store), recovered.index, recovered.next_block);
     Ok((store, writer))
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::{
     cache::{StepBlocks, StepKey},
     footer::{Footer, SealedBy},
-    index::{Step, StepEnd, before},
+    index::{Step, StepEnd, TopicIndex, before},
     io::{Access, read_up_to},
     scan::{Expected, Rebuild, scan},
     segment::{SEGMENT_HEADER_LEN, SegmentHeader},
@@ -45,6 +45,10 @@ enum Reach {
 enum Stop {
     /// There is enough, or the head is reached.
     Enough,
+    /// There is no further segment.
+    End,
+    /// A segment was rewritten or removed while it was read.
+    Moved,
     /// The rest is on the disk, and this read may not go there.
     NotInMemory,
     /// Events were lost here.
@@ -94,29 +98,38 @@ impl Store {
 
     /// Reads as far as `reach` allows; `None` if that is nowhere.
     fn collect(&self, request: &Request, reach: Reach) -> Result<Option<ReadBatch>, ReadError> {
-        let mut merge = Merge::new(self, request, reach);
-        let stop = merge.run();
-        let blocks = merge.blocks;
-        // Only now is it certain that nothing was purged between the steps that were read.
-        self.tail.check(&request.topics, request.after)?;
-        if let Some(last) = blocks.last() {
-            let examined = last.last();
-            return Ok(Some(ReadBatch { blocks, examined }));
-        }
-        match stop {
-            Stop::NotInMemory => Ok(None),
-            Stop::Failed(error) => Err(ReadError::Storage(error)),
-            Stop::Hole { after, until } => Err(ReadError::Position(PositionError::Damaged {
-                position: request.after,
-                last_good: after.max(request.after),
-                valid_from: until,
-            })),
-            // The tail knows of events here, and no segment has them.
-            Stop::Enough => Err(ReadError::Position(PositionError::Damaged {
-                position: request.after,
-                last_good: request.after,
-                valid_from: request.head,
-            })),
+        loop {
+            let mut merge = Merge::new(self, request, reach);
+            let stop = merge.run();
+            // Only now is it certain that nothing was purged between the steps that were read.
+            self.tail.check(&request.topics, request.after)?;
+            if let Some(last) = merge.blocks.last() {
+                let examined = last.last();
+                let blocks = merge.blocks;
+                return Ok(Some(ReadBatch { blocks, examined }));
+            }
+            let damaged = |last_good: Position, valid_from| {
+                Err(ReadError::Position(PositionError::Damaged {
+                    position: request.after,
+                    last_good: last_good.max(request.after),
+                    valid_from,
+                }))
+            };
+            match stop {
+                Stop::NotInMemory => return Ok(None),
+                // It is in the list under another name by now, or purged.
+                Stop::Moved => {}
+                Stop::Failed(error) => return Err(ReadError::Storage(error)),
+                Stop::Hole { after, until } => return damaged(after, until),
+                // The tail knows of events here, and no segment has them.
+                Stop::End if !merge.has_seen_all() => return damaged(request.after, request.head),
+                Stop::Enough | Stop::End => {
+                    return Ok(Some(ReadBatch {
+                        blocks: Vec::new(),
+                        examined: request.head,
+                    }));
+                }
+            }
         }
     }
 
@@ -133,20 +146,31 @@ impl Store {
         Ok(footer.map(IndexRef::Sealed))
     }
 
+    /// Header and index of a segment, loaded if they are not in memory.
+    pub(super) fn index_on_disk(&self, segment: &Segment) -> io::Result<IndexRef> {
+        let index = self.index_of(segment, Reach::Disk)?;
+        Ok(index.expect("the disk is within reach"))
+    }
+
     /// Reads a segment's footer, or makes one out of its blocks if it is damaged.
     pub(super) fn load_footer(&self, segment: &Segment) -> io::Result<Footer> {
         let path = segment.path(&self.dir);
         let file = self.io().open(&path, Access::Read)?;
+        let unusable = |reason| io::Error::new(io::ErrorKind::InvalidData, reason);
+        let owned = |header: &SegmentHeader| match self.is_own(segment, header) {
+            true => Ok(()),
+            false => {
+                tracing::error!(path = %path.display(), "the segment is not of this log");
+                Err(unusable("the segment is not of this log"))
+            }
+        };
         if let Some(footer) = Footer::read(&*file)? {
-            return Ok(footer);
+            return owned(&footer.header).map(|()| footer);
         }
         tracing::error!(path = %path.display(), "the footer is damaged; reading the whole segment");
-        let header = SegmentHeader::read(&*file)?.map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "neither footer nor header is intact",
-            )
-        })?;
+        let header = SegmentHeader::read(&*file)?;
+        let header = header.map_err(|_| unusable("neither footer nor header is intact"))?;
+        owned(&header)?;
         let next = self.segments.after(segment.name);
         let until = next.map_or(self.tail.ends().0, |next| before(next.name.first()));
         let mut rebuild = Rebuild::new(super::index::SegmentIndex {
@@ -163,6 +187,13 @@ impl Store {
             sealed_by: SealedBy::Recovery,
             index: rebuild.finish(until),
         })
+    }
+
+    /// Whether a file under the name of `segment` with this header was written for this log.
+    fn is_own(&self, segment: &Segment, header: &SegmentHeader) -> bool {
+        header.name == segment.name
+            && header.tenant == self.tenant
+            && self.state().owns(header.log_id, header.name.first_block)
     }
 
     /// Reads the blocks of one topic in one step.
@@ -227,6 +258,8 @@ struct Merge<'a> {
 #[derive(Default)]
 struct Plan {
     slots: Vec<Slot>,
+    /// For each topic of the read the position of its newest event up to the segment's end.
+    lasts: Vec<Position>,
     /// Losses that concern a topic of the read.
     holes: Vec<(Position, Position)>,
 }
@@ -236,9 +269,23 @@ struct Slot {
     /// Index in the request's topics.
     topic: usize,
     steps: VecDeque<(Step, StepEnd)>,
-    /// Whether there are more steps in the segment than were planned for.
+    /// Index of the topic's next step in the segment.
+    next_step: usize,
+    /// Whether there is one.
     has_more: bool,
     blocks: VecDeque<Arc<Block>>,
+}
+
+impl Slot {
+    /// Plans the next `steps_max` steps.
+    fn plan(&mut self, found: &TopicIndex, steps_max: usize) {
+        let rest = found.steps.get(self.next_step..).unwrap_or_default();
+        let planned = &rest[..rest.len().min(steps_max)];
+        let step = |step: &Step| (*step, found.step_end(step.offset));
+        self.steps.extend(planned.iter().map(step));
+        self.next_step += planned.len();
+        self.has_more = rest.len() > planned.len();
+    }
 }
 
 impl<'a> Merge<'a> {
@@ -262,7 +309,17 @@ impl<'a> Merge<'a> {
             }
             segment = self.store.segments.after(current.name);
         }
-        Stop::Enough
+        Stop::End
+    }
+
+    /// Whether everything that the tail knows of up to the head was seen.
+    fn has_seen_all(&self) -> bool {
+        let topics = self.request.topics.iter().zip(&self.seen);
+        topics.into_iter().all(|(topic, seen)| {
+            let last = self.store.tail.topic(*topic).last;
+            // What is past the head came after the read began.
+            last <= *seen || last > self.request.head
+        })
     }
 
     fn merge_segment(&mut self, segment: &Segment) -> Result<(), Stop> {
@@ -291,8 +348,17 @@ impl<'a> Merge<'a> {
                         plan.holes
                             .extend(found.holes.iter().filter(|hole| hole.1 > cursor));
                     }
-                    // The steps planned for are used up: the next read plans from there.
-                    None if slot.has_more => return Err(Stop::Enough),
+                    // The steps planned for are used up: the next read plans from there, unless
+                    // all they held was erased.
+                    None if slot.has_more && !self.blocks.is_empty() => return Err(Stop::Enough),
+                    None if slot.has_more => {
+                        let topic = self.request.topics[slot.topic];
+                        index.with(|_, index| {
+                            if let Some(found) = index.topics.get(&topic) {
+                                slot.plan(found, self.steps_max());
+                            }
+                        });
+                    }
                     None => continue,
                 },
             }
@@ -305,15 +371,25 @@ impl<'a> Merge<'a> {
             };
             next.push(Reverse((following, number)));
         }
-        self.stop_at_hole(&plan.holes, Position::MAX)
+        self.stop_at_hole(&plan.holes, Position::MAX)?;
+        for (seen, last) in self.seen.iter_mut().zip(plan.lasts) {
+            *seen = last.max(*seen);
+        }
+        Ok(())
+    }
+
+    /// One step more than the bytes asked for fill, and never so few that none makes progress.
+    fn steps_max(&self) -> usize {
+        self.request.bytes_max / INDEX_STEP_BYTES as usize + 3
     }
 
     /// Collects what the segment has of the topics behind the cursor.
     fn plan(&self, index: &IndexRef) -> Result<Plan, Stop> {
-        // One step more than the bytes asked for fill, and never so few that none makes progress.
-        let steps_max = self.request.bytes_max / INDEX_STEP_BYTES as usize + 3;
         index.with(|_, index| {
-            let mut plan = Plan::default();
+            let mut plan = Plan {
+                lasts: vec![Position::ZERO; self.request.topics.len()],
+                ..Plan::default()
+            };
             for (number, topic) in self.request.topics.iter().enumerate() {
                 let holes = index.holes.iter().filter(|hole| hole.concerns(*topic));
                 let holes = holes.map(|hole| (hole.after, hole.until));
@@ -328,14 +404,16 @@ impl<'a> Merge<'a> {
                         until: found.before,
                     });
                 }
-                let (steps, has_more) = found.steps_after(self.cursor, steps_max);
-                let step = |step: &Step| (*step, found.step_end(step.offset));
-                plan.slots.push(Slot {
+                plan.lasts[number] = found.last;
+                let mut slot = Slot {
                     topic: number,
-                    steps: steps.iter().map(step).collect(),
-                    has_more,
+                    steps: VecDeque::new(),
+                    next_step: found.first_step_after(self.cursor),
+                    has_more: false,
                     blocks: VecDeque::new(),
-                });
+                };
+                slot.plan(found, self.steps_max());
+                plan.slots.push(slot);
             }
             Ok(plan)
         })
@@ -393,6 +471,7 @@ impl<'a> Merge<'a> {
     /// What a failure to read `segment` means for the reader.
     fn unreadable(&self, segment: &Segment, error: io::Error) -> Stop {
         match error.kind() {
+            io::ErrorKind::NotFound if !self.store.segments.has(segment.uid) => Stop::Moved,
             // Gone, or not a segment any more. If retention removed it the reader is told that.
             io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
                 let next = self.store.segments.after(segment.name);

@@ -16,6 +16,7 @@ use super::{
     index::{Hole, SegmentIndex, TopicIndex, before},
     io::{Access, Io, IoFile, is_full},
     metrics::Metrics,
+    rewrite::SEGMENT_NEW,
     scan::{Expected, Rebuild, scan},
     segment::{HeaderError, SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
     segments::{Live, Segment},
@@ -28,7 +29,7 @@ use crate::{
         OpenError, TopicState,
         tail::{LostRange, Restored},
     },
-    types::{Position, TenantId, TopicId},
+    types::{Position, TenantId, TopicId, limits::POSITIONS_RESERVED},
 };
 
 /// A log as it was found, ready to be gone on with.
@@ -65,9 +66,10 @@ impl Recovery<'_> {
         let (sealed, unsealed) = self.newest(&names)?;
         let dropped = names.len() - unsealed.len() - sealed.1;
         let kept = &names[..names.len() - dropped];
+        let is_state_lost = found.is_none() && !kept.is_empty();
         let state = match found {
             Some(state) => state,
-            None => self.new_state(kept, &unsealed)?,
+            None => self.new_state(kept)?,
         };
         if let Some(footer) = &sealed.0 {
             self.check_owner(&footer.header, &state)?;
@@ -96,20 +98,25 @@ impl Recovery<'_> {
                 index = next_index;
             }
         }
-        self.finish(state, segments, index)
+        self.finish(state, is_state_lost, segments, index)
     }
 
     /// Sets head and numbering, past everything that may have been given out.
     fn finish(
         self,
         mut state: State,
+        is_state_lost: bool,
         segments: Vec<Arc<Segment>>,
-        index: SegmentIndex,
+        mut index: SegmentIndex,
     ) -> Result<Recovered, OpenError> {
         let mut head = index.last.max(state.trim);
         let newest_lost = state.lost.last().map_or(Position::ZERO, |lost| lost.until);
         head = head.max(newest_lost);
         let mut next_block = head.block() + 1;
+        if is_state_lost {
+            // With the state a reservation may have been lost.
+            state.reserved_block = next_block.saturating_add(POSITIONS_RESERVED);
+        }
         if state.reserved_block > next_block {
             next_block = state.reserved_block;
             let until = Position::in_block(next_block, 0).map_or(Position::MAX, before);
@@ -125,19 +132,20 @@ impl Recovery<'_> {
             stored.map_err(|source| self.failed("write the state in", self.dir, source))?;
             head = until;
         }
+        index.catch_up(&state);
         let topics = index.states().map(|(id, mut topic)| {
-            if let Ok(at) = state.topics.binary_search_by_key(&id, |base| base.id) {
-                topic.trim = state.topics[at].trim;
-                topic.trim_ordinal = state.topics[at].ordinal;
+            if let Some(base) = state.topic(id) {
+                topic.trim = base.trim;
+                topic.trim_ordinal = base.ordinal;
             }
+            topic.settled = state.settled_until(id);
             (id, topic)
         });
         let restored = Restored {
             head,
-            trim: if state.topics.is_empty() {
-                Position::ZERO
-            } else {
-                state.trim
+            trim: match state.trim_group {
+                0 => Position::ZERO,
+                _ => state.trim,
             },
             topics: topics.collect::<Vec<(TopicId, TopicState)>>(),
             lost: state.lost.clone(),
@@ -160,7 +168,9 @@ impl Recovery<'_> {
         for name in &listed {
             match name.parse() {
                 Ok(name) => names.push(name),
-                Err(()) if name == SPARE || name == STATE_NEW => self.unlink(name)?,
+                Err(()) if [SPARE, STATE_NEW, SEGMENT_NEW].contains(&&**name) => {
+                    self.unlink(name)?
+                }
                 Err(()) => {}
             }
         }
@@ -220,7 +230,7 @@ impl Recovery<'_> {
     }
 
     /// Makes a state for a log that has none: a new one, or one whose state was lost.
-    fn new_state(self, names: &[SegmentName], unsealed: &[Unsealed]) -> Result<State, OpenError> {
+    fn new_state(self, names: &[SegmentName]) -> Result<State, OpenError> {
         let failed = |source| self.failed("write the state in", self.dir, source);
         let mut state = State::new(self.io.random().map_err(failed)?);
         if let Some(name) = names.first() {
@@ -231,17 +241,7 @@ impl Recovery<'_> {
             let path = self.path(*name);
             let read = |source| self.failed("read", &path, source);
             let file = self.io.open(&path, Access::Read).map_err(read)?;
-            match Footer::read(&*file).map_err(read)? {
-                Some(footer) => {
-                    state.log_id = footer.header.log_id;
-                    state.restore_base(&footer.index);
-                }
-                None => {
-                    let header = unsealed.first().map(|unsealed| unsealed.header);
-                    let header = header.filter(|header| header.name == *name);
-                    state.log_id = header.map_or(state.log_id, |header| header.log_id);
-                }
-            }
+            state = State::of_oldest_segment(&*file, state.log_id).map_err(read)?;
         }
         state.store(self.io, self.dir).map_err(failed)?;
         Ok(state)
@@ -267,6 +267,11 @@ impl Recovery<'_> {
         let end = scan(&*file, &header, expected, |found| rebuild.note(&found));
         let end = end.map_err(|source| self.failed("read", &path, source))?;
         let mut index = rebuild.finish(until.unwrap_or(Position::MAX));
+        if let Some(rewritten) = header.rewritten {
+            // What was taken out had positions too.
+            index.last = index.last.max(rewritten.last);
+            index.last_group = index.last_group.max(rewritten.last_group);
+        }
         self.report(&path, &index.holes);
         tracing::info!(
             path = %path.display(),
@@ -274,7 +279,7 @@ impl Recovery<'_> {
             torn = end.torn,
             "recovered a segment that was not sealed"
         );
-        if index.blocks == 0 && index.holes.is_empty() {
+        if index.blocks == 0 && index.holes.is_empty() && header.rewritten.is_none() {
             drop(file);
             self.unlink(&header.name.to_string())?;
             return Ok(None);
@@ -318,7 +323,7 @@ impl Recovery<'_> {
                 "it belongs to tenant {}, not {}",
                 header.tenant, self.tenant
             )
-        } else if header.log_id != state.log_id {
+        } else if !state.owns(header.log_id, header.name.first_block) {
             "it belongs to another log than the file state beside it".into()
         } else {
             return Ok(());
@@ -358,22 +363,32 @@ impl Recovery<'_> {
 
 /// What is known of a log none of whose segments tells.
 fn base_index(state: &State) -> SegmentIndex {
-    let topics = state.topics.iter().map(|base| {
-        let topic = TopicIndex {
-            last: base.trim,
-            last_at: base.last_at,
-            ..TopicIndex::new(base.name.clone(), base.ordinal)
-        };
-        (base.id, topic)
-    });
-    let topics: std::collections::BTreeMap<_, _> = topics.collect();
-    let last_at = topics.values().map(|topic| topic.last_at).max();
-    SegmentIndex {
+    let last_at = state.topics.iter().map(|topic| topic.last_at).max();
+    let mut index = SegmentIndex {
         first_group: state.trim_group,
         last_group: state.trim_group,
         last: state.trim,
         last_at: last_at.unwrap_or_default(),
-        topics,
         ..SegmentIndex::default()
+    };
+    index.catch_up(state);
+    index
+}
+
+impl SegmentIndex {
+    /// Takes up what the state knows of topics that the segments no longer tell of.
+    fn catch_up(&mut self, state: &State) {
+        for base in &state.topics {
+            let topic = self
+                .topics
+                .entry(base.id)
+                .or_insert_with(|| TopicIndex::new(base.name.clone(), base.ordinal));
+            if topic.last < base.trim {
+                topic.last = base.trim;
+                topic.ordinal_end = topic.ordinal_end.max(base.ordinal);
+                topic.last_at = topic.last_at.max(base.last_at);
+            }
+        }
+        self.forget(&state.deleted);
     }
 }

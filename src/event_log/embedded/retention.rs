@@ -1,11 +1,12 @@
 //! Removes what is older than the retention time, or more than the retention bytes: whole sealed
-//! segments, oldest first.
+//! segments, oldest first. Of a topic that keeps its events for a shorter time only the trim moves;
+//! its bytes go with their segments, or before (see [`super::erase`]).
 //!
 //! The order makes it safe to stop anywhere: the state that says how far the log is purged is
 //! durable first, then readers are told, then files go.
 
 use std::{
-    collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use super::{
     state::{BaseTopic, State},
     store::Store,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, types::TopicId};
 
 /// Notices when the wall clock jumps ahead, and holds retention back until it is clear that the
 /// time is meant.
@@ -42,19 +43,26 @@ impl ClockGuard {
         }
         self.held_until.is_none_or(|until| monotonic >= until)
     }
+
+    /// Believes a jump at once; returns whether one was held against.
+    pub(super) fn confirm(&mut self) -> bool {
+        self.held_until.take().is_some()
+    }
 }
 
 impl Store {
     /// Removes the segments that retention no longer keeps at `now`.
     pub(super) fn purge(&self, now: Timestamp) {
+        let _upkeep = self.upkeep();
         let (_, mut bytes) = self.segments.count_and_bytes();
         let bytes_max = self.config().retention_bytes.unwrap_or(u64::MAX);
-        for segment in self.segments.all() {
+        let segments = self.segments.all();
+        for (number, segment) in segments.iter().enumerate() {
             // The open one is sealed in time.
-            if segment.live_index().is_some() {
+            if segment.live_index().is_some() && number + 1 == segments.len() {
                 break;
             }
-            match self.purge_segment(&segment, now, bytes > bytes_max) {
+            match self.purge_segment(segment, now, bytes > bytes_max) {
                 Ok(true) => bytes -= segment.bytes().min(bytes),
                 Ok(false) => break,
                 Err(error) => {
@@ -65,25 +73,76 @@ impl Store {
         }
     }
 
+    /// Trims a topic whose events are kept for `retention`, in steps of its index.
+    pub(super) fn purge_topic(&self, topic: TopicId, retention: Duration, now: Timestamp) {
+        let is_due = |at: Timestamp| now.saturating_since(at) > retention;
+        let purged = self.due(topic, is_due).and_then(|due| match due {
+            None => Ok(()),
+            Some(due) => {
+                let (trim, ordinal) = (due.trim, due.ordinal);
+                self.change_state(|state| state.raise(due))?;
+                self.tail.purge_topic(topic, trim, ordinal);
+                self.compaction().begin();
+                Ok(())
+            }
+        });
+        if let Err(error) = purged {
+            tracing::warn!(tenant = %self.tenant, topic = topic.get(), %error, "cannot trim a topic");
+        }
+    }
+
+    /// How far a topic is due to be purged, if that is further than it is.
+    fn due(
+        &self,
+        topic: TopicId,
+        is_due: impl Fn(Timestamp) -> bool,
+    ) -> io::Result<Option<BaseTopic>> {
+        let purged = self.tail.topic(topic).trim;
+        let mut due: Option<BaseTopic> = None;
+        let mut segment = self.segments.containing(purged);
+        while let Some(current) = segment {
+            let is_open = self.index_on_disk(&current)?.with(|_, index| {
+                let Some(found) = index.topics.get(&topic) else {
+                    return true;
+                };
+                let end = found.due(&is_due).filter(|end| end.last > purged);
+                if let Some(end) = end {
+                    due = Some(BaseTopic {
+                        id: topic,
+                        name: found.name.clone(),
+                        trim: end.last,
+                        ordinal: end.ordinal,
+                        last_at: found.last_at,
+                    });
+                }
+                is_due(found.last_at)
+            });
+            segment = match is_open {
+                true => self.segments.after(current.name),
+                false => None,
+            };
+        }
+        Ok(due)
+    }
+
     /// Removes the oldest segment if it is too old, or `is_over` the bytes that may be kept.
     fn purge_segment(
         &self,
         segment: &Arc<Segment>,
         now: Timestamp,
         is_over: bool,
-    ) -> std::io::Result<bool> {
-        let caches = &self.process.caches;
-        let footer = || caches.footer_or_load(segment.uid, || self.load_footer(segment));
-        let last_at = segment.last_at(|| footer().map(|footer| footer.index.last_at))?;
+    ) -> io::Result<bool> {
+        let index = || self.index_on_disk(segment);
+        let last_at = segment.last_at(|| Ok::<_, io::Error>(index()?.with(|_, i| i.last_at)))?;
         if !is_over && now.saturating_since(last_at) <= self.config().retention {
             return Ok(false);
         }
-        self.remove(segment, &footer()?.index)?;
+        index()?.with(|_, index| self.remove(segment, index))?;
         Ok(true)
     }
 
     /// Removes the oldest segment.
-    fn remove(&self, segment: &Arc<Segment>, index: &SegmentIndex) -> std::io::Result<()> {
+    fn remove(&self, segment: &Arc<Segment>, index: &SegmentIndex) -> io::Result<()> {
         self.change_state(|state| state.restore_purged(index))?;
         let trims = index.topics.iter();
         let trims = trims.map(|(id, topic)| (*id, topic.last, topic.ordinal_end));
@@ -103,37 +162,17 @@ impl State {
         self.trim = index.last;
         self.trim_group = index.last_group;
         // A footer that was made anew may not know every topic: what was known before stays.
-        let known = self.topics.drain(..).map(|topic| (topic.id, topic));
-        let mut topics: BTreeMap<_, _> = known.collect();
         for (id, topic) in &index.topics {
-            let base = BaseTopic {
+            self.raise(BaseTopic {
                 id: *id,
                 name: topic.name.clone(),
                 trim: topic.last,
                 ordinal: topic.ordinal_end,
                 last_at: topic.last_at,
-            };
-            topics.insert(*id, base);
+            });
         }
-        self.topics = topics.into_values().collect();
-    }
-
-    /// Notes that everything before the segment with this index is purged.
-    pub(super) fn restore_base(&mut self, index: &SegmentIndex) {
-        let topics = index.topics.iter();
-        let topics = topics.filter(|(_, topic)| topic.ordinal_start > 0);
-        self.topics = topics
-            .map(|(id, topic)| BaseTopic {
-                id: *id,
-                name: topic.name.clone(),
-                trim: topic.before,
-                ordinal: topic.ordinal_start,
-                last_at: index.first_at,
-            })
-            .collect();
-        let trim = self.topics.iter().map(|topic| topic.trim).max();
-        self.trim = trim.unwrap_or(self.trim);
-        self.trim_group = index.first_group - 1;
+        let trim = self.trim;
+        self.losses.retain(|loss| loss.until > trim);
     }
 }
 
@@ -156,5 +195,9 @@ mod tests {
         assert!(!guard.may_purge(at(100), later(180)));
         assert!(guard.may_purge(at(101), later(181)));
         assert!(guard.may_purge(at(2), later(182)), "back is no danger");
+        assert!(!guard.may_purge(at(200), later(183)));
+        assert!(guard.confirm());
+        assert!(guard.may_purge(at(200), later(184)), "somebody looked");
+        assert!(!guard.confirm());
     }
 }

@@ -4,7 +4,8 @@
 //! follows is a write that never finished, and damage that an intact block of a later group follows
 //! is the loss of something acknowledged. Blocks of a group follow each other without a gap and the
 //! next group starts at the next sector, so a later one is searched for at sector boundaries; the
-//! salted checksums make sure that it is one.
+//! salted checksums make sure that it is one. In a rewritten segment groups may be missing, and it is
+//! known which one is the last.
 
 use std::{collections::HashSet, io};
 
@@ -74,7 +75,8 @@ enum Probe {
     Bad,
 }
 
-/// Walks the blocks of `file`, telling `visit` what it finds.
+/// Walks the blocks of `file`, telling `visit` what it finds. Of a rewritten segment it is known how
+/// far it goes, whatever is `expected`.
 pub(super) fn scan(
     file: &dyn IoFile,
     segment: &SegmentHeader,
@@ -82,10 +84,15 @@ pub(super) fn scan(
     mut visit: impl FnMut(Found<'_>),
 ) -> io::Result<ScanEnd> {
     let mut scanner = Scanner::new(file, segment)?;
+    let expected = match segment.rewritten {
+        Some(rewritten) => Expected::Through(rewritten.last_group_left),
+        None => expected,
+    };
     let mut place = Place {
         group: segment.first_group,
         start: SEGMENT_HEADER_LEN,
         offset: SEGMENT_HEADER_LEN,
+        may_skip: segment.rewritten.is_some(),
     };
     loop {
         let offset = place.offset;
@@ -151,6 +158,8 @@ struct Place {
     start: u64,
     /// Where the next block begins.
     offset: u64,
+    /// Whether groups may be missing.
+    may_skip: bool,
 }
 
 impl Place {
@@ -160,7 +169,9 @@ impl Place {
 
     /// Whether `header` is that of the block which belongs here.
     fn expects(&self, header: &BlockHeader) -> bool {
-        header.group == self.group && u64::from(header.group_offset) == self.offset - self.start
+        let is_next = header.group == self.group
+            || (self.may_skip && self.is_start() && header.group > self.group);
+        is_next && u64::from(header.group_offset) == self.offset - self.start
     }
 
     fn holds(&self, probe: &Probe) -> bool {
@@ -175,6 +186,7 @@ impl Place {
 
     /// Goes on behind a block, to the next group if it was the last of its own.
     fn pass(&mut self, header: &BlockHeader, end: u64) {
+        self.group = header.group;
         self.offset = end;
         if end - self.start >= u64::from(header.group_len) {
             self.start = align(end);
@@ -227,6 +239,7 @@ impl<'a> Scanner<'a> {
                     group: header.group,
                     start: at,
                     offset: at,
+                    may_skip: place.may_skip,
                 }));
             }
             at += SECTOR;

@@ -6,6 +6,10 @@
 //!
 //! The header stands twice, in two pages, because without its salt no block of the file can be told
 //! from noise. It is written and synced together with the first group.
+//!
+//! A segment is rewritten when something in it has to go and the rest has to stay. The new file has
+//! the next generation and is whole before it gets its name; groups of which nothing is left are
+//! missing in it, and its header says how far it reaches.
 
 use std::{fmt, path::Path, str::FromStr};
 
@@ -19,7 +23,7 @@ use crate::{
 };
 
 /// Newest version of the format that this program reads, and the one it writes.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// Where the first group begins.
 pub(super) const SEGMENT_HEADER_LEN: u64 = 8_192;
@@ -77,6 +81,19 @@ pub(super) struct SegmentHeader {
     pub(super) unsynced: bool,
     /// Bytes behind each body for a cipher's tag: none, as there is no cipher yet.
     pub(super) tag_space: u16,
+    /// What a rewritten segment holds; `None` for one that is as it was first written.
+    pub(super) rewritten: Option<Rewritten>,
+}
+
+/// How far a rewritten segment reaches. It was synced as a whole: what is missing is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rewritten {
+    /// The last group of which something is left, or the one before the segment's first.
+    pub(super) last_group_left: u64,
+    /// The last group there ever was.
+    pub(super) last_group: u64,
+    /// Position of the newest event there ever was up to the segment's end.
+    pub(super) last: Position,
 }
 
 impl SegmentHeader {
@@ -90,7 +107,10 @@ impl SegmentHeader {
         let mut bytes = Vec::with_capacity(COPY_LEN);
         bytes.put_slice(MAGIC);
         bytes.put_u32_le(FORMAT_VERSION);
-        bytes.put_u32_le(if self.unsynced { FLAG_UNSYNCED } else { 0 });
+        let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
+        bytes.put_u32_le(
+            flag(self.unsynced, FLAG_UNSYNCED) | flag(self.rewritten.is_some(), FLAG_REWRITTEN),
+        );
         bytes.put_u32_le(self.name.generation);
         bytes.put_u16_le(CIPHER_NONE);
         bytes.put_u16_le(self.tag_space);
@@ -101,6 +121,11 @@ impl SegmentHeader {
         bytes.put_u64_le(self.first_group);
         bytes.put_i64_le(self.created_at.as_millis());
         bytes.put_slice(self.tenant.as_str().as_bytes());
+        if let Some(rewritten) = self.rewritten {
+            bytes.put_u64_le(rewritten.last_group_left);
+            bytes.put_u64_le(rewritten.last_group);
+            bytes.put_u64_le(rewritten.last.get());
+        }
         bytes.resize(COPY_LEN - 4, 0);
         bytes.put_u32_le(crc32c::crc32c(&bytes));
         bytes.try_into().expect("a copy has a fixed length")
@@ -152,6 +177,11 @@ impl SegmentHeader {
             .ok()
             .and_then(|text| text.parse().ok())
             .ok_or(HeaderError::Damaged)?;
+        rest.advance(TenantId::LEN);
+        let rewritten = match flags & FLAG_REWRITTEN {
+            0 => None,
+            _ => Some(Rewritten::decode(rest).ok_or(HeaderError::Damaged)?),
+        };
         Ok(Self {
             name: SegmentName {
                 first_block,
@@ -164,20 +194,38 @@ impl SegmentHeader {
             created_at,
             unsynced: flags & FLAG_UNSYNCED != 0,
             tag_space,
+            rewritten,
         })
     }
 
     /// Reads the header of a segment file from whichever copy is intact.
     pub(super) fn read(file: &dyn IoFile) -> std::io::Result<Result<Self, HeaderError>> {
-        let pages = read_up_to(file, 0, SEGMENT_HEADER_LEN as usize)?;
-        let first = Self::decode(&pages);
-        let second = || Self::decode(pages.get(PAGE..).unwrap_or_default());
-        Ok(match first {
-            Ok(header) => Ok(header),
+        Ok(match Self::read_copies(file)? {
+            (Ok(header), _) => Ok(header),
             // A damaged copy says more than an absent one: there was a header.
-            Err(HeaderError::Absent) => second(),
-            Err(error) => second().map_err(|_| error),
+            (Err(HeaderError::Absent), second) => second,
+            (Err(error), second) => second.map_err(|_| error),
         })
+    }
+
+    /// Reads both copies.
+    pub(super) fn read_copies(
+        file: &dyn IoFile,
+    ) -> std::io::Result<(Result<Self, HeaderError>, Result<Self, HeaderError>)> {
+        let pages = read_up_to(file, 0, SEGMENT_HEADER_LEN as usize)?;
+        let second = pages.get(PAGE..).unwrap_or_default();
+        Ok((Self::decode(&pages), Self::decode(second)))
+    }
+}
+
+impl Rewritten {
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let rewritten = Self {
+            last_group_left: bytes.get_u64_le(),
+            last_group: bytes.get_u64_le(),
+            last: Position::new(bytes.get_u64_le())?,
+        };
+        (rewritten.last_group_left.max(rewritten.last_group) <= POSITION_MAX).then_some(rewritten)
     }
 }
 
@@ -216,6 +264,7 @@ const PAGE: usize = SEGMENT_HEADER_LEN as usize / 2;
 const CIPHER_NONE: u16 = 0;
 const KEY_ID_LEN: usize = 16;
 const FLAG_UNSYNCED: u32 = 1;
+const FLAG_REWRITTEN: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -235,6 +284,11 @@ mod tests {
             created_at: Timestamp::from_millis(6),
             unsynced: true,
             tag_space: 0,
+            rewritten: Some(Rewritten {
+                last_group_left: 7,
+                last_group: 9,
+                last: Position::in_block(0x1300, 1).unwrap(),
+            }),
         }
     }
 

@@ -159,6 +159,19 @@ impl Segments {
         self.lock().push(segment);
     }
 
+    /// Puts a rewritten segment in the place of the one it was made of.
+    pub(super) fn replace(&self, uid: u64, segment: Arc<Segment>) {
+        let mut segments = self.lock();
+        if let Some(place) = segments.iter_mut().find(|segment| segment.uid == uid) {
+            *place = segment;
+        }
+    }
+
+    /// Whether a segment is in the list.
+    pub(super) fn has(&self, uid: u64) -> bool {
+        self.lock().iter().any(|segment| segment.uid == uid)
+    }
+
     /// Takes a segment out of the list.
     pub(super) fn remove(&self, uid: u64) {
         self.lock().retain(|segment| segment.uid != uid);

@@ -1,23 +1,27 @@
 //! What a log knows beside its segments: the file `state`.
 //!
 //! It holds what must survive the removal of segments (how far the log is purged, and each topic's
-//! trim), the positions that were reserved ahead, and those that were lost. It is written to another
-//! name, synced and renamed, before anything it speaks of is removed or given out. The contents
-//! stand twice, each in pages of its own.
+//! trim), the positions that were reserved ahead, those that were lost, the losses that a repair
+//! settled, and which topics are deleted. It is written to another name, synced and renamed, before
+//! anything it speaks of is removed or given out. The contents stand twice, each in pages of its own.
 
 use std::{io::IoSlice, path::Path};
 
 use bytes::{Buf, BufMut, TryGetError};
 
 use super::{
-    footer::{get_name, get_number, get_position, put_name},
-    io::{Access, Io, read_up_to, write_all_at},
-    segment::FORMAT_VERSION,
+    footer::{Footer, get_name, get_number, get_position, put_name},
+    index::SegmentIndex,
+    io::{Access, Io, IoFile, read_up_to, write_all_at},
+    segment::{FORMAT_VERSION, SegmentHeader},
 };
 use crate::{
     clock::Timestamp,
     event_log::{OpenError, tail::LostRange},
-    types::{Position, TopicId, TopicName, limits::LOST_RANGES_MAX},
+    types::{
+        Position, TopicId, TopicName,
+        limits::{LOST_RANGES_MAX, SETTLED_LOSSES_MAX},
+    },
 };
 
 /// The contents of the file.
@@ -33,20 +37,44 @@ pub(super) struct State {
     pub(super) reserved_block: u64,
     /// Positions that were given out and lost, oldest first.
     pub(super) lost: Vec<LostRange>,
-    /// The topics as they stood at `trim`.
+    /// What is purged of each topic, by id: at least what `trim` says, and more of a topic whose
+    /// events are kept for a shorter time.
     pub(super) topics: Vec<BaseTopic>,
+    /// Losses that a repair settled, in the order in which it found them.
+    pub(super) losses: Vec<Loss>,
+    /// The logs whose segments this one goes on from, if it was restored.
+    pub(super) origins: Vec<Origin>,
+    /// Deleted topics of which something may be left in the segments, by id.
+    pub(super) deleted: Vec<TopicId>,
 }
 
-/// One topic at the purge point.
+/// What is purged of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BaseTopic {
     pub(super) id: TopicId,
     pub(super) name: TopicName,
-    /// Position of its newest purged event.
+    /// Every event of the topic at or before it is purged.
     pub(super) trim: Position,
     /// Events purged.
     pub(super) ordinal: u64,
     pub(super) last_at: Timestamp,
+}
+
+/// Events of a topic that are lost for good: those after `after`, up to `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) topic: TopicId,
+    pub(super) after: Position,
+    pub(super) until: Position,
+    /// How many they are, by the topic's own count.
+    pub(super) events: u64,
+}
+
+/// A log that another one was restored from: it wrote the segments before a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) log_id: u64,
+    pub(super) before_block: u64,
 }
 
 /// Name of the file.
@@ -65,7 +93,85 @@ impl State {
             reserved_block: 0,
             lost: Vec::new(),
             topics: Vec::new(),
+            losses: Vec::new(),
+            origins: Vec::new(),
+            deleted: Vec::new(),
         }
+    }
+
+    /// A state as far as the oldest segment of a log tells it; of a log with `log_id`, unless the
+    /// segment names another.
+    pub(super) fn of_oldest_segment(file: &dyn IoFile, log_id: u64) -> std::io::Result<Self> {
+        let mut state = Self::new(log_id);
+        match (Footer::read(file)?, SegmentHeader::read(file)?) {
+            (Some(footer), _) => {
+                state.log_id = footer.header.log_id;
+                state.restore_base(&footer.index);
+            }
+            (None, Ok(header)) => state.log_id = header.log_id,
+            (None, Err(_)) => {}
+        }
+        Ok(state)
+    }
+
+    /// Notes that everything before the segment with this index is purged.
+    fn restore_base(&mut self, index: &SegmentIndex) {
+        let topics = index.topics.iter();
+        let topics = topics.filter(|(_, topic)| topic.ordinal_start > 0);
+        self.topics = topics
+            .map(|(id, topic)| BaseTopic {
+                id: *id,
+                name: topic.name.clone(),
+                trim: topic.before,
+                ordinal: topic.ordinal_start,
+                last_at: index.first_at,
+            })
+            .collect();
+        let trim = self.topics.iter().map(|topic| topic.trim).max();
+        self.trim = trim.unwrap_or(self.trim);
+        self.trim_group = index.first_group - 1;
+    }
+
+    /// Whether a segment that begins with `first_block` and names `log_id` is this log's.
+    pub(super) fn owns(&self, log_id: u64, first_block: u64) -> bool {
+        let is_origin =
+            |origin: &Origin| origin.log_id == log_id && first_block < origin.before_block;
+        log_id == self.log_id || self.origins.iter().any(is_origin)
+    }
+
+    /// What is purged of a topic.
+    pub(super) fn topic(&self, id: TopicId) -> Option<&BaseTopic> {
+        let at = self.topics.binary_search_by_key(&id, |topic| topic.id);
+        at.ok().map(|at| &self.topics[at])
+    }
+
+    /// Notes that a topic is purged that far. What is known to be purged stays so.
+    pub(super) fn raise(&mut self, topic: BaseTopic) {
+        match self
+            .topics
+            .binary_search_by_key(&topic.id, |known| known.id)
+        {
+            Ok(at) if self.topics[at].trim <= topic.trim => self.topics[at] = topic,
+            Ok(_) => {}
+            Err(at) => self.topics.insert(at, topic),
+        }
+    }
+
+    /// Notes a loss that a repair settled; the oldest ones give way.
+    pub(super) fn settle(&mut self, loss: Loss) {
+        if self.losses.contains(&loss) {
+            return;
+        }
+        self.losses.push(loss);
+        if self.losses.len() > SETTLED_LOSSES_MAX {
+            self.losses.remove(0);
+        }
+    }
+
+    /// Position behind the newest settled loss of a topic; zero if there is none.
+    pub(super) fn settled_until(&self, topic: TopicId) -> Position {
+        let losses = self.losses.iter().filter(|loss| loss.topic == topic);
+        losses.map(|loss| loss.until).max().unwrap_or_default()
     }
 
     /// Notes that the positions of a range were lost; the oldest ranges give way.
@@ -121,6 +227,18 @@ impl State {
         }
     }
 
+    /// Whether both copies in `dir` are intact.
+    pub(super) fn is_whole(io: &dyn Io, dir: &Path) -> bool {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let file = io.open(&dir.join(STATE), Access::Read)?;
+            read_up_to(&*file, 0, file.size()?.min(STATE_BYTES_MAX) as usize)
+        };
+        read().is_ok_and(|bytes| {
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            first == second && Self::decode(first).is_ok()
+        })
+    }
+
     /// Both copies.
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -143,6 +261,22 @@ impl State {
             bytes.put_u64_le(topic.trim.get());
             bytes.put_u64_le(topic.ordinal);
             bytes.put_i64_le(topic.last_at.as_millis());
+        }
+        bytes.put_u32_le(self.losses.len() as u32);
+        for loss in &self.losses {
+            bytes.put_u32_le(loss.topic.get());
+            bytes.put_u64_le(loss.after.get());
+            bytes.put_u64_le(loss.until.get());
+            bytes.put_u64_le(loss.events);
+        }
+        bytes.put_u32_le(self.origins.len() as u32);
+        for origin in &self.origins {
+            bytes.put_u64_le(origin.log_id);
+            bytes.put_u64_le(origin.before_block);
+        }
+        bytes.put_u32_le(self.deleted.len() as u32);
+        for topic in &self.deleted {
+            bytes.put_u32_le(topic.get());
         }
         let len = bytes.len() as u32;
         bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&len.to_le_bytes());
@@ -170,8 +304,7 @@ impl State {
             trim: get_position(&mut rest)?,
             trim_group: get_number(&mut rest)?,
             reserved_block: get_number(&mut rest)?,
-            lost: Vec::new(),
-            topics: Vec::new(),
+            ..Self::new(0)
         };
         for _ in 0..rest.try_get_u32_le()? {
             state.lost.push(LostRange {
@@ -187,6 +320,26 @@ impl State {
                 ordinal: get_number(&mut rest)?,
                 last_at: Timestamp::from_millis(rest.try_get_i64_le()?),
             });
+        }
+        if version == 1 {
+            return Ok(state);
+        }
+        for _ in 0..rest.try_get_u32_le()? {
+            state.losses.push(Loss {
+                topic: TopicId::new(rest.try_get_u32_le()?),
+                after: get_position(&mut rest)?,
+                until: get_position(&mut rest)?,
+                events: get_number(&mut rest)?,
+            });
+        }
+        for _ in 0..rest.try_get_u32_le()? {
+            state.origins.push(Origin {
+                log_id: rest.try_get_u64_le()?,
+                before_block: get_number(&mut rest)?,
+            });
+        }
+        for _ in 0..rest.try_get_u32_le()? {
+            state.deleted.push(TopicId::new(rest.try_get_u32_le()?));
         }
         Ok(state)
     }
@@ -238,6 +391,17 @@ mod tests {
                 until: Position::in_block(number, 9).unwrap(),
             });
         }
+        state.settle(Loss {
+            topic: TopicId::new(3),
+            after: Position::in_block(7, 0).unwrap(),
+            until: Position::in_block(8, 0).unwrap(),
+            events: 4,
+        });
+        state.origins.push(Origin {
+            log_id: 76,
+            before_block: 900,
+        });
+        state.deleted.push(TopicId::new(9));
         state
     }
 
@@ -265,7 +429,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = State::new(1).encode();
         bytes.truncate(PAGE);
-        bytes[8] = 2;
+        bytes[8] = 9;
         let len = u32::from_le_bytes(bytes[LEN_AT..LEN_AT + 4].try_into().unwrap()) as usize;
         let crc = crc32c::crc32c(&bytes[..len]);
         bytes[len..len + 4].copy_from_slice(&crc.to_le_bytes());
@@ -273,8 +437,34 @@ mod tests {
         std::fs::write(dir.path().join(STATE), bytes).unwrap();
         assert!(matches!(
             State::load(&RealIo, dir.path()),
-            Err(OpenError::NewerFormat { found: 2, .. })
+            Err(OpenError::NewerFormat { found: 9, .. })
         ));
+    }
+
+    #[test]
+    fn what_is_purged_stays_purged() {
+        let base = |trim| BaseTopic {
+            id: TopicId::new(1),
+            name: "/event/A__e".parse().unwrap(),
+            trim: Position::in_block(trim, 0).unwrap(),
+            ordinal: trim,
+            last_at: Timestamp::default(),
+        };
+        let mut state = State::new(1);
+        for trim in [5, 9, 7] {
+            state.raise(base(trim));
+        }
+        assert_eq!(state.topic(TopicId::new(1)), Some(&base(9)));
+        assert_eq!(state.topic(TopicId::new(2)), None);
+    }
+
+    #[test]
+    fn segments_of_an_origin_are_owned_up_to_where_it_was_left() {
+        let state = state();
+        assert!(state.owns(77, 5_000));
+        assert!(state.owns(76, 899));
+        assert!(!state.owns(76, 900));
+        assert!(!state.owns(75, 1));
     }
 
     #[test]

@@ -43,9 +43,11 @@ pub(super) fn decode_step(
             if header.ordinal != ordinal {
                 found.holes.push((last, before(header.first)));
             }
-            match decode_block(bytes, &header, content_at, seed) {
-                Some(block) => found.blocks.push(Arc::new(block)),
-                None => found.holes.push((before(header.first), header.last())),
+            if !header.is_erased {
+                match decode_block(bytes, &header, content_at, seed) {
+                    Some(block) => found.blocks.push(Arc::new(block)),
+                    None => found.holes.push((before(header.first), header.last())),
+                }
             }
             ordinal = header.ordinal + u64::from(header.count);
             last = header.last();

@@ -1,6 +1,7 @@
 //! What the parts of one tenant's log share: where it is, what is known of it, how it is doing.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, mpsc},
     time::{Duration, Instant},
@@ -10,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     cache::Caches,
+    erase::Compaction,
     io::{Io, IoFile},
     metrics::Metrics,
     segments::Segments,
@@ -19,7 +21,7 @@ use super::{
 use crate::{
     clock::Clock,
     event_log::{Config, Refusal, tail::RingBudget, tail::Tail},
-    types::{TenantId, limits::DISK_READS_MAX},
+    types::{TenantId, TopicId, TopicName, limits::DISK_READS_MAX},
 };
 
 /// What all logs of the process share.
@@ -74,6 +76,11 @@ pub(super) struct Store {
     /// Held while it is written: never taken on the way of a group.
     state: Mutex<State>,
     spare: Mutex<Spare>,
+    /// Held by whoever removes segments, makes them anew, or needs them to stay. Before the state.
+    upkeep: Mutex<()>,
+    compaction: Mutex<Compaction>,
+    /// What the topics of the log are called, as far as their names are known.
+    names: Mutex<BTreeMap<TopicId, TopicName>>,
 }
 
 /// A file that was allocated ahead for the next segment.
@@ -94,7 +101,12 @@ impl Store {
         tail: Tail,
         segments: Segments,
         state: State,
+        names: BTreeMap<TopicId, TopicName>,
     ) -> Arc<Self> {
+        let mut compaction = Compaction::default();
+        if !state.deleted.is_empty() || state.topics.iter().any(|base| base.trim > state.trim) {
+            compaction.begin();
+        }
         Arc::new(Self {
             process,
             tenant,
@@ -105,6 +117,9 @@ impl Store {
             log_id: state.log_id,
             state: Mutex::new(state),
             spare: Mutex::default(),
+            upkeep: Mutex::default(),
+            compaction: Mutex::new(compaction),
+            names: Mutex::new(names),
         })
     }
 
@@ -122,6 +137,19 @@ impl Store {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(NO_PANIC)
+    }
+
+    /// Keeps the segments as they are until the guard is dropped.
+    pub(super) fn upkeep(&self) -> MutexGuard<'_, ()> {
+        self.upkeep.lock().expect(NO_PANIC)
+    }
+
+    pub(super) fn compaction(&self) -> MutexGuard<'_, Compaction> {
+        self.compaction.lock().expect(NO_PANIC)
+    }
+
+    pub(super) fn names(&self) -> MutexGuard<'_, BTreeMap<TopicId, TopicName>> {
+        self.names.lock().expect(NO_PANIC)
     }
 
     /// Changes the state and makes the change durable before it is seen.

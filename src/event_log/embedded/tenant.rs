@@ -1,8 +1,9 @@
 //! The handle to one tenant's log: room in the queue, the queue, the writer behind it.
 
 use std::{
-    sync::{Arc, Mutex},
-    time::Instant,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,10 +17,10 @@ use super::{
 use crate::{
     clock::Timestamp,
     event_log::{
-        AppendError, Appending, BlockBody, LogState, PositionError, ReadBatch, ReadError, Refusal,
-        TenantLog, TopicState, Watcher,
+        AppendError, Appending, BlockBody, Erased, LogState, LogTopic, PositionError, ReadBatch,
+        ReadError, Refusal, RemoveError, TenantLog, TopicState, Watcher,
     },
-    types::{Position, Start, TopicId},
+    types::{Position, Start, TopicId, TopicName},
 };
 
 /// The log of one tenant on this machine's disk.
@@ -34,6 +35,8 @@ pub(super) struct EmbeddedTenantLog {
     share_bytes: usize,
     pool: Arc<Pool>,
     guard: Mutex<ClockGuard>,
+    /// Topics that keep their events for a shorter time than the log does.
+    retentions: Mutex<BTreeMap<TopicId, Duration>>,
 }
 
 impl EmbeddedTenantLog {
@@ -47,6 +50,7 @@ impl EmbeddedTenantLog {
             share_bytes,
             pool,
             guard: Mutex::default(),
+            retentions: Mutex::default(),
         })
     }
 
@@ -63,7 +67,45 @@ impl EmbeddedTenantLog {
             .is_ok_and(|mut guard| guard.may_purge(now, monotonic));
         if may_purge {
             self.store.purge(now);
+            for (topic, retention) in self.retentions().clone() {
+                self.store.purge_topic(topic, retention, now);
+            }
         }
+        self.store.compact();
+    }
+
+    fn retentions(&self) -> MutexGuard<'_, BTreeMap<TopicId, Duration>> {
+        self.retentions
+            .lock()
+            .expect("no holder of this lock panics")
+    }
+
+    fn erase_now(
+        &self,
+        topic: TopicId,
+        mut positions: Vec<Position>,
+    ) -> Result<Erased, RemoveError> {
+        positions.sort_unstable();
+        positions.dedup();
+        let refused = || RemoveError::Refused(Refusal::Poisoned);
+        let mut writer = self.writer.lock().map_err(|_| refused())?;
+        writer.seal_now().map_err(|error| match error {
+            AppendError::Refused(refusal) => RemoveError::Refused(refusal),
+            AppendError::Unconfirmed(error) => RemoveError::Storage(error),
+        })?;
+        drop(writer);
+        self.store.erase(topic, &positions)
+    }
+
+    /// Runs `work`, which may block, to its end on a thread of its own.
+    async fn remove<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, RemoveError> + Send + 'static,
+    ) -> Result<T, RemoveError> {
+        let log = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || work(&log));
+        work.await
+            .map_err(|error| RemoveError::Storage(Arc::new(error)))?
     }
 
     /// Makes durable what was acknowledged without a sync.
@@ -191,5 +233,35 @@ impl TenantLog for Arc<EmbeddedTenantLog> {
             bytes,
             segments,
         }
+    }
+    fn topics(&self) -> Vec<LogTopic> {
+        let names = self.store.names();
+        let topic = |(id, name): (&TopicId, &TopicName)| LogTopic {
+            id: *id,
+            name: name.clone(),
+        };
+        names.iter().map(topic).collect()
+    }
+
+    fn set_retention(&self, topic: TopicId, retention: Option<Duration>) {
+        match retention {
+            Some(retention) => self.retentions().insert(topic, retention),
+            None => self.retentions().remove(&topic),
+        };
+    }
+
+    fn confirm_clock(&self) -> bool {
+        self.guard.lock().is_ok_and(|mut guard| guard.confirm())
+    }
+
+    async fn erase(&self, topic: TopicId, positions: Vec<Position>) -> Result<Erased, RemoveError> {
+        self.remove(move |log| log.erase_now(topic, positions))
+            .await
+    }
+
+    async fn delete_topic(&self, topic: TopicId) -> Result<(), RemoveError> {
+        self.retentions().remove(&topic);
+        self.remove(move |log| Ok(log.store.delete_topic(topic)?))
+            .await
     }
 }

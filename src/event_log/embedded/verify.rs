@@ -1,7 +1,8 @@
 //! Looks at a log's files without changing them: what there is, and whether it is whole.
 //!
 //! Works on a directory in use too. What is being written meanwhile is not taken for damage: of the
-//! newest segment only groups that another one follows have to be whole.
+//! newest segment only groups that another one follows have to be whole. [`super::repair`] does what
+//! is found here to be due.
 
 use std::{
     collections::BTreeMap,
@@ -9,112 +10,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
-
 use super::{
     footer::{Footer, SealedBy},
-    index::SegmentIndex,
+    index::{SegmentIndex, before},
     io::{Access, Io, IoFile},
+    losses::Losses,
+    report::{DamageReport, Depth, LogReport, Progress, SegmentReport, TopicReport},
     scan::{Expected, Found, Rebuild, scan},
-    segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
-    state::State,
+    segment::{HeaderError, SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
+    state::{BaseTopic, STATE, State},
 };
 use crate::{
     event_log::OpenError,
     types::{Position, TopicId},
 };
-
-/// What is in the directory of a log.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct LogReport {
-    /// The tenant, as the segments say; `None` without segments.
-    pub tenant: Option<String>,
-    /// Position of the newest event.
-    pub head: u64,
-    /// Position of the newest purged event.
-    pub trim: u64,
-    /// Bytes of all segments.
-    pub bytes: u64,
-    /// Events in all segments.
-    pub events: u64,
-    /// The segments, oldest first.
-    pub segments: Vec<SegmentReport>,
-    /// The topics, by number.
-    pub topics: Vec<TopicReport>,
-    /// What is not as it was written; empty if the log is whole, as far as was looked.
-    pub damage: Vec<DamageReport>,
-}
-
-/// What is in one segment.
-#[derive(Clone, Debug, Serialize)]
-pub struct SegmentReport {
-    /// Name of the file.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Number of blocks.
-    pub blocks: u64,
-    /// Number of events.
-    pub events: u64,
-    /// The smallest position that can stand in it.
-    pub first: u64,
-    /// Position of its newest event.
-    pub last: u64,
-    /// When its first event was appended, in milliseconds since the Unix epoch.
-    pub first_at_ms: i64,
-    /// When its last event was appended.
-    pub last_at_ms: i64,
-    /// Who gave it its footer: `writer`, `recovery`, or nobody yet.
-    pub sealed_by: Option<&'static str>,
-}
-
-/// What is known of one topic.
-#[derive(Clone, Debug, Serialize)]
-pub struct TopicReport {
-    /// Its number.
-    pub id: u32,
-    /// Its name when it was last written.
-    pub name: String,
-    /// Position of its newest event.
-    pub last: u64,
-    /// Events ever accepted.
-    pub events: u64,
-}
-
-/// Something that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DamageReport {
-    /// Name of the file.
-    pub file: String,
-    /// Where in the file, if it is one place.
-    pub offset: Option<u64>,
-    /// What was found and what was wanted.
-    pub what: String,
-    /// The topic that lost events, if it is known to be one.
-    pub topic: Option<u32>,
-    /// Events after this position …
-    pub after: Option<u64>,
-    /// … up to this one may be lost.
-    pub until: Option<u64>,
-}
-
-/// How far a verification is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes looked at.
-    pub bytes_done: u64,
-    /// Bytes there are.
-    pub bytes_total: u64,
-}
-
-/// How closely to look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// Headers and footers; a segment without a footer is read whole.
-    Footers,
-    /// Every block.
-    Blocks,
-}
 
 /// Looks at the log in the directory `log_dir` (see [`super::log_dirs`]).
 ///
@@ -130,33 +39,91 @@ pub fn inspect(
     depth: Depth,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<LogReport, OpenError> {
-    let mut inspection = Inspection::new(io, log_dir, depth)?;
-    let names = inspection.names()?;
-    let mut sizes = Vec::with_capacity(names.len());
-    for name in &names {
-        sizes.push(io.file_len(&log_dir.join(name.to_string())).unwrap_or(0));
-    }
-    let bytes_total = sizes.iter().sum();
-    let mut bytes_done = 0;
-    for (number, name) in names.iter().enumerate() {
-        inspection.segment(*name, names.get(number + 1).copied())?;
-        bytes_done += sizes[number];
-        progress(Progress {
-            bytes_done,
-            bytes_total,
-        });
-    }
-    Ok(inspection.finish())
+    Ok(Examination::run(io, log_dir, depth, progress)?.report)
 }
 
+/// What was found in a log, and what there is to do about it.
+#[derive(Debug)]
+pub(super) struct Examination {
+    pub(super) report: LogReport,
+    /// `None` if there is none that can be read.
+    pub(super) state: Option<State>,
+    pub(super) segments: Vec<Examined>,
+    /// What the blocks themselves say about missing events; of use after a look at every block.
+    pub(super) losses: Losses,
+}
+
+/// One segment, and what it is in need of.
+#[derive(Debug)]
+pub(super) struct Examined {
+    pub(super) name: SegmentName,
+    /// Its size.
+    pub(super) bytes: u64,
+    pub(super) need: Need,
+}
+
+/// What a segment is in need of.
+#[derive(Debug)]
+pub(super) enum Need {
+    /// Nothing: it is whole, or opening the log sees to it.
+    Nothing,
+    /// To be made anew, out of what is intact of it.
+    Remaking {
+        footer: Box<Footer>,
+        /// What is lost of it ends here at the latest.
+        until: Position,
+    },
+    /// To be set aside: nothing in it can be used for this log.
+    SettingAside,
+}
+
+/// A look at one log that is under way.
 struct Inspection<'a> {
     io: &'a dyn Io,
     dir: &'a Path,
     depth: Depth,
     report: LogReport,
+    state: Option<State>,
     log_id: Option<u64>,
+    losses: Losses,
+    segments: Vec<Examined>,
     /// What is known up to the end of the segment before.
     before: Option<SegmentIndex>,
+}
+
+/// A segment file and the segment after it.
+#[derive(Clone, Copy)]
+struct Place {
+    name: SegmentName,
+    next: Option<SegmentName>,
+}
+
+impl Examination {
+    pub(super) fn run(
+        io: &dyn Io,
+        dir: &Path,
+        depth: Depth,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self, OpenError> {
+        let mut inspection = Inspection::new(io, dir, depth)?;
+        let names = inspection.names()?;
+        let mut sizes = Vec::with_capacity(names.len());
+        for name in &names {
+            sizes.push(io.file_len(&dir.join(name.to_string())).unwrap_or(0));
+        }
+        let bytes_total = sizes.iter().sum();
+        let mut bytes_done = 0;
+        for (number, name) in names.iter().enumerate() {
+            let next = names.get(number + 1).copied();
+            inspection.segment(Place { name: *name, next })?;
+            bytes_done += sizes[number];
+            progress(Progress {
+                bytes_done,
+                bytes_total,
+            });
+        }
+        Ok(inspection.finish())
+    }
 }
 
 impl<'a> Inspection<'a> {
@@ -166,23 +133,37 @@ impl<'a> Inspection<'a> {
             dir,
             depth,
             report: LogReport::default(),
+            state: None,
             log_id: None,
+            losses: Losses::new(None),
+            segments: Vec::new(),
             before: None,
         };
         match State::load(io, dir) {
-            Ok(Some(state)) => {
-                inspection.log_id = Some(state.log_id);
-                inspection.report.head = state.trim.get();
-                if !state.topics.is_empty() {
-                    inspection.report.trim = state.trim.get();
-                }
-                inspection.report.topics = state.topics.iter().map(TopicReport::of_base).collect();
-            }
-            Ok(None) => inspection.damage("state", None, "the file is missing"),
-            Err(OpenError::Foreign { reason, .. }) => inspection.damage("state", None, &reason),
+            Ok(Some(state)) => inspection.take_state(state),
+            Ok(None) => inspection.damage(STATE, None, "the file is missing"),
+            Err(OpenError::Foreign { reason, .. }) => inspection.damage(STATE, None, &reason),
             Err(error) => return Err(error),
         }
+        if inspection.state.is_some() && !State::is_whole(io, dir) {
+            inspection.damage(
+                STATE,
+                None,
+                "one of the two copies of its contents is not intact",
+            );
+        }
         Ok(inspection)
+    }
+
+    fn take_state(&mut self, state: State) {
+        self.log_id = Some(state.log_id);
+        self.report.head = state.trim.get();
+        if state.trim_group > 0 {
+            self.report.trim = state.trim.get();
+        }
+        self.report.topics = state.topics.iter().map(TopicReport::of_base).collect();
+        self.losses = Losses::new(Some(&state));
+        self.state = Some(state);
     }
 
     fn names(&self) -> Result<Vec<SegmentName>, OpenError> {
@@ -202,54 +183,133 @@ impl<'a> Inspection<'a> {
         Ok(names)
     }
 
-    /// Looks at one segment, which `next` follows.
-    fn segment(&mut self, name: SegmentName, next: Option<SegmentName>) -> Result<(), OpenError> {
-        let file_name = name.to_string();
-        let path = self.dir.join(&file_name);
-        let read = |source| failed("read", &path, source);
-        let file = match self.io.open(&path, Access::Read) {
-            // Retention was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.map_err(read)?,
+    /// Looks at one segment.
+    fn segment(&mut self, mut place: Place) -> Result<(), OpenError> {
+        let file = loop {
+            let path = self.path(place.name);
+            match self.io.open(&path, Access::Read) {
+                Ok(file) => break file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // The gateway was faster: it made the segment anew, or removed it.
+                    let names = self.names()?;
+                    let is_same = |name: &&SegmentName| name.first_block == place.name.first_block;
+                    match names.iter().find(is_same) {
+                        Some(name) if *name != place.name => place.name = *name,
+                        _ => return self.catch_up(),
+                    }
+                }
+                Err(source) => return Err(failed("open", &path, source)),
+            }
         };
+        let read = |source| failed("read", &self.path(place.name), source);
         let bytes = file.size().map_err(read)?;
         let footer = Footer::read(&*file).map_err(read)?;
-        let header = match (&footer, SegmentHeader::read(&*file).map_err(read)?) {
-            (_, Ok(header)) => header,
-            (Some(footer), Err(_)) => {
-                self.damage(&file_name, Some(0), "neither copy of the header is intact");
+        let (first, second) = SegmentHeader::read_copies(&*file).map_err(read)?;
+        let need = self.look(place, &*file, footer, first, second)?;
+        self.segments.push(Examined {
+            name: place.name,
+            bytes,
+            need,
+        });
+        Ok(())
+    }
+
+    /// Takes up how far the log was purged meanwhile.
+    fn catch_up(&mut self) -> Result<(), OpenError> {
+        if let Some(state) = State::load(self.io, self.dir)? {
+            self.take_state(state);
+        }
+        Ok(())
+    }
+
+    fn look(
+        &mut self,
+        place: Place,
+        file: &dyn IoFile,
+        footer: Option<Footer>,
+        first: Result<SegmentHeader, HeaderError>,
+        second: Result<SegmentHeader, HeaderError>,
+    ) -> Result<Need, OpenError> {
+        let name = place.name.to_string();
+        let read = |source| failed("read", &self.dir.join(&name), source);
+        let places = self.report.damage.len();
+        let header = match (first.or(second), &footer) {
+            (Ok(header), _) => header,
+            (Err(_), Some(footer)) => {
+                self.damage(&name, Some(0), "neither copy of the header is intact");
                 footer.header
             }
-            (None, Err(_)) if next.is_none() => return Ok(()),
-            (None, Err(_)) => {
-                self.damage(&file_name, None, "neither header nor footer is intact");
-                return Ok(());
+            // Its first group was never synced; opening removes it.
+            (Err(HeaderError::Absent), None) if place.next.is_none() => {
+                return Ok(Need::Nothing);
+            }
+            (Err(_), None) => {
+                self.damage(&name, None, "neither header nor footer is intact");
+                return Ok(Need::SettingAside);
             }
         };
-        if footer.is_none() && next.is_some() {
+        if first.is_ok() != second.is_ok() {
             self.damage(
-                &file_name,
+                &name,
+                Some(0),
+                "one of the two copies of the header is not intact",
+            );
+        }
+        if footer.is_none() && place.next.is_some() {
+            self.damage(
+                &name,
                 None,
                 "the footer is not intact, though a segment follows",
             );
         }
-        self.check_owner(&file_name, name, &header);
+        if !self.is_own(place.name, &header) {
+            return Ok(Need::SettingAside);
+        }
         let sealed_by = footer.as_ref().map(|footer| footer.sealed_by);
-        let index = match (footer, self.depth) {
-            (Some(footer), Depth::Footers) => footer.index,
-            (footer, _) => {
-                let found = self
-                    .scan(&*file, &header, footer.as_ref(), next)
-                    .map_err(read)?;
-                self.check_footer(&file_name, footer, found)
+        let is_deep = footer.is_none() || self.depth == Depth::Blocks;
+        let index = match is_deep {
+            false => footer.as_ref().map(|f| f.index.clone()).unwrap_or_default(),
+            true => {
+                let found = self.scan(file, &header, footer.as_ref(), place.next);
+                self.check_footer(&name, footer.as_ref(), found.map_err(read)?)
             }
         };
-        self.check_order(&file_name, &index);
+        if footer.is_some() {
+            self.losses.footer(&index);
+        }
+        let is_whole = self.report.damage.len() == places;
+        self.check_order(&name, &index);
+        self.take_segment(place.name, file.size().map_err(read)?, &index, sealed_by);
+        self.before = Some(index.clone());
+        if is_whole {
+            return Ok(Need::Nothing);
+        }
+        let until = place
+            .next
+            .map_or(Position::MAX, |next| before(next.first()));
+        let footer = Footer {
+            header,
+            sealed_by: sealed_by.unwrap_or(SealedBy::Recovery),
+            index,
+        };
+        Ok(Need::Remaking {
+            footer: Box::new(footer),
+            until,
+        })
+    }
+
+    fn take_segment(
+        &mut self,
+        name: SegmentName,
+        bytes: u64,
+        index: &SegmentIndex,
+        sealed_by: Option<SealedBy>,
+    ) {
         self.report.bytes += bytes;
         self.report.events += index.events;
         self.report.head = self.report.head.max(index.last.get());
         self.report.segments.push(SegmentReport {
-            name: file_name,
+            name: name.to_string(),
             bytes,
             blocks: index.blocks,
             events: index.events,
@@ -260,10 +320,9 @@ impl<'a> Inspection<'a> {
             sealed_by: sealed_by.map(|by| match by {
                 SealedBy::Writer => "writer",
                 SealedBy::Recovery => "recovery",
+                SealedBy::Rewriting => "rewriting",
             }),
         });
-        self.before = Some(index);
-        Ok(())
     }
 
     /// Reads every block of a segment and notes what is damaged.
@@ -290,13 +349,15 @@ impl<'a> Inspection<'a> {
             ..base
         });
         let mut offsets = Vec::new();
+        let losses = &mut self.losses;
         scan(file, header, expected, |found| {
-            if let Found::Damage { offset, .. } = &found {
-                offsets.push(*offset);
+            match &found {
+                Found::Damage { offset, .. } => offsets.push(*offset),
+                Found::Block { header, name, .. } => losses.block(header, *name),
             }
             rebuild.note(&found);
         })?;
-        let until = next.map_or(Position::MAX, SegmentName::first);
+        let until = next.map_or(Position::MAX, |next| before(next.first()));
         let index = rebuild.finish(until);
         for (hole, offset) in index.holes.iter().zip(offsets) {
             self.report.damage.push(DamageReport {
@@ -318,7 +379,7 @@ impl<'a> Inspection<'a> {
     fn check_footer(
         &mut self,
         file: &str,
-        footer: Option<Footer>,
+        footer: Option<&Footer>,
         found: SegmentIndex,
     ) -> SegmentIndex {
         let Some(footer) = footer else {
@@ -339,23 +400,32 @@ impl<'a> Inspection<'a> {
                 "the footer does not match the blocks",
             );
         }
-        footer.index
+        footer.index.clone()
     }
 
-    fn check_owner(&mut self, file: &str, name: SegmentName, header: &SegmentHeader) {
+    /// Whether the segment is what its name says, and of this log.
+    fn is_own(&mut self, name: SegmentName, header: &SegmentHeader) -> bool {
+        let file = name.to_string();
+        let places = self.report.damage.len();
         if header.name != name {
             let what = format!("the header says that it is {}", header.name);
-            self.damage(file, Some(0), &what);
+            self.damage(&file, Some(0), &what);
         }
-        if *self.log_id.get_or_insert(header.log_id) != header.log_id {
-            self.damage(file, Some(0), "the segment belongs to another log");
+        let log_id = *self.log_id.get_or_insert(header.log_id);
+        let is_own = match &self.state {
+            Some(state) => state.owns(header.log_id, name.first_block),
+            None => log_id == header.log_id,
+        };
+        if !is_own {
+            self.damage(&file, Some(0), "the segment belongs to another log");
         }
         let tenant = header.tenant.to_string();
         let known = self.report.tenant.get_or_insert_with(|| tenant.clone());
         if *known != tenant {
             let what = format!("the segment belongs to tenant {tenant}");
-            self.damage(file, Some(0), &what);
+            self.damage(&file, Some(0), &what);
         }
+        self.report.damage.len() == places
     }
 
     /// Checks that the segment follows the one before it.
@@ -368,6 +438,7 @@ impl<'a> Inspection<'a> {
             // A footer that was made without the segments before it knows nothing of them.
             if let Some(before) = before
                 && topic.before > before.last
+                && !self.is_known_to_be_gone(*id, topic.before)
             {
                 self.report.damage.push(DamageReport {
                     file: file.into(),
@@ -388,6 +459,14 @@ impl<'a> Inspection<'a> {
         self.report.topics = topics.collect();
     }
 
+    /// Whether the events of a topic up to `until` are purged, or their loss is settled.
+    fn is_known_to_be_gone(&self, topic: TopicId, until: Position) -> bool {
+        self.state.as_ref().is_some_and(|state| {
+            let trim = state.topic(topic).map(|base| base.trim);
+            trim.is_some_and(|trim| until <= trim) || until <= state.settled_until(topic)
+        })
+    }
+
     fn damage(&mut self, file: &str, offset: Option<u64>, what: &str) {
         self.report.damage.push(DamageReport {
             file: file.into(),
@@ -399,13 +478,29 @@ impl<'a> Inspection<'a> {
         });
     }
 
-    fn finish(self) -> LogReport {
-        self.report
+    fn path(&self, name: SegmentName) -> PathBuf {
+        self.dir.join(name.to_string())
+    }
+
+    fn finish(mut self) -> Examination {
+        let settled = self.state.as_ref().map(|state| &*state.losses);
+        let settled = settled.unwrap_or_default();
+        let reports = settled.iter().map(|loss| self.losses.report(loss));
+        self.report.settled = reports.collect();
+        if self.depth == Depth::Blocks {
+            self.report.losses = self.losses.reports(settled);
+        }
+        Examination {
+            report: self.report,
+            state: self.state,
+            segments: self.segments,
+            losses: self.losses,
+        }
     }
 }
 
 impl TopicReport {
-    fn of_base(base: &super::state::BaseTopic) -> Self {
+    fn of_base(base: &BaseTopic) -> Self {
         Self {
             id: base.id.get(),
             name: base.name.to_string(),

@@ -136,6 +136,14 @@ impl Writer {
         }
     }
 
+    /// Seals the open segment, so that everything up to the head is in sealed ones.
+    pub(super) fn seal_now(&mut self) -> Result<(), AppendError> {
+        if self.store.health.is_poisoned() {
+            return Err(AppendError::Refused(Refusal::Poisoned));
+        }
+        self.seal().map_err(Failure::into_error)
+    }
+
     /// The file with what was acknowledged and not synced, which the caller is going to sync. It
     /// need not hold the writer meanwhile: what is written after this call is for the next one.
     pub(super) fn take_unsynced(&mut self) -> Option<Arc<dyn IoFile>> {
@@ -241,6 +249,10 @@ impl Writer {
             let end = offset + (header.bytes.len() + block.bytes().len()) as u64;
             index.add(&header.fields, Some(&topic.name), offset, end);
             offset = end;
+            // Once for each topic and segment.
+            if header.fields.name_len > 0 {
+                self.store.names().insert(topic.id, topic.name.clone());
+            }
         }
         drop(index);
         active.end = offset;
@@ -302,6 +314,7 @@ impl Writer {
             created_at: now,
             unsynced: store.config().durability != Durability::Sync,
             tag_space: 0,
+            rewritten: None,
         };
         let path = store.dir.join(header.name.to_string());
         let file = match store.take_spare(&path) {
@@ -358,11 +371,15 @@ impl Writer {
             Err(error) => return Err(self.write_failed(error)),
         };
         self.before = SegmentIndex::following(&footer.index);
+        self.before.forget(&self.store.state().deleted);
         let caches = &self.store.process.caches;
         caches.keep_footer(active.segment.uid, footer);
         active.segment.is_now_sealed(len);
         self.store.metrics().seals.inc();
         self.active = None;
+        if !self.store.state().deleted.is_empty() {
+            self.store.compaction().begin();
+        }
         Ok(())
     }
 

@@ -349,6 +349,14 @@ impl Io for Arc<SimDisk> {
         })
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operation(|sim| {
+            let file = *sim.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+            sim.names.insert(to.into(), file);
+            Ok(())
+        })
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.operation(|sim| {
             let removed = sim.names.remove(path);

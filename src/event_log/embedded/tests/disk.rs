@@ -104,6 +104,11 @@ impl Io for TestDisk {
         RealIo.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check(Op::Create)?;
+        RealIo.hard_link(from, to)
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         RealIo.unlink(path)
     }

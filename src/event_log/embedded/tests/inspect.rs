@@ -1,7 +1,7 @@
 //! `log info` and `log verify`: what they say of a whole log, a damaged one, and one in use.
 
 use super::*;
-use crate::event_log::embedded::verify::{DamageReport, Depth, LogReport, inspect};
+use crate::event_log::embedded::{DamageReport, Depth, LogReport, inspect};
 
 fn report(bench: &Bench, depth: Depth) -> LogReport {
     let mut steps = Vec::new();

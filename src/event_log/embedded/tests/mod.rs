@@ -3,11 +3,13 @@
 mod crash;
 mod damage;
 mod disk;
+mod erase;
 mod faults;
 mod fixture;
 mod inspect;
 mod keeping;
 mod reopen;
+mod repair;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +21,7 @@ use super::*;
 use crate::{
     clock::{ManualClock, Timestamp},
     event_log::{
-        PositionError, PositionRange, ReadError,
+        PositionError, PositionRange, ReadError, Refusal,
         contract::{self, Feeder, append},
     },
     types::{Position, Start, TopicId},
