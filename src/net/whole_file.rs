@@ -32,6 +32,12 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 
+/// Whether a write failed because the disk, or the quota on it, is full: the one failure that heals.
+pub fn is_disk_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // A leftover of an earlier process with the same id would keep its mode.
     match fs::remove_file(path) {

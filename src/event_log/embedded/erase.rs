@@ -36,19 +36,18 @@ impl Store {
     ) -> Result<Erased, RemoveError> {
         let _upkeep = self.upkeep();
         let mut erased = Erased::default();
-        let segments = self.segments.all();
-        for (number, segment) in segments.iter().enumerate() {
-            let from = positions.partition_point(|p| *p < segment.name.first());
-            let to = segments.get(number + 1).map_or(positions.len(), |next| {
+        let mut segment = self.segments.oldest();
+        while let Some(current) = segment {
+            segment = self.segments.after(current.name);
+            let from = positions.partition_point(|p| *p < current.name.first());
+            let to = segment.as_ref().map_or(positions.len(), |next| {
                 positions.partition_point(|p| *p < next.name.first())
             });
-            if from == to {
-                continue;
+            if from < to {
+                let here = BTreeMap::from([(topic, positions[from..to].to_vec())]);
+                erased.events += self.remake(&current, &here)?;
+                erased.segments += 1;
             }
-            let here = BTreeMap::from([(topic, positions[from..to].to_vec())]);
-            let remade = self.remake(segment, &here).map_err(RemoveError::from)?;
-            erased.events += remade;
-            erased.segments += 1;
         }
         self.tail.erase(topic, positions);
         self.metrics().erased_events.inc_by(erased.events);
@@ -104,7 +103,7 @@ impl Store {
     /// Makes a segment anew if enough of it is not wanted any more; returns whether it did.
     fn compact_segment(&self, segment: &Arc<Segment>) -> Result<bool, RewriteError> {
         let footer = self.footer_of(segment)?;
-        if segment.live_index().is_none() && self.is_worth_it(segment, &footer.index) {
+        if !segment.is_open() && self.is_worth_it(segment, &footer.index) {
             self.remake(segment, &BTreeMap::new())?;
             return Ok(true);
         }

@@ -22,6 +22,8 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
+pub(super) use crate::net::whole_file::is_disk_full as is_full;
+
 /// A file system.
 pub trait Io: fmt::Debug + Send + Sync + 'static {
     /// Makes a directory that only its owner may use; does nothing if there is one.
@@ -134,14 +136,6 @@ pub(super) fn copy_file(io: &dyn Io, from: &Path, to: &Path) -> io::Result<()> {
         write_all_at(&*to, &mut [IoSlice::new(&bytes)], offset)?;
         offset += bytes.len() as u64;
     }
-}
-
-/// Whether the disk, or the quota on it, is full: the one failure of a write that heals.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 /// The operating system's own file systems.

@@ -148,10 +148,13 @@ fn take_lock(io: &dyn Io, dir: &Path) -> Result<Arc<dyn IoFile>, OpenError> {
             pid: owner.trim().parse().ok(),
         });
     }
-    let pid = format!("{}\n", std::process::id());
-    file.truncate(0)
-        .and_then(|()| write_all_at(&*file, &mut [IoSlice::new(pid.as_bytes())], 0))
-        .map_err(failed)?;
+    // As long as any: what was there is overwritten in its place, which a full disk allows.
+    let pid = format!(
+        "{:>width$}\n",
+        std::process::id(),
+        width = PID_CHARS_MAX - 1
+    );
+    write_all_at(&*file, &mut [IoSlice::new(pid.as_bytes())], 0).map_err(failed)?;
     Ok(file)
 }
 

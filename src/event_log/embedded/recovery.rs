@@ -20,7 +20,7 @@ use super::{
     scan::{Expected, Rebuild, scan},
     segment::{HeaderError, SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
     segments::{Live, Segment},
-    state::{STATE_NEW, State},
+    state::State,
     store::SPARE,
     writer::write_footer,
 };
@@ -168,9 +168,7 @@ impl Recovery<'_> {
         for name in &listed {
             match name.parse() {
                 Ok(name) => names.push(name),
-                Err(()) if [SPARE, STATE_NEW, SEGMENT_NEW].contains(&&**name) => {
-                    self.unlink(name)?
-                }
+                Err(()) if [SPARE, SEGMENT_NEW].contains(&&**name) => self.unlink(name)?,
                 Err(()) => {}
             }
         }
@@ -296,7 +294,7 @@ impl Recovery<'_> {
             Ok(len) => Segment::sealed(header.name, len),
             // A full disk must not keep anyone from reading. The next opening tries again.
             Err(error) if is_full(&error) => {
-                Segment::live(index.end, Live::new(header, index.clone()))
+                Segment::unsealed(index.end, Live::new(header, index.clone()))
             }
             Err(source) => return Err(self.failed("seal", &path, source)),
         };

@@ -3,7 +3,8 @@
 //! its bytes go with their segments, or before (see [`super::erase`]).
 //!
 //! The order makes it safe to stop anywhere: the state that says how far the log is purged is
-//! durable first, then readers are told, then files go.
+//! durable first, then readers are told, then files go. It works on a full disk: the space of that
+//! state is kept ready.
 
 use std::{
     io,
@@ -54,15 +55,17 @@ impl Store {
     /// Removes the segments that retention no longer keeps at `now`.
     pub(super) fn purge(&self, now: Timestamp) {
         let _upkeep = self.upkeep();
+        // While there is space: a log may get more topics before it is purged for the first time.
+        let topics = self.tail.topics().len();
+        _ = self.state().make_ready(self.io(), &self.dir, topics);
         let (_, mut bytes) = self.segments.count_and_bytes();
         let bytes_max = self.config().retention_bytes.unwrap_or(u64::MAX);
-        let segments = self.segments.all();
-        for (number, segment) in segments.iter().enumerate() {
+        while let Some(segment) = self.segments.oldest() {
             // The open one is sealed in time.
-            if segment.live_index().is_some() && number + 1 == segments.len() {
+            if segment.is_open() {
                 break;
             }
-            match self.purge_segment(segment, now, bytes > bytes_max) {
+            match self.purge_segment(&segment, now, bytes > bytes_max) {
                 Ok(true) => bytes -= segment.bytes().min(bytes),
                 Ok(false) => break,
                 Err(error) => {
@@ -137,7 +140,9 @@ impl Store {
         if !is_over && now.saturating_since(last_at) <= self.config().retention {
             return Ok(false);
         }
-        index()?.with(|_, index| self.remove(segment, index))?;
+        // A copy: the index is locked for short looks only, and this writes to the disk.
+        let index = index()?.with(|_, index| index.clone());
+        self.remove(segment, &index)?;
         Ok(true)
     }
 

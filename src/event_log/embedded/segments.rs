@@ -4,6 +4,7 @@
 //! names only. Files are opened for a read and closed again.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
@@ -18,9 +19,9 @@ use super::{
 };
 use crate::{clock::Timestamp, types::Position};
 
-/// The segments of one log.
+/// The segments of one log. They come at one end and go at the other.
 #[derive(Debug, Default)]
-pub(super) struct Segments(Mutex<Vec<Arc<Segment>>>);
+pub(super) struct Segments(Mutex<VecDeque<Arc<Segment>>>);
 
 /// One segment file.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Segment {
     last_at: OnceLock<Timestamp>,
     /// The index, as long as the segment has no footer.
     live: Mutex<Option<Arc<Live>>>,
+    /// Whether this process is to write to it, until it is sealed.
+    is_written: bool,
 }
 
 /// The index of a segment that is still written, or that could not be given a footer.
@@ -76,15 +79,22 @@ impl Live {
 }
 
 impl Segment {
+    /// One with its footer.
     pub(super) fn sealed(name: SegmentName, bytes: u64) -> Arc<Self> {
-        Self::new(name, bytes, None)
+        Self::new(name, bytes, None, false)
     }
 
+    /// The one that is written.
     pub(super) fn live(bytes: u64, live: Arc<Live>) -> Arc<Self> {
-        Self::new(live.header.name, bytes, Some(live))
+        Self::new(live.header.name, bytes, Some(live), true)
     }
 
-    fn new(name: SegmentName, bytes: u64, live: Option<Arc<Live>>) -> Arc<Self> {
+    /// One that another process wrote and that could not be given a footer.
+    pub(super) fn unsealed(bytes: u64, live: Arc<Live>) -> Arc<Self> {
+        Self::new(live.header.name, bytes, Some(live), false)
+    }
+
+    fn new(name: SegmentName, bytes: u64, live: Option<Arc<Live>>, is_written: bool) -> Arc<Self> {
         static NEXT_UID: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             uid: NEXT_UID.fetch_add(1, Ordering::Relaxed),
@@ -92,6 +102,7 @@ impl Segment {
             bytes: AtomicU64::new(bytes),
             last_at: OnceLock::new(),
             live: Mutex::new(live),
+            is_written,
         })
     }
 
@@ -105,8 +116,8 @@ impl Segment {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// When the newest event of the segment, which is sealed, was appended. Kept here, so that
-    /// retention need not look at the footer again and again.
+    /// When the newest event of the segment, which does not grow, was appended. Kept here, so that
+    /// retention need not look at the index again and again.
     pub(super) fn last_at<E>(
         &self,
         load: impl FnOnce() -> Result<Timestamp, E>,
@@ -120,6 +131,11 @@ impl Segment {
     /// The index, if the segment has no footer yet.
     pub(super) fn live_index(&self) -> Option<Arc<Live>> {
         self.live.lock().expect(NO_PANIC).clone()
+    }
+
+    /// Whether it may still grow.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_written && self.live.lock().expect(NO_PANIC).is_some()
     }
 
     /// Notes that the file has `bytes` bytes.
@@ -137,7 +153,7 @@ impl Segment {
 impl Segments {
     pub(super) fn new(segments: Vec<Arc<Segment>>) -> Self {
         debug_assert!(segments.is_sorted_by_key(|segment| segment.name));
-        Self(Mutex::new(segments))
+        Self(Mutex::new(segments.into()))
     }
 
     /// The segment that holds what comes after `position`, or the oldest one.
@@ -156,7 +172,7 @@ impl Segments {
 
     /// Adds the newest segment.
     pub(super) fn push(&self, segment: Arc<Segment>) {
-        self.lock().push(segment);
+        self.lock().push_back(segment);
     }
 
     /// Puts a rewritten segment in the place of the one it was made of.
@@ -172,14 +188,17 @@ impl Segments {
         self.lock().iter().any(|segment| segment.uid == uid)
     }
 
-    /// Takes a segment out of the list.
+    /// Takes the segment with this number out of the list, if it is there.
     pub(super) fn remove(&self, uid: u64) {
-        self.lock().retain(|segment| segment.uid != uid);
+        let mut segments = self.lock();
+        // It is nearly always the oldest one.
+        let found = segments.iter().position(|segment| segment.uid == uid);
+        found.and_then(|at| segments.remove(at));
     }
 
-    /// All of them, oldest first.
-    pub(super) fn all(&self) -> Vec<Arc<Segment>> {
-        self.lock().clone()
+    /// The oldest one.
+    pub(super) fn oldest(&self) -> Option<Arc<Segment>> {
+        self.lock().front().cloned()
     }
 
     /// How many there are, and their bytes.
@@ -189,7 +208,7 @@ impl Segments {
         (segments.len() as u64, bytes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Segment>>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Segment>>> {
         self.0.lock().expect(NO_PANIC)
     }
 }
@@ -215,7 +234,8 @@ mod tests {
         assert_eq!(last_before.name, name(20), "nothing of the first is left");
         assert_eq!(segments.after(name(10)).unwrap().name, name(20));
         assert!(segments.after(name(30)).is_none());
-        segments.remove(segments.all()[0].uid);
+        segments.remove(segments.oldest().unwrap().uid);
+        assert_eq!(segments.oldest().unwrap().name, name(20));
         assert_eq!(segments.count_and_bytes(), (2, 2));
         assert!(Segments::default().containing(at(1)).is_none());
     }

@@ -4,8 +4,11 @@
 //! trim), the positions that were reserved ahead, those that were lost, the losses that a repair
 //! settled, and which topics are deleted. It is written to another name, synced and renamed, before
 //! anything it speaks of is removed or given out. The contents stand twice, each in pages of its own.
+//!
+//! The file under the other name is there ahead of its use, with its space: removing segments is
+//! what gives space back, so it must not need any.
 
-use std::{io::IoSlice, path::Path};
+use std::{io::IoSlice, path::Path, sync::Arc};
 
 use bytes::{Buf, BufMut, TryGetError};
 
@@ -20,7 +23,7 @@ use crate::{
     event_log::{OpenError, tail::LostRange},
     types::{
         Position, TopicId, TopicName,
-        limits::{LOST_RANGES_MAX, SETTLED_LOSSES_MAX},
+        limits::{LOST_RANGES_MAX, SETTLED_LOSSES_MAX, TOPIC_NAME_BYTES_MAX},
     },
 };
 
@@ -79,7 +82,7 @@ pub(super) struct Origin {
 
 /// Name of the file.
 pub(super) const STATE: &str = "state";
-/// Name under which the next one is written.
+/// Name under which the next one is written. It may hold anything.
 pub(super) const STATE_NEW: &str = "state.new";
 
 impl State {
@@ -185,16 +188,38 @@ impl State {
     /// Makes the state durable in `dir`.
     pub(super) fn store(&self, io: &dyn Io, dir: &Path) -> std::io::Result<()> {
         let new = dir.join(STATE_NEW);
-        match io.unlink(&new) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = io.create(&new)?;
-        write_all_at(&*file, &mut [IoSlice::new(&self.encode())], 0)?;
+        let bytes = self.encode();
+        // Whatever is in the file is overwritten whole before it gets the name that counts.
+        let file = open_or_create(io, &new)?;
+        write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)?;
+        file.truncate(bytes.len() as u64)?;
         file.sync()?;
         drop(file);
         io.rename(&new, &dir.join(STATE))?;
-        io.sync_dir(dir)
+        io.sync_dir(dir)?;
+        // The space of the state before, if there is no other. Without it the next state is stored
+        // all the same, unless the disk is full by then.
+        _ = self.make_ready(io, dir, self.topics.len());
+        Ok(())
+    }
+
+    /// Sees to it that this state, grown to `topics` topics, can be stored in `dir` when the disk is
+    /// full. What else may grow does so only by a repair, a restore or a deletion.
+    pub(super) fn make_ready(&self, io: &dyn Io, dir: &Path, topics: usize) -> std::io::Result<()> {
+        let file = open_or_create(io, &dir.join(STATE_NEW))?;
+        let len = self.encoded_len_max(topics);
+        if file.size()? < len {
+            file.allocate(len)?;
+        }
+        Ok(())
+    }
+
+    /// At most this many bytes are both copies of the state, grown to `topics` topics.
+    fn encoded_len_max(&self, topics: usize) -> u64 {
+        const FIXED: usize = 96 + LOST_RANGES_MAX * 16;
+        const TOPIC: usize = 32 + TOPIC_NAME_BYTES_MAX;
+        let more = self.losses.len() * 28 + self.origins.len() * 16 + self.deleted.len() * 4;
+        2 * (FIXED + topics * TOPIC + more).next_multiple_of(PAGE) as u64
     }
 
     /// Reads the state of the log in `dir`; `None` if there is none.
@@ -345,6 +370,13 @@ impl State {
     }
 }
 
+fn open_or_create(io: &dyn Io, path: &Path) -> std::io::Result<Arc<dyn IoFile>> {
+    match io.open(path, Access::Write) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => io.create(path),
+        result => result,
+    }
+}
+
 enum Unreadable {
     Malformed,
     Newer(u32),
@@ -422,6 +454,18 @@ mod tests {
         std::fs::write(&path, vec![0; good.len()]).unwrap();
         let refused = State::load(&RealIo, dir.path()).unwrap_err();
         assert!(matches!(refused, OpenError::Foreign { .. }));
+    }
+
+    #[test]
+    fn no_state_takes_more_than_is_kept_ready_for_it() {
+        let mut largest = state();
+        for topic in &mut largest.topics {
+            let name = format!("/event/{}__e", "x".repeat(TOPIC_NAME_BYTES_MAX - 10));
+            topic.name = name.parse().unwrap();
+        }
+        let len_max = largest.encoded_len_max(largest.topics.len());
+        assert!(largest.encode().len() as u64 <= len_max);
+        assert!(state().encode().len() as u64 <= len_max);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::{
     cache::Caches,
     erase::Compaction,
-    io::{Io, IoFile},
+    io::{Io, IoFile, is_full},
     metrics::Metrics,
     segments::Segments,
     state::State,
@@ -182,6 +182,9 @@ impl Store {
     /// Makes the file that [`Self::want_spare`] asked for. Failure is not told: the writer makes one
     /// itself if there is none, and meets the same error where it can answer for it.
     pub(super) fn make_spare(&self, len: u64) {
+        if self.spare.lock().expect(NO_PANIC).file.is_some() {
+            return;
+        }
         let path = self.dir.join(SPARE);
         let made = self.io().create(&path).and_then(|file| {
             file.allocate(len)?;
@@ -191,7 +194,9 @@ impl Store {
         match made {
             Ok(file) => self.spare.lock().expect(NO_PANIC).file = Some(file),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "no file allocated ahead");
+                if !is_full(&error) {
+                    tracing::warn!(path = %path.display(), %error, "no file allocated ahead");
+                }
                 _ = self.io().unlink(&path);
             }
         }
@@ -205,8 +210,9 @@ impl Store {
     /// Gives the file that was made ahead the name of the segment at `path`.
     pub(super) fn take_spare(&self, path: &Path) -> Option<Arc<dyn IoFile>> {
         let mut spare = self.spare.lock().expect(NO_PANIC);
-        let file = spare.file.take()?;
+        // Also if none could be made: the next segment asks again.
         spare.is_wanted = false;
+        let file = spare.file.take()?;
         match self.io().rename(&self.dir.join(SPARE), path) {
             Ok(()) => Some(file),
             Err(_) => {
@@ -255,17 +261,26 @@ impl Health {
         *self.lock() = Condition::Poisoned;
     }
 
-    pub(super) fn disk_is_full(&self, now: Instant) {
-        *self.lock() = Condition::Full {
-            retry_at: now + RETRY_INTERVAL,
-        };
+    /// Notes that the disk is full; returns whether that is new.
+    pub(super) fn disk_is_full(&self, now: Instant) -> bool {
+        let mut condition = self.lock();
+        let is_new = matches!(*condition, Condition::Good);
+        if !matches!(*condition, Condition::Poisoned) {
+            *condition = Condition::Full {
+                retry_at: now + RETRY_INTERVAL,
+            };
+        }
+        is_new
     }
 
-    pub(super) fn wrote(&self) {
+    /// Notes that a group was written; returns whether the disk was full before.
+    pub(super) fn wrote(&self) -> bool {
         let mut condition = self.lock();
-        if matches!(*condition, Condition::Full { .. }) {
+        let was_full = matches!(*condition, Condition::Full { .. });
+        if was_full {
             *condition = Condition::Good;
         }
+        was_full
     }
 
     fn lock(&self) -> MutexGuard<'_, Condition> {
@@ -286,13 +301,15 @@ mod tests {
         let health = Health::default();
         let now = Instant::now();
         assert_eq!(health.admit(now), Ok(()));
-        health.disk_is_full(now);
+        assert!(health.disk_is_full(now));
         assert_eq!(health.admit(now), Err(Refusal::DiskFull));
         let later = now + RETRY_INTERVAL;
         assert_eq!(health.admit(later), Ok(()), "one may try");
         assert_eq!(health.admit(later), Err(Refusal::DiskFull), "not all");
-        health.wrote();
+        assert!(!health.disk_is_full(later), "still full is no news");
+        assert!(health.wrote());
         assert_eq!(health.admit(later), Ok(()));
+        assert!(!health.wrote());
     }
 
     #[test]
@@ -300,6 +317,7 @@ mod tests {
         let health = Health::default();
         health.poison();
         health.wrote();
+        health.disk_is_full(Instant::now());
         assert!(health.is_poisoned());
         assert_eq!(health.admit(Instant::now()), Err(Refusal::Poisoned));
     }

@@ -127,6 +127,10 @@ impl Writer {
 
     /// Seals the open segment if its first block is older than the configuration allows.
     pub(super) fn seal_if_old(&mut self, now: Timestamp) {
+        // A footer would say that every group before it is whole.
+        if self.store.health.is_poisoned() {
+            return;
+        }
         if self
             .active
             .as_ref()
@@ -185,7 +189,9 @@ impl Writer {
             self.numbering.undo(&placed.blocks);
             return Err(failure);
         }
-        self.store.health.wrote();
+        if self.store.health.wrote() {
+            tracing::info!(tenant = %self.store.tenant, "the disk has space again");
+        }
         let blocks = placed.blocks.into_iter().map(Arc::new).collect();
         self.store.tail.publish(blocks);
         Ok(placed.ranges)
@@ -412,9 +418,11 @@ impl Writer {
             self.poison(action, error);
             return Failure::Refused(Refusal::Poisoned);
         }
-        tracing::warn!(tenant = %self.store.tenant, action, %error, "the disk is full");
+        // Said once, not with each of the tries that find out whether it still is.
+        if self.store.health.disk_is_full(Instant::now()) {
+            tracing::warn!(tenant = %self.store.tenant, action, %error, "the disk is full");
+        }
         self.store.metrics().disk_full.inc();
-        self.store.health.disk_is_full(Instant::now());
         Failure::Refused(Refusal::DiskFull)
     }
 

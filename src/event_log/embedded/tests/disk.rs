@@ -1,5 +1,5 @@
-//! A disk for tests: the real one, with failures on demand, a gate before syncs, and random numbers
-//! that are the same in every run. It does not wait for the hardware: no test pulls the plug.
+//! A disk for tests: the real one, which can be full or fail on demand, with a gate before syncs and
+//! random numbers that are the same in every run. It does not wait for the hardware: no test pulls the plug.
 
 use std::{
     io::{self, IoSlice},
@@ -32,6 +32,8 @@ struct Inner {
     faults: Mutex<Vec<(Op, io::ErrorKind)>>,
     /// Bytes that a failing write leaves behind.
     short_write: AtomicU64,
+    /// Bytes that are left; without a bound when `None`.
+    space: Mutex<Option<u64>>,
     gate: Mutex<bool>,
     opened: Condvar,
     random: AtomicU64,
@@ -48,8 +50,20 @@ impl TestDisk {
         self.0.short_write.store(bytes, Ordering::SeqCst);
     }
 
+    /// Leaves no space, until [`Self::heal`], but what files have within their length and what is
+    /// given back.
+    pub(super) fn fill(&self) {
+        self.fill_but(0);
+    }
+
+    /// The same with this many bytes left.
+    pub(super) fn fill_but(&self, bytes: u64) {
+        *self.0.space.lock().unwrap() = Some(bytes);
+    }
+
     pub(super) fn heal(&self) {
         self.0.faults.lock().unwrap().clear();
+        *self.0.space.lock().unwrap() = None;
     }
 
     /// Holds syncs back until [`Self::let_syncs_go`].
@@ -60,6 +74,15 @@ impl TestDisk {
     pub(super) fn let_syncs_go(&self) {
         *self.0.gate.lock().unwrap() = false;
         self.0.opened.notify_all();
+    }
+
+    /// Accounts for a file that had `from` bytes and is to have `to`.
+    fn resize(&self, from: u64, to: u64) -> io::Result<()> {
+        if let Some(space) = self.0.space.lock().unwrap().as_mut() {
+            let left = (*space + from).checked_sub(to);
+            *space = left.ok_or(io::ErrorKind::StorageFull)?;
+        }
+        Ok(())
     }
 
     fn check(&self, op: Op) -> io::Result<()> {
@@ -101,6 +124,7 @@ impl Io for TestDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check(Op::Rename)?;
+        self.resize(RealIo.file_len(to).unwrap_or(0), 0)?;
         RealIo.rename(from, to)
     }
 
@@ -110,6 +134,7 @@ impl Io for TestDisk {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.resize(RealIo.file_len(path).unwrap_or(0), 0)?;
         RealIo.unlink(path)
     }
 
@@ -145,16 +170,23 @@ impl IoFile for TestFile {
             self.file.write_at(&[IoSlice::new(&some)], offset)?;
             return Err(error);
         }
+        let len: usize = bytes.iter().map(|slice| slice.len()).sum();
+        let size = self.file.size()?;
+        self.disk.resize(size, size.max(offset + len as u64))?;
         self.file.write_at(bytes, offset)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.disk.check(Op::Allocate)?;
+        let size = self.file.size()?;
+        self.disk.resize(size, size.max(len))?;
         self.file.allocate(len)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.disk.check(Op::Truncate)?;
+        // To a greater length without space for it, in other words for nothing.
+        self.disk.resize(self.file.size()?.saturating_sub(len), 0)?;
         self.file.truncate(len)
     }
 

@@ -99,6 +99,9 @@ async fn a_failed_write_or_sync_poisons_the_log_until_it_is_opened_again() {
         let refused = try_append(&*open.log, &feeder).await.unwrap_err();
         assert!(matches!(refused, AppendError::Refused(Refusal::Poisoned)));
         assert_eq!(open.metrics().poisoned.get(), 1);
+        bench.clock.advance(Duration::from_secs(7_200));
+        open.tick(&bench);
+        assert_eq!(open.metrics().seals.get(), 0, "nothing is written any more");
         assert_eq!(
             open.log.state().head,
             kept,
@@ -135,14 +138,9 @@ async fn a_full_disk_does_not_keep_a_log_from_being_opened_and_read() {
     let open = bench.open().await;
     let kept = open.feeder(1).append(1).await;
     open.crash();
+    let embedded = bench.embedded();
+    // Not only full: not even the space that recovery gives back is there for the footer.
     bench.disk.fail(Op::Write, ErrorKind::StorageFull);
-    // The lock and the version are there already; the footer is what cannot be written.
-    let embedded = {
-        bench.disk.heal();
-        let embedded = bench.embedded();
-        bench.disk.fail(Op::Write, ErrorKind::StorageFull);
-        embedded
-    };
     let log = embedded.open(tenant()).await.unwrap();
     assert_eq!(
         Feeder::new(&log, 1).read(Position::ZERO, 10).await,
@@ -159,6 +157,30 @@ async fn a_full_disk_does_not_keep_a_log_from_being_opened_and_read() {
     );
     assert_eq!(open.metrics().recoveries.get(), 2);
     assert_eq!(open.metrics().holes.get(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_found_no_space_ahead_of_its_use_is_made_later() {
+    let bench = Bench {
+        config: Config {
+            segment_bytes_min: 40_000,
+            segment_bytes_max: 40_000,
+            ..Bench::new().config
+        },
+        ..Bench::new()
+    };
+    let open = bench.open().await;
+    let feeder = open.feeder(1);
+    let store = Arc::clone(open.embedded().tenants.open()[0].store());
+    feeder.append(1).await;
+    bench.disk.fill();
+    append(&*open.log, vec![feeder.body(1, 14_000)]).await;
+    while try_append(&*open.log, &feeder).await.is_ok() {}
+    assert!(!store.has_spare());
+    bench.disk.heal();
+    while !store.has_spare() {
+        _ = try_append(&*open.log, &feeder).await;
+    }
 }
 
 #[tokio::test]

@@ -123,6 +123,63 @@ async fn retention_by_bytes_removes_the_oldest_segments() {
 }
 
 #[tokio::test]
+async fn retention_gives_space_back_on_a_full_disk() {
+    let bench = bench();
+    let open = bench.open().await;
+    // More topics than a new log keeps space for.
+    let feeders: Vec<_> = (0..100).map(|topic| open.feeder(topic)).collect();
+    for feeder in &feeders {
+        feeder.append(1).await;
+    }
+    open.tick(&bench);
+    for _ in 0..3 {
+        bench.clock.advance(Duration::from_secs(100));
+        feeders[0].append(1).await;
+    }
+    let newest = open.log.state().head;
+    assert_eq!(bench.segments().len(), 4);
+    bench.disk.fill();
+    for segments in [3, 2, 1] {
+        let passed = if segments == 3 { 350 } else { 100 };
+        bench.clock.advance(Duration::from_secs(passed));
+        open.tick(&bench);
+        assert_eq!(bench.segments().len(), segments);
+    }
+    open.crash();
+    let open = bench.open().await;
+    assert_eq!(open.log.topic(TopicId::new(99)).trim_ordinal, 1);
+    let first = open.log.resolve(&[TopicId::new(0)], Start::Earliest);
+    let found = open.feeder(0).read(first.unwrap(), 1_000).await;
+    assert_eq!(found, [(3, newest)]);
+}
+
+#[tokio::test]
+async fn a_segment_without_room_for_its_footer_is_removed_in_its_time_too() {
+    let bench = bench();
+    let open = bench.open().await;
+    let last = open.feeder(1).append(3).await;
+    open.crash();
+    let embedded = bench.embedded();
+    bench
+        .disk
+        .fail(disk::Op::Write, std::io::ErrorKind::StorageFull);
+    let log = embedded.open(tenant()).await.unwrap();
+    bench.disk.heal();
+    let open = Open {
+        embedded: Some(embedded),
+        log,
+    };
+    open.tick(&bench);
+    assert_eq!(bench.segments().len(), 1);
+    assert_eq!(open.feeder(1).read(Position::ZERO, 1_000).await.len(), 3);
+    bench.clock.advance(Duration::from_secs(601));
+    open.tick(&bench);
+    assert!(bench.segments().is_empty());
+    assert_eq!(open.log.resolve(&[A], Start::Earliest), Ok(last));
+    assert_eq!(open.log.state().head, last);
+}
+
+#[tokio::test]
 async fn a_reader_overtaken_by_retention_is_told() {
     let bench = bench();
     let open = bench.open().await;
