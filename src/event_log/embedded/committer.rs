@@ -144,12 +144,17 @@ pub(super) enum Pushed {
 }
 
 impl Queue {
-    /// Queues a request behind all others.
-    pub(super) fn push(&self, request: Request) -> Result<Pushed, Refusal> {
+    /// Queues a request behind all others, if `admit` lets it in. No request is taken meanwhile.
+    pub(super) fn push(
+        &self,
+        request: Request,
+        admit: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<Pushed, Refusal> {
         let mut queued = self.lock();
         if queued.is_closed {
             return Err(Refusal::Closed);
         }
+        admit()?;
         queued.requests.push_back(request);
         let was_scheduled = std::mem::replace(&mut queued.is_scheduled, true);
         Ok(match was_scheduled {
@@ -169,6 +174,11 @@ impl Queue {
         let count = queued.requests.iter().take_while(fits).count();
         let count = count.max(1).min(queued.requests.len());
         queued.requests.drain(..count).collect()
+    }
+
+    /// Takes all there is.
+    pub(super) fn take_all(&self) -> VecDeque<Request> {
+        std::mem::take(&mut self.lock().requests)
     }
 
     /// Says that a group was committed; returns whether there is more to take.
@@ -230,7 +240,7 @@ mod tests {
     fn a_group_takes_what_fits_and_never_nothing() {
         let queue = Queue::default();
         for bytes in [50, 40, 20, 500, 1] {
-            queue.push(request(bytes)).unwrap();
+            queue.push(request(bytes), || Ok(())).unwrap();
         }
         let take = || {
             let taken = queue.take(100);
@@ -246,15 +256,18 @@ mod tests {
     #[test]
     fn a_log_is_on_the_list_once() {
         let queue = Queue::default();
-        assert_eq!(queue.push(request(1)), Ok(Pushed::Schedule));
-        assert_eq!(queue.push(request(1)), Ok(Pushed::Scheduled));
+        let push = || queue.push(request(1), || Ok(()));
+        assert_eq!(push(), Ok(Pushed::Schedule));
+        assert_eq!(push(), Ok(Pushed::Scheduled));
+        let full = || Err(Refusal::DiskFull);
+        assert_eq!(queue.push(request(1), full), Err(Refusal::DiskFull));
         queue.take(1);
         assert!(queue.committed(), "one is left");
         queue.take(1);
         assert!(!queue.committed());
-        assert_eq!(queue.push(request(1)), Ok(Pushed::Schedule));
+        assert_eq!(push(), Ok(Pushed::Schedule));
         queue.abandon();
-        assert_eq!(queue.push(request(1)), Err(Refusal::Closed));
+        assert_eq!(push(), Err(Refusal::Closed));
     }
 
     #[derive(Debug)]

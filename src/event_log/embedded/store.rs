@@ -238,19 +238,24 @@ enum Condition {
 }
 
 impl Health {
-    /// Lets an append in, or says why not. While the disk is full one is let in now and then, to
-    /// find out whether it still is.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), Refusal> {
-        let mut condition = self.lock();
-        match &mut *condition {
+    /// Whether [`Self::admit`] would let an append in.
+    pub(super) fn would_admit(&self, now: Instant) -> Result<(), Refusal> {
+        match &*self.lock() {
             Condition::Good => Ok(()),
             Condition::Poisoned => Err(Refusal::Poisoned),
             Condition::Full { retry_at } if now < *retry_at => Err(Refusal::DiskFull),
-            Condition::Full { retry_at } => {
-                *retry_at = now + RETRY_INTERVAL;
-                Ok(())
-            }
+            Condition::Full { .. } => Ok(()),
         }
+    }
+
+    /// Lets an append in, or says why not. While the disk is full one is let in now and then, to
+    /// find out whether it still is.
+    pub(super) fn admit(&self, now: Instant) -> Result<(), Refusal> {
+        self.would_admit(now)?;
+        if let Condition::Full { retry_at } = &mut *self.lock() {
+            *retry_at = now + RETRY_INTERVAL;
+        }
+        Ok(())
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
@@ -304,6 +309,7 @@ mod tests {
         assert!(health.disk_is_full(now));
         assert_eq!(health.admit(now), Err(Refusal::DiskFull));
         let later = now + RETRY_INTERVAL;
+        assert_eq!(health.would_admit(later), Ok(()));
         assert_eq!(health.admit(later), Ok(()), "one may try");
         assert_eq!(health.admit(later), Err(Refusal::DiskFull), "not all");
         assert!(!health.disk_is_full(later), "still full is no news");

@@ -159,7 +159,16 @@ impl Commit for EmbeddedTenantLog {
     fn commit_one(&self) -> bool {
         let requests = self.queue.take(self.store.config().group_bytes_max);
         match self.writer.lock() {
-            Ok(mut writer) if !requests.is_empty() => writer.commit(requests),
+            Ok(mut writer) if !requests.is_empty() => {
+                // What was queued behind it is refused too, even if it would fit: a publisher's
+                // later events must not be stored when its earlier ones are not.
+                if let Err(refusal) = writer.commit(requests) {
+                    let behind = self.queue.take_all();
+                    behind
+                        .into_iter()
+                        .for_each(|request| request.refuse(refusal));
+                }
+            }
             Ok(_) => {}
             // A writer that panicked may have left half a group: it is not used again.
             Err(_) => {
@@ -180,7 +189,8 @@ impl TenantLog for Arc<EmbeddedTenantLog> {
             return Ok(appending);
         }
         let queued_at = Instant::now();
-        let admitted = self.store.health.admit(queued_at);
+        let health = &self.store.health;
+        let admitted = health.would_admit(queued_at);
         admitted.map_err(AppendError::Refused)?;
         let bytes = bodies.iter().map(BlockBody::byte_len).sum();
         let room = self.room(bytes).await?;
@@ -191,7 +201,12 @@ impl TenantLog for Arc<EmbeddedTenantLog> {
             reply,
             room,
         };
-        match self.queue.push(request).map_err(AppendError::Refused)? {
+        let admit = || health.admit(Instant::now());
+        match self
+            .queue
+            .push(request, admit)
+            .map_err(AppendError::Refused)?
+        {
             Pushed::Scheduled => {}
             Pushed::Schedule => {
                 if !self.pool.schedule(Arc::clone(self) as Arc<dyn Commit>) {

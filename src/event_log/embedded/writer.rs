@@ -44,6 +44,20 @@ pub(super) struct Request {
     pub(super) room: Vec<OwnedSemaphorePermit>,
 }
 
+impl Request {
+    fn answer(self, outcome: AppendOutcome) {
+        // Room first: whoever waits for it may be the one who reads the answer.
+        drop(self.room);
+        _ = self.reply.send(outcome);
+    }
+
+    /// Answers that none of the bodies, which are still there, is stored.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        let outcome = vec![Err(AppendError::Refused(refusal)); self.bodies.len()];
+        self.answer(outcome);
+    }
+}
+
 /// The writing end of one log.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -95,8 +109,9 @@ impl Writer {
         }
     }
 
-    /// Writes the bodies of `requests` as one group, and answers each request.
-    pub(super) fn commit(&mut self, mut requests: Vec<Request>) {
+    /// Writes the bodies of `requests` as one group, and answers each request. Returns why nothing of
+    /// it is stored, if that is so.
+    pub(super) fn commit(&mut self, mut requests: Vec<Request>) -> Result<(), Refusal> {
         let mut bodies = Vec::new();
         let mut counts = Vec::with_capacity(requests.len());
         for request in &mut requests {
@@ -104,6 +119,10 @@ impl Writer {
             bodies.append(&mut request.bodies);
         }
         let outcome = self.write(bodies);
+        let refused = match &outcome {
+            Err(Failure::Refused(refusal)) => Err(*refusal),
+            Ok(_) | Err(Failure::Unconfirmed(_)) => Ok(()),
+        };
         let (mut ranges, failure) = match outcome {
             Ok(ranges) => (ranges.into_iter(), None),
             Err(failure) => (Vec::new().into_iter(), Some(failure.into_error())),
@@ -114,15 +133,14 @@ impl Writer {
                 None => ranges.by_ref().take(count).map(Ok).collect(),
                 Some(error) => vec![Err(error.clone()); count],
             };
-            // Room first: whoever waits for it may be the one who reads the answer.
-            drop(request.room);
             let seconds = answered_at - request.queued_at;
             self.store
                 .metrics()
                 .append_seconds
                 .observe(seconds.as_secs_f64());
-            _ = request.reply.send(outcome);
+            request.answer(outcome);
         }
+        refused
     }
 
     /// Seals the open segment if its first block is older than the configuration allows.

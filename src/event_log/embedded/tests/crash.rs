@@ -126,7 +126,7 @@ impl History {
             bodies.push(body);
         }
         let (reply, mut appending) = Appending::new();
-        writer.commit(vec![Request {
+        _ = writer.commit(vec![Request {
             bytes: 0,
             bodies,
             queued_at: Instant::now(),

@@ -160,6 +160,44 @@ async fn a_full_disk_does_not_keep_a_log_from_being_opened_and_read() {
 }
 
 #[tokio::test]
+async fn what_is_queued_behind_a_refused_append_is_refused_too() {
+    let bench = Bench {
+        config: Config {
+            segment_bytes_min: 40_000,
+            segment_bytes_max: 40_000,
+            // Each append is a group.
+            group_bytes_max: 1,
+            ..Bench::new().config
+        },
+        ..Bench::new()
+    };
+    let open = bench.open().await;
+    let feeder = open.feeder(1);
+    feeder.append(1).await;
+    bench.disk.hold_syncs();
+    let mut appending = Vec::new();
+    for padding in [100, 100_000, 100] {
+        let body = feeder.body(1, padding);
+        appending.push(open.log.append(vec![body]).await.unwrap());
+    }
+    // Too little for a segment with the large one, enough for one with a small one.
+    bench.disk.fill_but(40_000);
+    bench.disk.let_syncs_go();
+    let mut outcomes = Vec::new();
+    for appending in appending {
+        outcomes.push(appending.await.unwrap().remove(0));
+    }
+    assert!(outcomes[0].is_ok());
+    for outcome in &outcomes[1..] {
+        assert!(matches!(
+            outcome,
+            Err(AppendError::Refused(Refusal::DiskFull))
+        ));
+    }
+    assert_eq!(feeder.read(Position::ZERO, 1_000).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_file_that_found_no_space_ahead_of_its_use_is_made_later() {
     let bench = Bench {
         config: Config {
