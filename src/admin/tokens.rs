@@ -103,6 +103,7 @@ impl From<TokenError> for RpcError {
         let kind = match &error {
             TokenError::Unknown => kinds::ADMIN_NOT_FOUND,
             TokenError::TooMany => kinds::PROTECTION,
+            TokenError::DiskFull => kinds::UNAVAILABLE,
             TokenError::Store(_) => kinds::OUTAGE,
         };
         kind.error(error.to_string()).because(error)

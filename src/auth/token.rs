@@ -83,6 +83,9 @@ pub enum TokenError {
     /// The tenant has as many good tokens as it may.
     #[error("a tenant has at most {TOKENS_MAX} tokens; revoke one first")]
     TooMany,
+    /// The disk, or the quota on it, is full; the same call succeeds when there is space.
+    #[error("the token cannot be stored: the disk is full")]
+    DiskFull,
     /// The tokens could not be stored.
     #[error("the token cannot be stored")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -90,7 +93,10 @@ pub enum TokenError {
 
 impl From<WriteError> for TokenError {
     fn from(error: WriteError) -> Self {
-        Self::Store(error.into())
+        match error {
+            WriteError::Store(StoreError::DiskFull(_)) => Self::DiskFull,
+            error => Self::Store(error.into()),
+        }
     }
 }
 
@@ -153,7 +159,7 @@ impl TokenStore {
     ///
     /// # Errors
     ///
-    /// [`TokenError::TooMany`] and [`TokenError::Store`].
+    /// [`TokenError::TooMany`], [`TokenError::DiskFull`] and [`TokenError::Store`].
     ///
     /// # Cancel safety
     ///
@@ -202,8 +208,8 @@ impl TokenStore {
     ///
     /// # Errors
     ///
-    /// [`TokenError::Unknown`]. After [`TokenError::Store`] the token opens nothing in this process,
-    /// but may in a later one: the call is to be made again.
+    /// [`TokenError::Unknown`]. After [`TokenError::DiskFull`] and [`TokenError::Store`] the token
+    /// opens nothing in this process, but may in a later one: the call is to be made again.
     ///
     /// # Cancel safety
     ///

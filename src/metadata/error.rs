@@ -17,6 +17,9 @@ pub enum StoreError {
         #[source]
         source: OpenError,
     },
+    /// The disk, or the quota on it, is full. Writes succeed again when there is space.
+    #[error("the disk is full")]
+    DiskFull(#[source] io::Error),
     /// An open store failed.
     #[error("the metadata store failed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),

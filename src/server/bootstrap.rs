@@ -17,9 +17,9 @@ use crate::{
     },
     net::{
         dev_certs,
-        profile::{Profile, ProfileError},
+        profile::{PROFILE_FILE, Profile, ProfileError},
         tls::{self, Alpn},
-        whole_file,
+        whole_file::{self, is_disk_full},
     },
     types::{Grants, TenantId, TopicPattern},
 };
@@ -111,6 +111,27 @@ pub(super) async fn access_token(
     let (_, token) = tokens.create(tenant, "administrator", grants).await?;
     tracing::info!("made an administrator's token; it is in the profile");
     Ok(token.expose().to_owned())
+}
+
+/// Writes the profile into `home`.
+///
+/// A full disk must not keep anyone from reading: an earlier profile stays then, which tells how to
+/// reach this gateway too, unless its addresses have changed.
+pub(super) fn write_profile(home: &Path, profile: &Profile) -> anyhow::Result<()> {
+    let earlier = Profile::read(home);
+    match (profile.write(home), earlier) {
+        (Err(error), Ok(earlier)) if is_disk_full(&error) => {
+            if earlier != *profile {
+                tracing::warn!(
+                    "the disk is full: {PROFILE_FILE} still tells the addresses of an earlier run"
+                );
+            }
+            Ok(())
+        }
+        (written, _) => {
+            written.with_context(|| format!("cannot write {}", home.join(PROFILE_FILE).display()))
+        }
+    }
 }
 
 /// Writes the file that tells scripts how to reach the gateway: readable by its owner alone, and

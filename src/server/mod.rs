@@ -161,7 +161,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         access_token: bootstrap::access_token(&tokens, tenant, &home.path).await?,
         instance_url: instance_url(&config, &sockets)?,
     };
-    profile.write(&home.path)?;
+    bootstrap::write_profile(&home.path, &profile)?;
 
     let (shutdown, signal) = Shutdown::new();
     let readiness = Readiness::default();

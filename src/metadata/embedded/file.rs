@@ -15,6 +15,7 @@ use redb::{
 
 use crate::{
     metadata::{Change, Entry, OpenError, StoreError, Table, WriteError},
+    net::whole_file::is_disk_full,
     types::limits::METADATA_CACHE_BYTES,
 };
 
@@ -59,10 +60,7 @@ impl MetadataFile {
             let opened = exists(&self.path)
                 .and_then(|exists| if exists { Ok(()) } else { create(&self.path) })
                 .and_then(|()| open(&self.path));
-            *database = Some(opened.map_err(|source| StoreError::Open {
-                path: self.path.clone(),
-                source,
-            })?);
+            *database = Some(opened.map_err(|source| self.unopened(source))?);
         }
         Ok(())
     }
@@ -82,26 +80,26 @@ impl MetadataFile {
 
     pub(super) fn get(&self, table: Table, key: &str) -> Result<Option<Entry>, StoreError> {
         self.read(|database| {
-            let transaction = database.begin_read().map_err(StoreError::failed)?;
+            let transaction = database.begin_read().map_err(failed)?;
             let rows = match transaction.open_table(rows(table)) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                rows => rows.map_err(StoreError::failed)?,
+                rows => rows.map_err(failed)?,
             };
-            let row = rows.get(key).map_err(StoreError::failed)?;
+            let row = rows.get(key).map_err(failed)?;
             row.map(|row| entry(key, row.value())).transpose()
         })
     }
 
     pub(super) fn list(&self, table: Table) -> Result<Vec<Entry>, StoreError> {
         self.read(|database| {
-            let transaction = database.begin_read().map_err(StoreError::failed)?;
+            let transaction = database.begin_read().map_err(failed)?;
             let rows = match transaction.open_table(rows(table)) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                rows => rows.map_err(StoreError::failed)?,
+                rows => rows.map_err(failed)?,
             };
-            let rows = rows.iter().map_err(StoreError::failed)?;
+            let rows = rows.iter().map_err(failed)?;
             rows.map(|row| {
-                let (key, value) = row.map_err(StoreError::failed)?;
+                let (key, value) = row.map_err(failed)?;
                 entry(key.value(), value.value())
             })
             .collect()
@@ -112,13 +110,13 @@ impl MetadataFile {
         self.open()?;
         let conflict = self.with_open(|database| {
             // Dropped before its commit, a transaction leaves nothing behind.
-            let transaction = database.begin_write().map_err(StoreError::failed)?;
+            let transaction = database.begin_write().map_err(failed)?;
             for change in changes {
                 if !put(&transaction, change)? {
                     return Ok(Some(change));
                 }
             }
-            transaction.commit().map_err(StoreError::failed)?;
+            transaction.commit().map_err(failed)?;
             Ok(None)
         })?;
         match conflict {
@@ -137,16 +135,23 @@ impl MetadataFile {
         call: impl FnOnce(&Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         if !self.is_open() {
-            let exists = exists(&self.path).map_err(|source| StoreError::Open {
-                path: self.path.clone(),
-                source,
-            })?;
+            let exists = exists(&self.path).map_err(|source| self.unopened(source))?;
             if !exists {
                 return Ok(T::default());
             }
             self.open()?;
         }
         self.with_open(call)
+    }
+
+    fn unopened(&self, source: OpenError) -> StoreError {
+        match source {
+            OpenError::Io { source, .. } if is_disk_full(&source) => StoreError::DiskFull(source),
+            source => StoreError::Open {
+                path: self.path.clone(),
+                source,
+            },
+        }
     }
 
     /// Runs `call` on the open file. After a failure of the engine the file is closed: the engine
@@ -172,11 +177,9 @@ impl MetadataFile {
 
 /// Puts one change into the transaction; `false` if the key is not as expected.
 fn put(transaction: &WriteTransaction, change: &Change) -> Result<bool, StoreError> {
-    let mut rows = transaction
-        .open_table(rows(change.table))
-        .map_err(StoreError::failed)?;
+    let mut rows = transaction.open_table(rows(change.table)).map_err(failed)?;
     let key = change.key.as_str();
-    let found = rows.get(key).map_err(StoreError::failed)?;
+    let found = rows.get(key).map_err(failed)?;
     let found = found.map(|row| entry(key, row.value())).transpose()?;
     let found = found.map(|entry| entry.revision);
     if !change.expected.is_met_by(found) {
@@ -184,8 +187,7 @@ fn put(transaction: &WriteTransaction, change: &Change) -> Result<bool, StoreErr
     }
     let revision = found.unwrap_or(0) + 1;
     let stored = [&revision.to_be_bytes()[..], &change.value].concat();
-    rows.insert(key, stored.as_slice())
-        .map_err(StoreError::failed)?;
+    rows.insert(key, stored.as_slice()).map_err(failed)?;
     Ok(true)
 }
 
@@ -200,6 +202,14 @@ fn entry(key: &str, stored: &[u8]) -> Result<Entry, StoreError> {
         value: value.to_owned(),
         revision: u64::from_be_bytes(*revision),
     })
+}
+
+/// A failure of the engine.
+fn failed(error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::Io(error) if is_disk_full(&error) => StoreError::DiskFull(error),
+        error => StoreError::failed(error),
+    }
 }
 
 /// Makes an empty file under another name first, so that a crash leaves a whole file or none.
