@@ -1,11 +1,11 @@
 //! The command line against a real gateway, which it finds by the profile in the data directory.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::support::{
-    gateway::{Gateway, without_settings},
+    gateway::Gateway,
     order::{OTHER_SCHEMA_ID, OTHER_TOPIC, SCHEMA_ID, TOPIC},
 };
 
@@ -15,13 +15,7 @@ const NOT_PERMITTED: i32 = 4;
 
 /// `tidegate` with these arguments, words separated by spaces, for this gateway.
 fn tidegate(gateway: &Gateway, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    without_settings(&mut command);
-    command
-        .args(arguments.split(' '))
-        .env("TIDEGATE_SERVER__DATA_DIR", gateway.data_dir())
-        .stdin(Stdio::null());
-    command
+    gateway.command(arguments)
 }
 
 fn run(mut command: Command) -> Output {

@@ -1,4 +1,6 @@
-//! The process is ended at bad moments. Kills prove restart; that what was acknowledged outlives
-//! the machine too is proved under the `Io` seam of the log, where unsynced bytes can be lost.
+//! The process is ended at bad moments, and its disk fills up. Kills prove restart; that what was
+//! acknowledged outlives the machine too is proved under the `Io` seam of the log, where unsynced
+//! bytes can be lost.
 
+mod full_disk;
 mod kill;

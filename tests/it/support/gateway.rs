@@ -18,7 +18,8 @@ pub(crate) struct Gateway {
     child: Child,
     ready: Ready,
     settings: Settings,
-    /// Holds the data directory, the ready file and the standard error of every run.
+    data_dir: PathBuf,
+    /// Holds the ready file, the standard error of every run, and mostly the data directory.
     dir: TempDir,
     runs: usize,
 }
@@ -63,12 +64,23 @@ impl Gateway {
 
     /// Starts a gateway with these settings.
     pub(crate) fn start_with(settings: Settings) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        let (child, ready) = run(dir.path(), &settings, 0);
+        let dir = new_dir();
+        let data_dir = dir.path().join("data");
+        Self::start_in(dir, data_dir, settings)
+    }
+
+    /// Starts a gateway with these settings that keeps its events in `data_dir`.
+    pub(crate) fn start_at(data_dir: PathBuf, settings: Settings) -> Self {
+        Self::start_in(new_dir(), data_dir, settings)
+    }
+
+    fn start_in(dir: TempDir, data_dir: PathBuf, settings: Settings) -> Self {
+        let (child, ready) = run(dir.path(), &data_dir, &settings, 0);
         Self {
             child,
             ready,
             settings,
+            data_dir,
             dir,
             runs: 1,
         }
@@ -88,7 +100,7 @@ impl Gateway {
 
     /// Starts a process on the same data after the one before has ended.
     pub(crate) fn restart(&mut self) {
-        (self.child, self.ready) = run(self.dir.path(), &self.settings, self.runs);
+        (self.child, self.ready) = run(self.dir.path(), &self.data_dir, &self.settings, self.runs);
         self.runs += 1;
     }
 
@@ -125,7 +137,18 @@ impl Gateway {
 
     /// Where it keeps its events.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data_dir.clone()
+    }
+
+    /// `tidegate` with these arguments, words separated by spaces, for this gateway.
+    pub(crate) fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        without_settings(&mut command);
+        command
+            .args(arguments.split(' '))
+            .env("TIDEGATE_SERVER__DATA_DIR", self.data_dir())
+            .stdin(Stdio::null());
+        command
     }
 
     /// What the current process wrote to its standard error so far.
@@ -166,7 +189,11 @@ pub(crate) fn without_settings(command: &mut Command) {
     }
 }
 
-fn run(dir: &Path, settings: &Settings, run: usize) -> (Child, Ready) {
+fn new_dir() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory can be made")
+}
+
+fn run(dir: &Path, data_dir: &Path, settings: &Settings, run: usize) -> (Child, Ready) {
     let ready_file = dir.join("ready.json");
     // Left behind by a process that was killed.
     _ = fs::remove_file(&ready_file);
@@ -180,7 +207,7 @@ fn run(dir: &Path, settings: &Settings, run: usize) -> (Child, Ready) {
     if settings.ephemeral {
         command.arg("--ephemeral");
     } else {
-        command.arg("--data-dir").arg(dir.join("data"));
+        command.arg("--data-dir").arg(data_dir);
     }
     // What a process leaves there that is killed goes with the test.
     let temporary = temporary_dir(dir);

@@ -1,8 +1,10 @@
 //! What the tests stand on: a real gateway, a client that can misbehave, and stock clients.
 
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod frames;
 pub(crate) mod gateway;
+pub(crate) mod http;
 pub(crate) mod order;
 pub(crate) mod random;
 pub(crate) mod script;

@@ -8,6 +8,9 @@ use std::{
 /// Longer than anything here takes on a busy machine; only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Between two looks at a condition, so that looking costs nothing.
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
+
 /// Asks `condition` until it has a value.
 ///
 /// # Panics
@@ -20,8 +23,7 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
             return value;
         }
         assert!(start.elapsed() < DEADLINE, "no {what} within {DEADLINE:?}");
-        // Between two looks at the condition, so that looking costs nothing.
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(PAUSE);
     }
 }
 

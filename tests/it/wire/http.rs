@@ -1,35 +1,12 @@
 //! The HTTP edge: health and metrics.
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-
 use crate::support::{
     client::Client,
     gateway::Gateway,
+    http::{get, value_of},
     order::{self, TOPIC},
-    wait,
     wire::{FetchRequest, PublishRequest},
 };
-
-/// The status line and the body that `path` is answered with.
-async fn get(gateway: &Gateway, path: &str) -> (String, String) {
-    let mut tcp = TcpStream::connect(&gateway.ready().http_addr)
-        .await
-        .unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    tcp.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    wait::within("answer", tcp.read_to_string(&mut answer))
-        .await
-        .unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    (
-        head.lines().next().unwrap_or_default().to_owned(),
-        body.to_owned(),
-    )
-}
 
 #[tokio::test]
 async fn a_gateway_that_serves_is_alive_and_ready() {
@@ -38,16 +15,6 @@ async fn a_gateway_that_serves_is_alive_and_ready() {
         assert_eq!(get(&gateway, path).await.0, "HTTP/1.1 200 OK", "{path}");
     }
     assert_eq!(get(&gateway, "/unknown").await.0, "HTTP/1.1 404 Not Found");
-}
-
-/// The value of a metric: its line without the value is `series`.
-fn value_of(metrics: &str, series: &str) -> f64 {
-    let line = metrics.lines().find_map(|line| {
-        let (name, value) = line.rsplit_once(' ')?;
-        (name == series).then_some(value)
-    });
-    let value = line.unwrap_or_else(|| panic!("{series} is among:\n{metrics}"));
-    value.parse().unwrap()
 }
 
 #[tokio::test]
