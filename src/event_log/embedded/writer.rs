@@ -379,6 +379,13 @@ impl Writer {
         let Some(active) = &self.active else {
             return Ok(());
         };
+        // A footer vouches for the blocks before it, so it must not reach the disk without them.
+        // Upkeep may be about to sync them, but has perhaps not done so yet.
+        if self.store.config().durability != Durability::Sync
+            && let Err(error) = active.file.sync()
+        {
+            return Err(self.poison("sync", error));
+        }
         let mut index = active.live.index().clone();
         for (id, state) in self.store.tail.topics() {
             if let Some(topic) = index.topics.get_mut(&id) {
