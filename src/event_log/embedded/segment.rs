@@ -143,7 +143,7 @@ impl SegmentHeader {
     /// Reads one copy.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         let bytes: &[u8; COPY_LEN] = bytes.first_chunk().ok_or(HeaderError::Absent)?;
-        if bytes.iter().all(|&byte| byte == 0) {
+        if is_torn(bytes) {
             return Err(HeaderError::Absent);
         }
         let mut rest = &bytes[..];
@@ -227,6 +227,18 @@ impl Rewritten {
         };
         (rewritten.last_group_left.max(rewritten.last_group) <= POSITION_MAX).then_some(rewritten)
     }
+}
+
+/// Whether the copy was never written, or not to its end: it begins like one and goes on with zeros.
+fn is_torn(bytes: &[u8; COPY_LEN]) -> bool {
+    let (contents, crc) = bytes.split_at(COPY_LEN - 4);
+    let written = contents.iter().rposition(|&byte| byte != 0);
+    let start = &contents[..written.map_or(0, |last| last + 1).min(MAGIC.len())];
+    let wanted = crc32c::crc32c(contents).to_le_bytes();
+    let mut cuts = (0..crc.len()).map(|cut| crc.split_at(cut));
+    let is_cut =
+        cuts.any(|(start, rest)| wanted.starts_with(start) && rest.iter().all(|&b| b == 0));
+    crc != wanted && is_cut && MAGIC.starts_with(start)
 }
 
 /// Why a segment has no header that can be read.
@@ -334,6 +346,16 @@ mod tests {
         let mut half = vec![0; 9_000];
         half[4_096] = 1;
         assert_eq!(read(&half), Err(HeaderError::Damaged));
+        let copy = header().encode();
+        for len in 0..COPY_LEN {
+            let mut torn = vec![0; 9_000];
+            torn[4_096..4_096 + len].copy_from_slice(&copy[..len]);
+            assert_eq!(
+                read(&torn),
+                Err(HeaderError::Absent),
+                "{len} bytes were written"
+            );
+        }
 
         let mut newer = header().encode();
         newer[8] = 9;
