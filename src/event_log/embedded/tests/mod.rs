@@ -1,6 +1,5 @@
 //! The embedded log as a whole, over a real directory and a disk that can be told to fail.
 
-mod crash;
 mod damage;
 mod disk;
 mod erase;
@@ -10,6 +9,7 @@ mod inspect;
 mod keeping;
 mod reopen;
 mod repair;
+mod sim;
 
 use std::{
     path::{Path, PathBuf},

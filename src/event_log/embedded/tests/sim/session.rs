@@ -1,0 +1,168 @@
+//! A log that is open on a [`Machine`]: no thread, one operation after the other.
+
+use std::{
+    future::Future,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use super::{
+    machine::Machine,
+    model::{TOPICS, View, Violation},
+};
+use crate::{
+    clock::ManualClock,
+    event_log::{
+        AppendOutcome, Appending, BlockBody, Config, DataDir, Durability, LogTopic, OpenError,
+        contract,
+        embedded::{
+            Store, Writer, io::Io, open_store, store::Process, tests::tenant, writer::Request,
+        },
+    },
+    types::{Position, Start, TopicId},
+};
+
+/// An open log.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) store: Arc<Store>,
+    pub(super) writer: Writer,
+    pub(super) durability: Durability,
+}
+
+/// Age at which a segment is sealed.
+pub(super) const SEAL_AGE: Duration = Duration::from_secs(50);
+/// Age at which an event is purged.
+pub(super) const RETENTION: Duration = Duration::from_secs(100);
+
+impl Session {
+    pub(super) fn open(
+        machine: &Machine,
+        clock: &ManualClock,
+        durability: Durability,
+    ) -> Result<Self, OpenError> {
+        // A segment holds two small groups, the next one about ten.
+        let config = Config {
+            durability,
+            segment_bytes_min: 12_000,
+            segment_bytes_max: 24_000,
+            segment_age_max: SEAL_AGE,
+            retention: RETENTION,
+            // Readers go to the disk for everything.
+            ring_bytes: 1,
+            cache_bytes: 100_000,
+            footer_cache_bytes: 100_000,
+            ..Config::default()
+        };
+        let io = Arc::new(machine.clone()) as Arc<dyn Io>;
+        let dir = DataDir::open_with("/data".into(), Arc::clone(&io))?;
+        let (chores, _) = mpsc::channel();
+        let clock = Arc::new(clock.clone());
+        let process = Process::new(config, clock, io, chores);
+        let (store, writer) = open_store(&dir, process, tenant())?;
+        Ok(Self {
+            store,
+            writer,
+            durability,
+        })
+    }
+
+    /// Commits `bodies` as one group.
+    pub(super) fn commit(&mut self, bodies: Vec<BlockBody>) -> AppendOutcome {
+        let (reply, mut appending) = Appending::new();
+        _ = self.writer.commit(vec![Request {
+            bytes: 0,
+            bodies,
+            queued_at: Instant::now(),
+            reply,
+            room: Vec::new(),
+        }]);
+        let outcome = futures_util::FutureExt::now_or_never(&mut appending);
+        outcome
+            .expect("a commit answers")
+            .expect("a commit answers")
+    }
+
+    /// Syncs what was acknowledged without a sync, as the upkeep thread does, and says whether all
+    /// of it is synced now.
+    pub(super) fn sync(&mut self) -> bool {
+        if let Some(file) = self.writer.take_unsynced()
+            && let Err(error) = file.sync()
+        {
+            self.writer.sync_failed(error);
+        }
+        !self.store.health.is_poisoned()
+    }
+}
+
+/// A body with these events, each with `padding` bytes beside its number.
+pub(super) fn body(topic: TopicId, numbers: &[u64], padding: usize) -> BlockBody {
+    let log_topic = LogTopic {
+        id: topic,
+        name: format!("/event/T{}__e", topic.get()).parse().unwrap(),
+    };
+    let mut body = BlockBody::with_capacity(Arc::new(log_topic), 0);
+    for number in numbers {
+        let mut event = number.to_le_bytes().to_vec();
+        event.resize(event.len() + padding, 7);
+        assert!(body.push(&event, None));
+    }
+    body
+}
+
+/// Reads everything there is.
+pub(super) fn view(store: &Arc<Store>) -> Result<View, Violation> {
+    let topics: Vec<_> = (1..=TOPICS as u32).map(TopicId::new).collect();
+    let failed = |error: &dyn std::fmt::Display| Violation(format!("cannot be read: {error}"));
+    let mut view = View::default();
+    for (topic, known) in topics.iter().zip(&mut view.topics) {
+        let state = store.tail.topic(*topic);
+        *known = (state.trim, state.ordinal.saturating_sub(state.trim_ordinal));
+    }
+    let mut after = store
+        .tail
+        .resolve(&topics, Start::Earliest)
+        .map_err(|e| failed(&e))?;
+    loop {
+        let batch = block_on(store.read(&topics, after, 1 << 20)).map_err(|e| failed(&e))?;
+        if batch.blocks.is_empty() {
+            view.head = batch.examined;
+            break;
+        }
+        for block in &batch.blocks {
+            let events = contract::events(block, after);
+            let events = events.into_iter().map(|(n, at)| (block.topic(), n, at));
+            view.events.extend(events);
+        }
+        after = batch.examined;
+    }
+    let holes = store.metrics().holes.get();
+    match holes {
+        0 => Ok(view),
+        _ => Err(Violation(format!("{holes} holes, and nothing was damaged"))),
+    }
+}
+
+/// Whether the oldest segment should have been removed, as all of it is purged.
+pub(super) fn has_purged_segment(store: &Store) -> bool {
+    let (_, trim) = store.tail.ends();
+    let oldest = store.segments.oldest();
+    oldest.is_some_and(|segment| {
+        let footer = store.load_footer(&segment);
+        trim > Position::ZERO && footer.is_ok_and(|footer| footer.index.last <= trim)
+    })
+}
+
+/// Whether a subscriber can go on from `position`.
+pub(super) fn resolves(store: &Store, topic: TopicId, position: Position) -> bool {
+    store.tail.resolve(&[topic], Start::After(position)).is_ok()
+}
+
+/// Reads go to a thread of their own, which needs a runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
