@@ -355,8 +355,9 @@ impl Writer {
             }
         }
         if let Err(error) = allocated.and_then(|()| store.io().sync_dir(&store.dir)) {
-            // If even this fails the disk is worse than full: the next group will tell.
-            _ = store.remove_file(&path);
+            // A file without a header between two others would look like damage, so no segment may
+            // follow one that could not be removed: that is worse than a full disk.
+            store.remove_file(&path).map_err(io::Error::other)?;
             return Err(error);
         }
         self.next_bytes = (self.next_bytes * 2).min(store.config().segment_bytes_max);

@@ -61,8 +61,8 @@ pub(super) struct Operation {
 /// When operations go wrong.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
-    /// The next operation of this sort goes wrong.
-    next: Option<(Op, Kind, Fault)>,
+    /// The next operation of each of these sorts goes wrong.
+    next: Vec<(Op, Kind, Fault)>,
     /// The operation with this number goes wrong, the next one being 0.
     at: Option<(u64, Fault)>,
     /// About one operation of this many goes wrong.
@@ -152,7 +152,7 @@ impl Fault {
 impl Faults {
     /// Makes the next operation of a sort go wrong.
     pub(super) fn fail_next(&mut self, op: Op, kind: Kind, fault: Fault) {
-        self.next = Some((op, kind, fault));
+        self.next.push((op, kind, fault));
     }
 
     /// Makes the operation go wrong that comes after `number` others.
@@ -167,7 +167,7 @@ impl Faults {
 
     /// Lets nothing go wrong any more.
     pub(super) fn heal(&mut self) {
-        (self.next, self.at, self.one_in) = (None, None, None);
+        (self.next, self.at, self.one_in) = (Vec::new(), None, None);
     }
 
     /// How often something went wrong so that the log was told of it.
@@ -187,11 +187,9 @@ impl Faults {
     }
 
     fn due(&mut self, operation: &Operation) -> Option<Fault> {
-        if let Some((op, kind, fault)) = self.next
-            && (op, kind) == (operation.op, operation.kind)
-        {
-            self.next = None;
-            return Some(fault);
+        let sort = (operation.op, operation.kind);
+        if let Some(at) = self.next.iter().position(|next| (next.0, next.1) == sort) {
+            return Some(self.next.remove(at).2);
         }
         if let Some((left, fault)) = &mut self.at {
             if *left == 0 {

@@ -48,7 +48,11 @@ use std::{
 
 use crasher::{Counts, Crasher, Effort};
 use exhaustive::Word;
+use faults::{Fault, Kind, Op};
 use model::Violation;
+use player::{Action, Player};
+
+use crate::event_log::Durability;
 
 #[test]
 fn every_short_history_survives_a_crash_at_every_operation() {
@@ -74,6 +78,24 @@ fn every_short_history_survives_a_fault_at_every_operation() {
 fn a_random_long_history_survives_crashes_and_faults() {
     let plan = Plan::new("a_random_long_history", random::EFFORT, 10);
     plan.run(random::play);
+}
+
+#[test]
+fn a_segment_that_can_be_neither_begun_nor_removed_stops_the_log() {
+    let mut player = Player::new(1, None);
+    player.open(Durability::Sync).unwrap();
+    player.machine.faults(|faults| {
+        faults.fail_next(Op::SyncDir, Kind::Other, Fault::Full);
+        faults.fail_next(Op::Unlink, Kind::Segment, Fault::Error);
+    });
+    for action in [
+        Action::Append,
+        Action::Append,
+        Action::Restart,
+        Action::Append,
+    ] {
+        player.play(action, Durability::Sync).unwrap();
+    }
 }
 
 fn of_word(word: &Word, Violation(what): Violation) -> Violation {
