@@ -94,6 +94,12 @@ impl Caches {
         self.footers.insert(segment, Arc::new(footer));
     }
 
+    /// What the footers in memory take.
+    #[cfg(test)]
+    pub(super) fn footer_bytes(&self) -> u64 {
+        self.footers.weight()
+    }
+
     /// Forgets a segment that was removed or rewritten: what was erased is not kept here either.
     pub(super) fn forget(&self, segment: u64) {
         self.footers.remove(&segment);

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub poisoned: Counter,
     /// Reads that the disk had to answer.
     pub disk_reads: Counter,
+    /// Footers of sealed segments that were read from the disk, or made anew from their blocks.
+    pub footer_reads: Counter,
 }
 
 impl Default for Metrics {
@@ -62,6 +64,7 @@ impl Default for Metrics {
             disk_full: Counter::default(),
             poisoned: Counter::default(),
             disk_reads: Counter::default(),
+            footer_reads: Counter::default(),
         }
     }
 }
@@ -123,6 +126,11 @@ impl Metrics {
                 &self.poisoned,
             ),
             ("disk_reads", "Reads answered by the disk", &self.disk_reads),
+            (
+                "footer_reads",
+                "Indexes of sealed segments read from the disk",
+                &self.footer_reads,
+            ),
         ];
         for (name, help, metric) in counters {
             registry.register(name, help, metric.clone());

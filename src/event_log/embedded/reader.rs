@@ -154,6 +154,7 @@ impl Store {
 
     /// Reads a segment's footer, or makes one out of its blocks if it is damaged.
     pub(super) fn load_footer(&self, segment: &Segment) -> io::Result<Footer> {
+        self.metrics().footer_reads.inc();
         let path = segment.path(&self.dir);
         let file = self.io().open(&path, Access::Read)?;
         let unusable = |reason| io::Error::new(io::ErrorKind::InvalidData, reason);
@@ -304,8 +305,13 @@ impl<'a> Merge<'a> {
     fn run(&mut self) -> Stop {
         let mut segment = self.store.segments.containing(self.request.after);
         while let Some(current) = segment {
+            let found = self.blocks.len();
             if let Err(stop) = self.merge_segment(&current) {
                 return stop;
+            }
+            // What was found is not held back while segments are gone through that have nothing.
+            if found > 0 && self.blocks.len() == found {
+                break;
             }
             segment = self.store.segments.after(current.name);
         }
@@ -450,7 +456,11 @@ impl<'a> Merge<'a> {
         self.cursor = block.last();
         self.seen[topic] = block.last();
         self.blocks.push(block);
-        Ok(())
+        // The next block would be too much: what it costs to find it is saved.
+        match self.bytes >= self.request.bytes_max {
+            true => Err(Stop::Enough),
+            false => Ok(()),
+        }
     }
 
     /// Stops if something was lost between the cursor and `position`.

@@ -205,6 +205,7 @@ impl Recovery<'_> {
             // After a failed sync, memory and disk may differ: only the disk counts.
             file.drop_cache().map_err(read)?;
             if let Some(footer) = Footer::read(&*file).map_err(read)? {
+                self.metrics.footer_reads.inc();
                 unsealed.reverse();
                 return Ok(((Some(footer), number + 1), unsealed));
             }

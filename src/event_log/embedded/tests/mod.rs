@@ -9,6 +9,7 @@ mod inspect;
 mod keeping;
 mod reopen;
 mod repair;
+mod scale;
 mod sim;
 
 use std::{
