@@ -41,8 +41,6 @@ struct MemoryTenantLog {
     numbering: Mutex<Option<Numbering>>,
     tail: Tail,
     names: Mutex<BTreeMap<TopicId, TopicName>>,
-    /// Topics that keep their events for a shorter time than the log does.
-    retentions: Mutex<BTreeMap<TopicId, Duration>>,
 }
 
 impl MemoryLog {
@@ -99,14 +97,13 @@ impl MemoryTenantLog {
             numbering: Mutex::new(Some(Numbering::new(head.block() + 1, now, []))),
             tail: Tail::new(restored, None),
             names: Mutex::default(),
-            retentions: Mutex::default(),
         }
     }
 
     fn purge(&self) {
         let now = self.clock.now();
-        for (topic, retention) in &*self.retentions.lock().expect(NO_PANIC) {
-            self.purge_topic(*topic, now, *retention);
+        for (topic, retention) in self.tail.retentions() {
+            self.purge_topic(topic, now, retention);
         }
         let bytes_max = self.config.retention_bytes.unwrap_or(MEMORY_LOG_BYTES);
         self.tail.purge_oldest(|oldest, bytes| {
@@ -192,16 +189,17 @@ impl TenantLog for MemoryTenantLog {
         names.iter().map(topic).collect()
     }
 
-    fn set_retention(&self, topic: TopicId, retention: Option<Duration>) {
-        let mut retentions = self.retentions.lock().expect(NO_PANIC);
-        match retention {
-            Some(retention) => retentions.insert(topic, retention),
-            None => retentions.remove(&topic),
-        };
-    }
-
     fn confirm_clock(&self) -> bool {
         false
+    }
+
+    async fn set_retention(
+        &self,
+        topic: TopicId,
+        retention: Option<Duration>,
+    ) -> Result<(), RemoveError> {
+        self.tail.set_retention(topic, retention);
+        Ok(())
     }
 
     async fn erase(
@@ -219,7 +217,6 @@ impl TenantLog for MemoryTenantLog {
 
     async fn delete_topic(&self, topic: TopicId) -> Result<(), RemoveError> {
         self.names.lock().expect(NO_PANIC).remove(&topic);
-        self.retentions.lock().expect(NO_PANIC).remove(&topic);
         self.tail.delete(topic);
         Ok(())
     }

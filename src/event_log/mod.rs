@@ -56,7 +56,8 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     /// Opens the log of `tenant`, which is made if there is none, and returns a handle to it.
     ///
     /// A second call returns a handle to the same log. What an earlier process left behind is
-    /// recovered before this returns.
+    /// recovered before this returns. The log stays open as long as a handle to it lives; after
+    /// that the backend may close it, which loses nothing, and a later call opens it again.
     ///
     /// # Errors
     ///
@@ -131,13 +132,25 @@ pub trait TenantLog: fmt::Debug + Send + Sync + 'static {
     /// The topics that have had events and are not deleted, by number.
     fn topics(&self) -> Vec<LogTopic>;
 
-    /// Keeps events of `topic` for `retention`, if that is shorter than what the log keeps; as long
-    /// as the log does with `None`. What is due is purged in the background. It is not stored:
-    /// whoever opens the log says it again.
-    fn set_retention(&self, topic: TopicId, retention: Option<Duration>);
-
     /// Believes the wall clock where a jump of it has held retention back; returns whether one had.
     fn confirm_clock(&self) -> bool;
+
+    /// Keeps events of `topic` for `retention`, if that is shorter than what the log keeps; as long
+    /// as the log does with `None`. Durable when it returns; what is due is purged in the
+    /// background.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`]: nothing was changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was begun goes on.
+    async fn set_retention(
+        &self,
+        topic: TopicId,
+        retention: Option<Duration>,
+    ) -> Result<(), RemoveError>;
 
     /// Erases the events of `topic` at `positions`, which may be any. When it returns nothing of
     /// them is left in the log's files or memory; a delivery under way may still hold them.
@@ -249,6 +262,8 @@ pub struct TopicState {
     pub trim_ordinal: u64,
     /// When the newest event was appended.
     pub last_at: Timestamp,
+    /// How long events are kept, if the topic was told so itself.
+    pub retention: Option<Duration>,
 }
 
 impl TopicState {

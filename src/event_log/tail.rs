@@ -15,6 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -293,6 +294,18 @@ impl Tail {
             left.into_iter().map(Arc::new).collect()
         });
         count
+    }
+
+    /// Notes how long a topic keeps its events.
+    pub(super) fn set_retention(&self, id: TopicId, retention: Option<Duration>) {
+        self.lock().topics.entry(id).or_default().state.retention = retention;
+    }
+
+    /// How long topics keep their events, of those that say so themselves.
+    pub(super) fn retentions(&self) -> Vec<(TopicId, Duration)> {
+        let inner = self.lock();
+        let retention = |(id, topic): (&TopicId, &Topic)| Some((*id, topic.state.retention?));
+        inner.topics.iter().filter_map(retention).collect()
     }
 
     /// Lets go of a topic: whoever reads it is told that it is deleted, now or when they ask.

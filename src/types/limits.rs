@@ -129,6 +129,12 @@ pub const COMPACTION_SEGMENTS_PER_TICK: usize = 16;
 /// A segment is made anew when one part in so many of it is purged: less is not worth the writing,
 /// and goes with the whole segment in time.
 pub const COMPACTION_SHARE_MIN: u64 = 4;
+/// Logs that nobody uses and that wait to be closed, before the opening of others waits for that.
+/// Ours: each has a file open, and closing one takes a sync.
+pub const LOGS_CLOSING_MAX: usize = 64;
+/// Closed logs that retention looks at each time it is looked at. Ours: a round through 5,000 tenants
+/// takes less than an hour, and a look some reads of small files.
+pub const CLOSED_LOGS_PER_UPKEEP: usize = 16;
 /// Bytes of events that a log in memory keeps for one tenant, unless retention says otherwise.
 pub const MEMORY_LOG_BYTES: u64 = 256 * MIB as u64;
 
@@ -147,8 +153,22 @@ pub const TOKENS_MAX: usize = 10_000;
 pub const TOKEN_NAME_CHARS_MAX: usize = 80;
 /// Patterns of one token, of each kind. Ours: they are looked through at each lookup of a topic.
 pub const TOKEN_PATTERNS_MAX: usize = 100;
+/// How long a tenant that nobody uses stays open. Ours: calls that come now and then find it open.
+pub const TENANT_IDLE: Duration = Duration::from_secs(600);
+/// Tenants beyond which those that nobody uses are closed sooner. Ours: each has a file open, and a
+/// process may have 1,024 where nothing else was asked for.
+pub const TENANTS_OPEN_MAX: u32 = 500;
+/// Longest time between two looks for tenants that nobody uses.
+pub const TENANT_LOOK_INTERVAL: Duration = Duration::from_secs(15);
+/// Tenants whose access tokens are kept in memory. Ours: those of others are read when they are used.
+pub const TOKEN_TENANTS_MAX: usize = 1_000;
+/// Tenants whose access tokens are read at once. Ours: anybody can have that done who knows the id
+/// of a tenant, and it must not keep everyone else from the metadata.
+pub const TOKEN_LOADS_MAX: usize = 8;
 /// Tenants whose logs are shown in metrics, the first by id.
 pub const TENANT_LABELS_MAX: usize = 200;
+/// Distinct topic names in metrics; later ones share the label `other`.
+pub const TOPIC_LABELS_MAX: usize = 1_000;
 /// Distinct `tidegate-client-name` values in metrics; later ones share the label `other`.
 pub const CLIENT_NAME_LABELS_MAX: usize = 200;
 

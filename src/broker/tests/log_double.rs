@@ -177,12 +177,16 @@ impl TenantLog for TenantLogDouble {
         self.log.topics()
     }
 
-    fn set_retention(&self, topic: TopicId, retention: Option<Duration>) {
-        self.log.set_retention(topic, retention);
-    }
-
     fn confirm_clock(&self) -> bool {
         self.log.confirm_clock()
+    }
+
+    async fn set_retention(
+        &self,
+        topic: TopicId,
+        retention: Option<Duration>,
+    ) -> Result<(), RemoveError> {
+        self.log.set_retention(topic, retention).await
     }
 
     async fn erase(&self, topic: TopicId, positions: Vec<Position>) -> Result<Erased, RemoveError> {

@@ -2,7 +2,10 @@
 //! steps (see [`super::index::Step`]) and footers. Both within a bound of bytes; readers that want
 //! the same thing share one load.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use quick_cache::{Equivalent, OptionsBuilder, Weighter, sync::Cache};
 
@@ -17,6 +20,8 @@ use crate::{
 pub(super) struct Caches {
     steps: Cache<StepKey, Arc<StepBlocks>, ByWeight>,
     footers: Cache<u64, Arc<Footer>, ByWeight>,
+    /// Segments that were forgotten since the last sweep.
+    gone: Mutex<HashSet<u64>>,
 }
 
 /// Names a step of one segment. An open segment's last step grows, and is another one then.
@@ -57,6 +62,7 @@ impl Caches {
         Self {
             steps: Cache::with_weighter(1_000, step_bytes as u64, ByWeight),
             footers: Cache::with_options(footers, ByWeight, Default::default(), Default::default()),
+            gone: Mutex::default(),
         }
     }
 
@@ -100,10 +106,20 @@ impl Caches {
         self.footers.weight()
     }
 
-    /// Forgets a segment that was removed or rewritten: what was erased is not kept here either.
+    /// Forgets a segment that was removed or made anew, or whose log was closed. Its steps go with
+    /// the next [`Self::sweep`].
     pub(super) fn forget(&self, segment: u64) {
         self.footers.remove(&segment);
-        self.steps.retain(|key, _| key.segment != segment);
+        self.gone.lock().expect(NO_PANIC).insert(segment);
+    }
+
+    /// Lets go of the steps of segments that were forgotten: one pass for all of them, since steps
+    /// cannot be found by their segment.
+    pub(super) fn sweep(&self) {
+        let gone = std::mem::take(&mut *self.gone.lock().expect(NO_PANIC));
+        if !gone.is_empty() {
+            self.steps.retain(|key, _| !gone.contains(&key.segment));
+        }
     }
 }
 
@@ -120,5 +136,37 @@ impl Weighter<StepKey, Arc<StepBlocks>> for ByWeight {
 impl Weighter<u64, Arc<Footer>> for ByWeight {
     fn weight(&self, _: &u64, footer: &Arc<Footer>) -> u64 {
         footer.index.memory_bytes() as u64
+    }
+}
+
+const NO_PANIC: &str = "no holder of this lock panics";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn steps_of_a_forgotten_segment_are_swept_and_others_stay() {
+        let caches = Caches::new(100_000, 100_000);
+        let key = |segment| StepKey {
+            segment,
+            topic: TopicId::new(1),
+            step: Step {
+                first: Position::ZERO,
+                offset: 0,
+                len: 1,
+                ordinal: 0,
+                appended_at: Timestamp::default(),
+            },
+        };
+        for segment in [1, 2] {
+            let loaded = caches.step_or_load(&key(segment), || Ok::<_, ()>(StepBlocks::default()));
+            assert!(loaded.is_ok());
+        }
+        caches.forget(1);
+        caches.sweep();
+        assert!(caches.step(&key(1)).is_none());
+        assert!(caches.step(&key(2)).is_some());
     }
 }

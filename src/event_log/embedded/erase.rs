@@ -50,6 +50,7 @@ impl Store {
             }
         }
         self.tail.erase(topic, positions);
+        self.process.caches.sweep();
         self.metrics().erased_events.inc_by(erased.events);
         Ok(erased)
     }
@@ -63,12 +64,14 @@ impl Store {
             self.change_state(|state| {
                 state.topics.retain(|base| base.id != topic);
                 state.losses.retain(|loss| loss.topic != topic);
+                state.retentions.remove(&topic);
                 state.deleted.push(topic);
                 state.deleted.sort_unstable();
             })?;
             tracing::info!(tenant = %self.tenant, topic = topic.get(), ?name, "deleted a topic");
         }
         self.tail.delete(topic);
+        self.process.caches.sweep();
         self.compaction().begin();
         Ok(())
     }

@@ -75,6 +75,17 @@ impl DataDir {
         Ok(log_dir)
     }
 
+    /// Where a tenant's event log is, if it has one.
+    pub(super) fn log_dir(&self, tenant: TenantId) -> PathBuf {
+        self.tenant_dir(tenant).join(LOG)
+    }
+
+    /// The tenants with a directory, whether there is a log in it or not.
+    pub(super) fn tenants(&self) -> io::Result<Vec<TenantId>> {
+        let names = self.io.list(&self.path.join(TENANTS))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     pub(super) fn io(&self) -> &Arc<dyn Io> {
         &self.io
     }

@@ -43,6 +43,14 @@ pub struct Metrics {
     pub disk_reads: Counter,
     /// Footers of sealed segments that were read from the disk, or made anew from their blocks.
     pub footer_reads: Counter,
+    /// Logs opened.
+    pub openings: Counter,
+    /// Logs closed because nobody used them.
+    pub closings: Counter,
+    /// Those of them that left something for their next opening to recover.
+    pub unclean_closings: Counter,
+    /// Closed logs that retention could not look at.
+    pub closed_log_failures: Counter,
 }
 
 impl Default for Metrics {
@@ -65,6 +73,10 @@ impl Default for Metrics {
             poisoned: Counter::default(),
             disk_reads: Counter::default(),
             footer_reads: Counter::default(),
+            openings: Counter::default(),
+            closings: Counter::default(),
+            unclean_closings: Counter::default(),
+            closed_log_failures: Counter::default(),
         }
     }
 }
@@ -130,6 +142,22 @@ impl Metrics {
                 "footer_reads",
                 "Indexes of sealed segments read from the disk",
                 &self.footer_reads,
+            ),
+            ("openings", "Logs opened", &self.openings),
+            (
+                "closings",
+                "Logs closed because nobody used them",
+                &self.closings,
+            ),
+            (
+                "unclean_closings",
+                "Closings that left something to recover",
+                &self.unclean_closings,
+            ),
+            (
+                "closed_log_failures",
+                "Closed logs that retention could not look at",
+                &self.closed_log_failures,
             ),
         ];
         for (name, help, metric) in counters {

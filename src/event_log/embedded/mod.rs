@@ -4,8 +4,10 @@
 //! append ─► room ─► queue ─► committer thread: writer ─► segment file, one sync
 //!                                                └─► index, tail (ring, head) ─► answer
 //! read   ─► tail ring, or behind it: index ─► step ─► block cache or file
-//! open   ─► recovery      upkeep thread ─► retention, sealing, files allocated ahead
+//! open   ─► recovery      upkeep thread ─► retention, sealing, files allocated ahead, closing
 //! ```
+//!
+//! A log that nobody holds a handle to is closed and costs nothing but its files; see [`tenants`].
 //!
 //! Everything that touches a file goes through [`Io`]; `writer`, `recovery`, `reader` and
 //! `retention` are plain code over it, without threads, so that tests can put any disk and any
@@ -28,6 +30,7 @@ mod repair;
 mod report;
 mod retention;
 mod rewrite;
+mod round;
 mod scan;
 mod segment;
 mod segments;
@@ -35,6 +38,7 @@ mod state;
 mod step;
 mod store;
 mod tenant;
+mod tenants;
 mod upkeep;
 mod verify;
 mod writer;
@@ -43,12 +47,10 @@ mod writer;
 mod tests;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, mpsc},
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc},
     thread,
 };
-
-use tokio::sync::OnceCell;
 
 use super::{Config, EventLog, OpenError, TenantLog, tail::Tail};
 use crate::{
@@ -60,7 +62,8 @@ use recovery::Recovery;
 use segments::Segments;
 use store::{Process, Store};
 use tenant::EmbeddedTenantLog;
-use upkeep::Chore;
+use tenants::Tenants;
+use upkeep::{Chore, Upkeep};
 use writer::Writer;
 
 pub use io::{Access, Io, IoFile, RealIo};
@@ -85,16 +88,6 @@ pub struct EmbeddedLog {
     upkeep: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
-/// The open logs; a cell is empty while its log is being opened.
-#[derive(Debug, Default)]
-struct Tenants(Mutex<TenantMap>);
-
-#[derive(Debug, Default)]
-struct TenantMap {
-    is_closed: bool,
-    logs: HashMap<TenantId, Arc<OnceCell<Arc<EmbeddedTenantLog>>>>,
-}
-
 impl EmbeddedLog {
     /// The logs in `dir`, none of which is opened yet.
     ///
@@ -108,7 +101,7 @@ impl EmbeddedLog {
     ) -> Result<Self, OpenError> {
         let (chores, chores_to_do) = mpsc::channel();
         let io = Arc::clone(dir.io());
-        let process = Process::new(config, Arc::clone(&clock), io, chores);
+        let process = Process::new(config, clock, io, chores);
         let failed = |source| OpenError::Io {
             action: "start a thread for",
             path: dir.path().to_owned(),
@@ -116,13 +109,10 @@ impl EmbeddedLog {
         };
         let tenants = Arc::new(Tenants::default());
         let pool = Arc::new(Pool::start(COMMIT_THREADS).map_err(failed)?);
-        let open_logs = {
-            let tenants = Arc::clone(&tenants);
-            move || tenants.open()
-        };
-        let upkeep = upkeep::start(chores_to_do, &process.config, clock, open_logs);
+        let upkeep = Upkeep::new(Arc::clone(&dir), Arc::clone(&process), Arc::clone(&tenants));
+        let upkeep = upkeep.start(chores_to_do).map_err(failed)?;
         Ok(Self {
-            upkeep: Mutex::new(Some(upkeep.map_err(failed)?)),
+            upkeep: Mutex::new(Some(upkeep)),
             dir,
             process,
             tenants,
@@ -137,13 +127,15 @@ impl EmbeddedLog {
 
     /// Ends the threads. What is still queued is not stored, and its publishers are not answered.
     fn stop(&self) {
+        self.tenants.shut();
         self.pool.stop();
+        // Before upkeep is awaited: it may be closing one of them, and that waits for its queue.
+        for log in self.tenants.open() {
+            log.abandon();
+        }
         _ = self.process.chores.send(Chore::Stop);
         if let Some(upkeep) = self.upkeep.lock().expect(NO_PANIC).take() {
             _ = upkeep.join();
-        }
-        for log in self.tenants.open() {
-            log.abandon();
         }
     }
 }
@@ -157,30 +149,36 @@ impl Drop for EmbeddedLog {
 #[async_trait::async_trait]
 impl EventLog for EmbeddedLog {
     async fn open(&self, tenant: TenantId) -> Result<Arc<dyn TenantLog>, OpenError> {
-        let cell = {
-            let mut tenants = self.tenants.lock();
-            if tenants.is_closed {
+        let place = self.tenants.place(tenant)?;
+        if let Some(handle) = place.handle() {
+            return Ok(handle);
+        }
+        self.tenants.closings_keep_up().await?;
+        let gate = place.enter().await;
+        if let Some(handle) = place.handle() {
+            return Ok(handle);
+        }
+        let (dir, process) = (Arc::clone(&self.dir), Arc::clone(&self.process));
+        let (pool, tenants) = (Arc::clone(&self.pool), Arc::clone(&self.tenants));
+        // The gate goes with the thread: when the caller goes away, the opening is still under way.
+        let open = tokio::task::spawn_blocking(move || {
+            if tenants.is_shut() {
                 return Err(OpenError::Closed);
             }
-            Arc::clone(tenants.logs.entry(tenant).or_default())
-        };
-        let log = cell.get_or_try_init(|| async {
-            let (dir, process) = (Arc::clone(&self.dir), Arc::clone(&self.process));
-            let pool = Arc::clone(&self.pool);
-            let open = tokio::task::spawn_blocking(move || open(&dir, process, pool, tenant));
-            open.await.map_err(|source| OpenError::Io {
-                action: "open the log in",
-                path: self.dir.tenant_dir(tenant),
-                source: source.into(),
-            })?
+            place.handle_or_open(&gate, &tenants, || open(&dir, process, pool, tenant))
         });
-        Ok(Arc::new(Arc::clone(log.await?)))
+        let handle = open.await.map_err(|source| OpenError::Io {
+            action: "open the log in",
+            path: self.dir.tenant_dir(tenant),
+            source: source.into(),
+        })?;
+        Ok(handle?)
     }
 
     async fn close(&self) {
-        self.tenants.lock().is_closed = true;
-        let logs = self.tenants.open();
-        let closing = tokio::task::spawn_blocking(move || logs.iter().for_each(|log| log.close()));
+        self.tenants.shut();
+        let places = self.tenants.places();
+        let closing = tokio::task::spawn_blocking(move || places.iter().for_each(|p| p.end()));
         _ = closing.await;
         self.stop();
     }
@@ -193,17 +191,26 @@ fn open(
     pool: Arc<Pool>,
     tenant: TenantId,
 ) -> Result<Arc<EmbeddedTenantLog>, OpenError> {
+    process.metrics.openings.inc();
     let (store, writer) = open_store(dir, process, tenant)?;
     Ok(EmbeddedTenantLog::new(store, writer, pool))
 }
 
-/// Recovers the log of one tenant: its reading and its writing end.
+/// Recovers the log of one tenant, which is made if there is none: its reading and its writing end.
 fn open_store(
     dir: &DataDir,
     process: Arc<Process>,
     tenant: TenantId,
 ) -> Result<(Arc<Store>, Writer), OpenError> {
-    let dir = dir.make_log_dir(tenant)?;
+    restore(dir.make_log_dir(tenant)?, process, tenant)
+}
+
+/// Recovers the log in `dir`.
+fn restore(
+    dir: PathBuf,
+    process: Arc<Process>,
+    tenant: TenantId,
+) -> Result<(Arc<Store>, Writer), OpenError> {
     let recovery = Recovery {
         io: &*process.io,
         dir: &dir,
@@ -217,18 +224,6 @@ fn open_store(
     let store = Store::new(process, tenant, dir, tail, segments, recovered.state, names);
     let writer = Writer::new(Arc::clone(&store), recovered.index, recovered.next_block);
     Ok((store, writer))
-}
-
-impl Tenants {
-    fn open(&self) -> Vec<Arc<EmbeddedTenantLog>> {
-        let tenants = self.lock();
-        let logs = tenants.logs.values();
-        logs.filter_map(|cell| cell.get().cloned()).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, TenantMap> {
-        self.0.lock().expect(NO_PANIC)
-    }
 }
 
 const NO_PANIC: &str = "no holder of this lock panics";

@@ -139,6 +139,7 @@ impl Recovery<'_> {
                 topic.trim_ordinal = base.ordinal;
             }
             topic.settled = state.settled_until(id);
+            topic.retention = state.retentions.get(&id).copied();
             (id, topic)
         });
         let restored = Restored {

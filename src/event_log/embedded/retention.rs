@@ -74,10 +74,29 @@ impl Store {
                 }
             }
         }
+        let retentions = self.state().retentions.clone();
+        for (topic, retention) in retentions {
+            self.purge_topic(topic, retention, now);
+        }
+    }
+
+    /// Keeps the events of a topic for `retention`, or as long as the log keeps events; durable when
+    /// it returns.
+    pub(super) fn set_retention(
+        &self,
+        topic: TopicId,
+        retention: Option<Duration>,
+    ) -> io::Result<()> {
+        self.change_state(|state| match retention {
+            Some(retention) => _ = state.retentions.insert(topic, retention),
+            None => _ = state.retentions.remove(&topic),
+        })?;
+        self.tail.set_retention(topic, retention);
+        Ok(())
     }
 
     /// Trims a topic whose events are kept for `retention`, in steps of its index.
-    pub(super) fn purge_topic(&self, topic: TopicId, retention: Duration, now: Timestamp) {
+    fn purge_topic(&self, topic: TopicId, retention: Duration, now: Timestamp) {
         let is_due = |at: Timestamp| now.saturating_since(at) > retention;
         let purged = self.due(topic, is_due).and_then(|due| match due {
             None => Ok(()),

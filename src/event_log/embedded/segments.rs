@@ -201,6 +201,11 @@ impl Segments {
         self.lock().front().cloned()
     }
 
+    /// All of them, oldest first.
+    pub(super) fn all(&self) -> Vec<Arc<Segment>> {
+        self.lock().iter().cloned().collect()
+    }
+
     /// How many there are, and their bytes.
     pub(super) fn count_and_bytes(&self) -> (u64, u64) {
         let segments = self.lock();

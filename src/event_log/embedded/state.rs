@@ -2,13 +2,13 @@
 //!
 //! It holds what must survive the removal of segments (how far the log is purged, and each topic's
 //! trim), the positions that were reserved ahead, those that were lost, the losses that a repair
-//! settled, and which topics are deleted. It is written to another name, synced and renamed, before
+//! settled, which topics are deleted, and which keep their events for a shorter time. It is written to another name, synced and renamed, before
 //! anything it speaks of is removed or given out. The contents stand twice, each in pages of its own.
 //!
 //! The file under the other name is there ahead of its use, with its space: removing segments is
 //! what gives space back, so it must not need any.
 
-use std::{io::IoSlice, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io::IoSlice, path::Path, sync::Arc, time::Duration};
 
 use bytes::{Buf, BufMut, TryGetError};
 
@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) origins: Vec<Origin>,
     /// Deleted topics of which something may be left in the segments, by id.
     pub(super) deleted: Vec<TopicId>,
+    /// How long topics keep their events, where that is not left to the log.
+    pub(super) retentions: BTreeMap<TopicId, Duration>,
 }
 
 /// What is purged of one topic.
@@ -99,6 +101,7 @@ impl State {
             losses: Vec::new(),
             origins: Vec::new(),
             deleted: Vec::new(),
+            retentions: BTreeMap::new(),
         }
     }
 
@@ -218,7 +221,8 @@ impl State {
     fn encoded_len_max(&self, topics: usize) -> u64 {
         const FIXED: usize = 96 + LOST_RANGES_MAX * 16;
         const TOPIC: usize = 32 + TOPIC_NAME_BYTES_MAX;
-        let more = self.losses.len() * 28 + self.origins.len() * 16 + self.deleted.len() * 4;
+        let more = self.retentions.len() * 12;
+        let more = more + self.losses.len() * 28 + self.origins.len() * 16 + self.deleted.len() * 4;
         2 * (FIXED + topics * TOPIC + more).next_multiple_of(PAGE) as u64
     }
 
@@ -303,6 +307,11 @@ impl State {
         for topic in &self.deleted {
             bytes.put_u32_le(topic.get());
         }
+        bytes.put_u32_le(self.retentions.len() as u32);
+        for (topic, retention) in &self.retentions {
+            bytes.put_u32_le(topic.get());
+            bytes.put_u64_le(retention.as_millis() as u64);
+        }
         let len = bytes.len() as u32;
         bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&len.to_le_bytes());
         bytes.put_u32_le(crc32c::crc32c(&bytes));
@@ -365,6 +374,11 @@ impl State {
         }
         for _ in 0..rest.try_get_u32_le()? {
             state.deleted.push(TopicId::new(rest.try_get_u32_le()?));
+        }
+        for _ in 0..rest.try_get_u32_le()? {
+            let topic = TopicId::new(rest.try_get_u32_le()?);
+            let retention = Duration::from_millis(rest.try_get_u64_le()?);
+            state.retentions.insert(topic, retention);
         }
         Ok(state)
     }
@@ -434,6 +448,9 @@ mod tests {
             before_block: 900,
         });
         state.deleted.push(TopicId::new(9));
+        state
+            .retentions
+            .insert(TopicId::new(4), Duration::from_millis(90_000));
         state
     }
 

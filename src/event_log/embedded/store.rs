@@ -14,12 +14,13 @@ use super::{
     erase::Compaction,
     io::{Io, IoFile, is_full},
     metrics::Metrics,
+    retention::ClockGuard,
     segments::Segments,
     state::State,
     upkeep::Chore,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Timestamp},
     event_log::{Config, Refusal, tail::RingBudget, tail::Tail},
     types::{TenantId, TopicId, TopicName, limits::DISK_READS_MAX},
 };
@@ -37,6 +38,8 @@ pub(super) struct Process {
     pub(super) room: Arc<Semaphore>,
     /// Reads that may still go to the disk.
     pub(super) disk_reads: Arc<Semaphore>,
+    /// One for all logs: a log that was closed while the clock jumped would not notice.
+    pub(super) guard: Mutex<ClockGuard>,
     /// Work for the upkeep thread; whatever is sent after that has ended is not done.
     pub(super) chores: mpsc::Sender<Chore>,
 }
@@ -54,11 +57,25 @@ impl Process {
             room: Arc::new(Semaphore::new(config.queue_bytes)),
             disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
             metrics: Metrics::default(),
+            guard: Mutex::default(),
             config,
             clock,
             io,
             chores,
         })
+    }
+}
+
+impl Process {
+    /// Whether retention may remove anything at the wall time `now`.
+    pub(super) fn may_purge(&self, now: Timestamp, monotonic: Instant) -> bool {
+        let guard = self.guard.lock();
+        guard.is_ok_and(|mut guard| guard.may_purge(now, monotonic))
+    }
+
+    /// Believes the wall clock where a jump of it has held retention back; returns whether one had.
+    pub(super) fn confirm_clock(&self) -> bool {
+        self.guard.lock().is_ok_and(|mut guard| guard.confirm())
     }
 }
 
@@ -87,6 +104,8 @@ pub(super) struct Store {
 #[derive(Debug, Default)]
 struct Spare {
     is_wanted: bool,
+    /// Set when the log is closed: the name may by now be that of another opening's file.
+    is_refused: bool,
     file: Option<Arc<dyn IoFile>>,
 }
 
@@ -182,8 +201,11 @@ impl Store {
     /// Makes the file that [`Self::want_spare`] asked for. Failure is not told: the writer makes one
     /// itself if there is none, and meets the same error where it can answer for it.
     pub(super) fn make_spare(&self, len: u64) {
-        if self.spare.lock().expect(NO_PANIC).file.is_some() {
-            return;
+        {
+            let spare = self.spare.lock().expect(NO_PANIC);
+            if spare.file.is_some() || spare.is_refused {
+                return;
+            }
         }
         let path = self.dir.join(SPARE);
         let made = self.io().create(&path).and_then(|file| {
@@ -199,6 +221,16 @@ impl Store {
                 }
                 _ = self.io().unlink(&path);
             }
+        }
+    }
+
+    /// Removes the file that was made ahead; none is made from now on.
+    pub(super) fn drop_spare(&self) {
+        let mut spare = self.spare.lock().expect(NO_PANIC);
+        spare.is_refused = true;
+        if spare.file.take().is_some() {
+            // If it stays, the next opening removes it.
+            _ = self.remove_file(&self.dir.join(SPARE));
         }
     }
 

@@ -1,8 +1,8 @@
-//! The handle to one tenant's log: room in the queue, the queue, the writer behind it.
+//! One tenant's log: room in the queue, the queue, the writer behind it, and the handle to it all.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    ops::Deref,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -10,8 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     committer::{Commit, Pool, Pushed, Queue},
-    retention::ClockGuard,
+    metrics::Metrics,
     store::Store,
+    tenants::{Closing, Tenants},
+    upkeep::Chore,
     writer::{Request, Writer},
 };
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
         AppendError, Appending, BlockBody, Erased, LogState, LogTopic, PositionError, ReadBatch,
         ReadError, Refusal, RemoveError, TenantLog, TopicState, Watcher,
     },
-    types::{Position, Start, TopicId, TopicName},
+    types::{Position, Start, TenantId, TopicId, TopicName},
 };
 
 /// The log of one tenant on this machine's disk.
@@ -34,9 +36,46 @@ pub(super) struct EmbeddedTenantLog {
     share: Arc<Semaphore>,
     share_bytes: usize,
     pool: Arc<Pool>,
-    guard: Mutex<ClockGuard>,
-    /// Topics that keep their events for a shorter time than the log does.
-    retentions: Mutex<BTreeMap<TopicId, Duration>>,
+}
+
+/// What users of a log hold. The log is open as long as there is one.
+#[derive(Debug)]
+pub(super) struct Handle {
+    log: Arc<EmbeddedTenantLog>,
+    tenants: Arc<Tenants>,
+}
+
+impl Handle {
+    pub(super) fn new(log: Arc<EmbeddedTenantLog>, tenants: Arc<Tenants>) -> Arc<Self> {
+        Arc::new(Self { log, tenants })
+    }
+
+    /// Runs `work`, which may block, to its end on a thread of its own. The log stays open for it.
+    async fn remove<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EmbeddedTenantLog) -> Result<T, RemoveError> + Send + 'static,
+    ) -> Result<T, RemoveError> {
+        let handle = Self::new(Arc::clone(&self.log), Arc::clone(&self.tenants));
+        let work = tokio::task::spawn_blocking(move || work(&handle));
+        work.await
+            .map_err(|error| RemoveError::Storage(Arc::new(error)))?
+    }
+}
+
+impl Deref for Handle {
+    type Target = EmbeddedTenantLog;
+
+    fn deref(&self) -> &EmbeddedTenantLog {
+        &self.log
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Closing blocks, and this may be an async task: upkeep does it.
+        let closing = Closing::new(self.store.tenant, &self.tenants);
+        _ = self.store.process.chores.send(Chore::Close(closing));
+    }
 }
 
 impl EmbeddedTenantLog {
@@ -49,8 +88,6 @@ impl EmbeddedTenantLog {
             share: Arc::new(Semaphore::new(share_bytes)),
             share_bytes,
             pool,
-            guard: Mutex::default(),
-            retentions: Mutex::default(),
         })
     }
 
@@ -61,23 +98,10 @@ impl EmbeddedTenantLog {
             writer.seal_if_old(now);
         }
         self.sync();
-        let may_purge = self
-            .guard
-            .lock()
-            .is_ok_and(|mut guard| guard.may_purge(now, monotonic));
-        if may_purge {
+        if self.store.process.may_purge(now, monotonic) {
             self.store.purge(now);
-            for (topic, retention) in self.retentions().clone() {
-                self.store.purge_topic(topic, retention, now);
-            }
         }
         self.store.compact();
-    }
-
-    fn retentions(&self) -> MutexGuard<'_, BTreeMap<TopicId, Duration>> {
-        self.retentions
-            .lock()
-            .expect("no holder of this lock panics")
     }
 
     fn erase_now(
@@ -97,17 +121,6 @@ impl EmbeddedTenantLog {
         self.store.erase(topic, &positions)
     }
 
-    /// Runs `work`, which may block, to its end on a thread of its own.
-    async fn remove<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> Result<T, RemoveError> + Send + 'static,
-    ) -> Result<T, RemoveError> {
-        let log = Arc::clone(self);
-        let work = tokio::task::spawn_blocking(move || work(&log));
-        work.await
-            .map_err(|error| RemoveError::Storage(Arc::new(error)))?
-    }
-
     /// Makes durable what was acknowledged without a sync.
     pub(super) fn sync(&self) {
         let writer = self.writer.lock();
@@ -121,12 +134,19 @@ impl EmbeddedTenantLog {
         }
     }
 
-    /// Commits what is queued, refuses what comes later, and ends the log cleanly.
-    pub(super) fn close(&self) {
+    /// Commits what is queued, refuses what comes later, and ends the log cleanly. False if that
+    /// failed; the next opening recovers what was acknowledged.
+    pub(super) fn close(&self) -> bool {
         self.share.close();
         self.queue.close();
-        if let Ok(mut writer) = self.writer.lock() {
-            writer.close();
+        self.writer.lock().is_ok_and(|mut writer| writer.close())
+    }
+
+    /// Lets go of what is kept of the log besides its files; it was closed.
+    pub(super) fn let_go(&self) {
+        self.store.drop_spare();
+        for segment in self.store.segments.all() {
+            self.store.process.caches.forget(segment.uid);
         }
     }
 
@@ -134,6 +154,14 @@ impl EmbeddedTenantLog {
     pub(super) fn abandon(&self) {
         self.share.close();
         self.queue.abandon();
+    }
+
+    pub(super) fn tenant(&self) -> TenantId {
+        self.store.tenant
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.store.metrics()
     }
 
     #[cfg(test)]
@@ -181,7 +209,7 @@ impl Commit for EmbeddedTenantLog {
 }
 
 #[async_trait::async_trait]
-impl TenantLog for Arc<EmbeddedTenantLog> {
+impl TenantLog for Handle {
     async fn append(&self, bodies: Vec<BlockBody>) -> Result<Appending, AppendError> {
         let (reply, appending) = Appending::new();
         if bodies.is_empty() {
@@ -209,7 +237,7 @@ impl TenantLog for Arc<EmbeddedTenantLog> {
         {
             Pushed::Scheduled => {}
             Pushed::Schedule => {
-                if !self.pool.schedule(Arc::clone(self) as Arc<dyn Commit>) {
+                if !self.pool.schedule(Arc::clone(&self.log) as Arc<dyn Commit>) {
                     self.queue.abandon();
                     return Err(AppendError::Refused(Refusal::Closed));
                 }
@@ -258,15 +286,17 @@ impl TenantLog for Arc<EmbeddedTenantLog> {
         names.iter().map(topic).collect()
     }
 
-    fn set_retention(&self, topic: TopicId, retention: Option<Duration>) {
-        match retention {
-            Some(retention) => self.retentions().insert(topic, retention),
-            None => self.retentions().remove(&topic),
-        };
+    fn confirm_clock(&self) -> bool {
+        self.store.process.confirm_clock()
     }
 
-    fn confirm_clock(&self) -> bool {
-        self.guard.lock().is_ok_and(|mut guard| guard.confirm())
+    async fn set_retention(
+        &self,
+        topic: TopicId,
+        retention: Option<Duration>,
+    ) -> Result<(), RemoveError> {
+        self.remove(move |log| Ok(log.store.set_retention(topic, retention)?))
+            .await
     }
 
     async fn erase(&self, topic: TopicId, positions: Vec<Position>) -> Result<Erased, RemoveError> {
@@ -275,7 +305,6 @@ impl TenantLog for Arc<EmbeddedTenantLog> {
     }
 
     async fn delete_topic(&self, topic: TopicId) -> Result<(), RemoveError> {
-        self.retentions().remove(&topic);
         self.remove(move |log| Ok(log.store.delete_topic(topic)?))
             .await
     }

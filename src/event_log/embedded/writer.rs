@@ -180,18 +180,21 @@ impl Writer {
     }
 
     /// Seals the open segment and records that no position was given out beyond what is stored.
-    pub(super) fn close(&mut self) {
+    /// False if that failed and leaves something for the next opening to recover.
+    pub(super) fn close(&mut self) -> bool {
         if self.store.health.is_poisoned() || self.seal().is_err() {
-            return;
+            return false;
         }
         if self.reserved_block > 0 {
             match self.store.change_state(|state| state.reserved_block = 0) {
                 Ok(()) => self.reserved_block = 0,
                 Err(error) => {
                     tracing::warn!(tenant = %self.store.tenant, %error, "cannot record the clean end");
+                    return false;
                 }
             }
         }
+        true
     }
 
     /// Numbers and stores `bodies`, and shows them to readers.

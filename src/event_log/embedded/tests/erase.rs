@@ -210,8 +210,8 @@ async fn a_topic_may_keep_its_events_for_a_shorter_time() {
     let numbered = fill(&bench, &open, 100).await;
     let bytes = open.log.state().bytes;
     let state = open.log.state();
-    open.log
-        .set_retention(A, Some(Duration::from_secs(30 * 60)));
+    let retention = Some(Duration::from_secs(30 * 60));
+    open.log.set_retention(A, retention).await.unwrap();
     open.tick(&bench);
     let topic = open.log.topic(A);
     let kept = read(&open, A).await;
@@ -247,7 +247,7 @@ async fn a_topic_may_keep_its_events_for_a_shorter_time() {
     assert_eq!(read(&open, A).await, kept);
     assert_eq!(read(&open, B).await.len(), 200);
     assert_eq!(open.metrics().holes.get(), 0);
-    open.log.set_retention(A, None);
+    open.log.set_retention(A, None).await.unwrap();
     open.tick(&bench);
     assert_eq!(read(&open, A).await, kept);
 }

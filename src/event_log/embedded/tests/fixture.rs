@@ -34,6 +34,11 @@ async fn write(bench: &Bench) {
     assert_eq!(report.losses.len(), 1);
     let open = bench.open().await;
     open.log.delete_topic(TopicId::new(3)).await.unwrap();
+    let retention = Some(Duration::from_secs(3_600));
+    open.log
+        .set_retention(TopicId::new(2), retention)
+        .await
+        .unwrap();
     append(&*open.log, vec![open.feeder(1).body(2, 1)]).await;
     open.crash();
     // The space that was allocated ahead is no part of the format.
@@ -144,6 +149,8 @@ async fn version_2_opens_with_what_was_erased_lost_and_deleted() {
     assert_eq!(open.feeder(1).read(at(7, 1), 1_000).await.len(), 2);
     let b = open.feeder(2).read(Position::ZERO, 10_000).await;
     assert_eq!(b.len(), 1 + 2 + 2);
+    let retention = open.log.topic(TopicId::new(2)).retention;
+    assert_eq!(retention, Some(Duration::from_secs(3_600)));
     let topics = open.log.topics();
     assert_eq!(topics.len(), 2, "topic 3 is deleted: {topics:?}");
     assert_eq!(open.metrics().holes.get(), 0);

@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod inspect;
 mod keeping;
+mod quiet;
 mod reopen;
 mod repair;
 mod scale;
