@@ -11,7 +11,7 @@ pub mod error;
 pub mod memory;
 pub mod records;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::types::TenantId;
 
@@ -118,4 +118,10 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// Not cancel safe: after a drop the changes may or may not be written, all of them together.
     async fn write(&self, scope: Scope, changes: Vec<Change>) -> Result<(), WriteError>;
+
+    /// Lets go of what is open for tenants that no call was made for in the time `idle`. No call
+    /// answers differently for it.
+    async fn close_quiet(&self, idle: Duration) {
+        _ = idle;
+    }
 }

@@ -2,15 +2,16 @@
 //!
 //! `server.redb` and `tenants/<18-character id>/metadata.redb` under the data directory; the long
 //! form of the id keeps two tenants apart on a file system that folds case. Files are opened on
-//! first use, which locks them, and tenants' files are closed when others need their place. All of
-//! it blocks, so it runs on the runtime's blocking threads.
+//! first use, which locks them, and tenants' files are closed when others need their place or when they
+//! were not used for a while. All of it blocks, so it runs on the runtime's blocking threads.
 
 mod file;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
@@ -86,6 +87,14 @@ impl MetadataStore for EmbeddedStore {
     async fn write(&self, scope: Scope, changes: Vec<Change>) -> Result<(), WriteError> {
         self.run(scope, move |file| file.write(&changes)).await
     }
+
+    async fn close_quiet(&self, idle: Duration) {
+        let files = Arc::clone(&self.files);
+        // One after the other, since closing syncs and nobody gets a file meanwhile.
+        let close = move || while files.close_one_quiet(idle) {};
+        // A panic of the storage engine leaves the file closed.
+        _ = tokio::task::spawn_blocking(close).await;
+    }
 }
 
 /// The files, at most so many of tenants open at once.
@@ -99,9 +108,8 @@ struct Files {
 
 #[derive(Debug, Default)]
 struct Tenants {
-    /// Counts the uses of files; a use's number tells how long ago it was.
-    uses: u64,
-    files: HashMap<TenantId, (Arc<MetadataFile>, u64)>,
+    /// Each with when it was last used.
+    files: HashMap<TenantId, (Arc<MetadataFile>, Instant)>,
 }
 
 impl Files {
@@ -109,25 +117,14 @@ impl Files {
         let Scope::Tenant(tenant) = scope else {
             return Arc::clone(&self.server);
         };
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.uses += 1;
-        let now = tenants.uses;
+        let mut tenants = self.lock();
+        let now = Instant::now();
         if let Some((file, used)) = tenants.files.get_mut(&tenant) {
             *used = now;
             return Arc::clone(file);
         }
         if tenants.files.len() >= self.tenants_open_max {
-            // A file's only other holders are calls, which get theirs here, under this lock. So one
-            // that nobody holds is closed before anyone can open it a second time.
-            let idle = tenants
-                .files
-                .iter()
-                .filter(|(_, (file, _))| Arc::strong_count(file) == 1)
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(tenant, _)| *tenant);
-            if let Some(idle) = idle {
-                tenants.files.remove(&idle);
-            }
+            tenants.close_oldest(now);
         }
         let path = self
             .data_dir
@@ -137,6 +134,32 @@ impl Files {
         let file = Arc::new(MetadataFile::new(path));
         tenants.files.insert(tenant, (Arc::clone(&file), now));
         file
+    }
+
+    /// Closes one file that was not used for `idle`; false if there is none.
+    fn close_one_quiet(&self, idle: Duration) -> bool {
+        let until = Instant::now().checked_sub(idle);
+        until.is_some_and(|until| self.lock().close_oldest(until))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tenants> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tenants {
+    /// Closes the file that nobody uses and that was last used longest ago, and not after `until`;
+    /// false if there is none.
+    fn close_oldest(&mut self, until: Instant) -> bool {
+        // A file's only other holders are calls, which get theirs under the lock that is held here.
+        // So one that nobody holds is closed before anyone can open it a second time.
+        let oldest = self
+            .files
+            .iter()
+            .filter(|(_, (file, used))| Arc::strong_count(file) == 1 && *used <= until)
+            .min_by_key(|(_, (_, used))| *used)
+            .map(|(tenant, _)| *tenant);
+        oldest.is_some_and(|oldest| self.files.remove(&oldest).is_some())
     }
 }
 

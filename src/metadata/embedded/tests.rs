@@ -82,6 +82,29 @@ async fn more_tenants_than_places_are_served_in_turn() {
 }
 
 #[tokio::test]
+async fn files_that_are_not_used_are_closed_and_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::new(dir.path());
+    for i in 0..3 {
+        let scope = Scope::Tenant(tenant(i));
+        store.write(scope, put("k", &[i])).await.unwrap();
+    }
+    let open = || store.files.lock().files.len();
+    store.close_quiet(Duration::from_secs(3_600)).await;
+    assert_eq!(open(), 3);
+    let held = store.files.file(Scope::Tenant(tenant(0)));
+    store.close_quiet(Duration::ZERO).await;
+    assert_eq!(open(), 1, "the one in use");
+    drop(held);
+    store.close_quiet(Duration::ZERO).await;
+    assert_eq!(open(), 0);
+    for i in 0..3 {
+        let scope = Scope::Tenant(tenant(i));
+        assert_eq!(value(&store, scope, "k").await.unwrap(), [i]);
+    }
+}
+
+#[tokio::test]
 async fn a_file_in_use_is_refused_until_its_owner_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let owner = EmbeddedStore::new(dir.path());
