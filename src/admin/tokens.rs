@@ -41,7 +41,7 @@ impl Admin {
 
     pub(super) async fn list(&self, call: &Call) -> Result<ListTokensResponse, RpcError> {
         let principal = self.administrator(call).await?;
-        let tokens = self.tokens.list(principal.tenant);
+        let tokens = self.tokens.list(principal.tenant).await?;
         Ok(ListTokensResponse {
             tokens: tokens.iter().map(token_message).collect(),
         })

@@ -3,17 +3,25 @@
 //! A token is `<15-character tenant id>!<secret>`, as clients expect that take the tenant from it.
 //! The secret has 480 random bits, so a fast hash is right: there is nothing to guess that a slow one
 //! would protect, and every call pays for it.
+//!
+//! A tenant's tokens are read when one of them is first used, and forgotten when none was used for a
+//! while, so a quiet tenant costs its id. Anyone can send the id of a tenant with a made-up secret:
+//! one of no tenant is refused without a look at the store, and of those that exist a bounded number
+//! is read at once and kept.
+
+mod loaded;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fmt,
-    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{AuthError, Authenticator, Credentials, HeaderProblem};
 use crate::{
@@ -22,8 +30,12 @@ use crate::{
         Expected, MetadataStore, Scope, StoreError, WriteError,
         records::{self, Stored, TenantRecord, TokenRecord},
     },
-    types::{Grants, Principal, TenantId, TopicPattern, limits::TOKENS_MAX},
+    types::{
+        Grants, Principal, TenantId, TopicPattern,
+        limits::{TOKEN_LOADS_MAX, TOKEN_TENANTS_MAX, TOKENS_MAX},
+    },
 };
+use loaded::{Loaded, Slot, Tokens};
 
 /// Random bytes of a secret: with the tenant's id a token has 96 characters.
 const SECRET_BYTES: usize = 60;
@@ -91,6 +103,12 @@ pub enum TokenError {
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl From<StoreError> for TokenError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl From<WriteError> for TokenError {
     fn from(error: WriteError) -> Self {
         match error {
@@ -105,15 +123,13 @@ impl From<WriteError> for TokenError {
 pub struct TokenStore {
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
-    tokens: RwLock<Tokens>,
+    /// Every tenant that may have tokens.
+    tenants: RwLock<HashSet<TenantId>>,
+    loaded: Loaded,
+    /// A permit for each tenant whose tokens are being read.
+    loads: Semaphore,
     /// Rises with each revocation.
     generation: watch::Sender<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Tokens {
-    by_id: HashMap<(TenantId, String), Known>,
-    id_by_hash: HashMap<Hash, (TenantId, String)>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,7 +141,7 @@ struct Known {
 type Hash = [u8; 32];
 
 impl TokenStore {
-    /// Reads every tenant's tokens.
+    /// Reads which tenants there are. Their tokens are read when they are used.
     ///
     /// # Errors
     ///
@@ -134,25 +150,25 @@ impl TokenStore {
         store: Arc<dyn MetadataStore>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        let mut tokens = Tokens::default();
-        for tenant in records::list::<TenantRecord>(&*store, Scope::Server).await? {
-            // A record under another key than an id was written by hand; there is nothing to load.
-            let Ok(tenant) = tenant.record.id.parse() else {
-                continue;
-            };
-            for stored in records::list::<TokenRecord>(&*store, Scope::Tenant(tenant)).await? {
-                if let Some(known) = known(stored) {
-                    tokens.insert(tenant, known);
-                }
-            }
-        }
-        let tokens = RwLock::new(tokens);
+        let tenants = records::list::<TenantRecord>(&*store, Scope::Server).await?;
+        // A record under another key than an id was written by hand; it has no tokens.
+        let tenants = tenants
+            .iter()
+            .filter_map(|tenant| tenant.record.id.parse().ok());
         Ok(Self {
+            tenants: RwLock::new(tenants.collect()),
             store,
             clock,
-            tokens,
+            loaded: Loaded::new(TOKEN_TENANTS_MAX),
+            loads: Semaphore::new(TOKEN_LOADS_MAX),
             generation: watch::Sender::new(0),
         })
+    }
+
+    /// Forgets the tokens of tenants that were not used for `idle`; the next use reads them again.
+    /// To be called now and then.
+    pub fn forget_quiet(&self, idle: Duration) {
+        self.loaded.forget_quiet(idle);
     }
 
     /// Makes a token. Its text is returned here and kept nowhere.
@@ -183,22 +199,30 @@ impl TokenStore {
             hash: hash(&text.0),
         };
         let change = records::change(&record(&known), Expected::Absent);
+        let slot = self.slot(tenant).await?;
         // Known before it is stored, so that calls at one moment cannot pass the bound together.
         // It opens nothing yet: its text is still in here.
-        self.write().insert_within_bound(tenant, known)?;
+        slot.write().insert_within_bound(known)?;
         let scope = Scope::Tenant(tenant);
         if let Err(error) = self.store.write(scope, vec![change]).await {
-            self.write().remove(tenant, &token.id);
+            slot.write().remove(&token.id);
             return Err(error.into());
         }
+        let mut tenants = self.tenants.write().expect(NO_PANIC);
+        tenants.insert(tenant);
         Ok((token, text))
     }
 
     /// Every token of `tenant`, oldest first, revoked ones included.
-    pub fn list(&self, tenant: TenantId) -> Vec<Token> {
-        let mut list: Vec<_> = self.read().of(tenant).cloned().collect();
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Store`].
+    pub async fn list(&self, tenant: TenantId) -> Result<Vec<Token>, TokenError> {
+        let slot = self.slot(tenant).await?;
+        let mut list: Vec<_> = slot.read().all().cloned().collect();
         list.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        list
+        Ok(list)
     }
 
     /// Revokes a token: calls that begin after this are refused. A second call changes nothing.
@@ -215,24 +239,30 @@ impl TokenStore {
     ///
     /// Not cancel safe, with the same consequence.
     pub async fn revoke(&self, tenant: TenantId, id: &str) -> Result<Token, TokenError> {
-        let now = self.clock.now();
-        let revoked = self.write().revoke(tenant, id, now);
+        let slot = self.slot(tenant).await?;
+        let revoked = slot.write().revoke(id, self.clock.now());
         let revoked = revoked.ok_or(TokenError::Unknown)?;
         self.generation.send_modify(|generation| *generation += 1);
+        self.store_revocation(tenant, &revoked).await?;
+        slot.write().revocation_is_stored(id);
+        Ok(revoked.token)
+    }
+
+    async fn store_revocation(&self, tenant: TenantId, revoked: &Known) -> Result<(), TokenError> {
         let scope = Scope::Tenant(tenant);
+        let id = &revoked.token.id;
         loop {
             // What is stored decides whether there is something to write: an earlier call may have
             // been dropped or have failed at any point.
             let stored = records::load::<TokenRecord>(&*self.store, scope, id).await;
-            let stored = stored.map_err(WriteError::from)?;
-            let expected = match stored {
-                Some(stored) if stored.record.revoked_at_ms.is_some() => return Ok(revoked.token),
+            let expected = match stored? {
+                Some(stored) if stored.record.revoked_at_ms.is_some() => return Ok(()),
                 Some(stored) => Expected::Revision(stored.revision),
                 None => Expected::Absent,
             };
-            let change = records::change(&record(&revoked), expected);
+            let change = records::change(&record(revoked), expected);
             match self.store.write(scope, vec![change]).await {
-                Ok(()) => return Ok(revoked.token),
+                Ok(()) => return Ok(()),
                 // By another call for the same token. It ends there: a record is made once and
                 // revoked once.
                 Err(WriteError::Conflict { .. }) => {}
@@ -247,49 +277,27 @@ impl TokenStore {
         self.generation.subscribe()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Tokens> {
-        self.tokens.read().expect("no holder of this lock panics")
+    /// The tokens of `tenant`, read if they are not in memory. They stay there as long as the slot
+    /// is held.
+    async fn slot(&self, tenant: TenantId) -> Result<Arc<Slot>, StoreError> {
+        let slot = self.loaded.slot(tenant);
+        let load = || async {
+            let permit = self.loads.acquire().await;
+            let _permit = permit.expect("the semaphore is never closed");
+            let stored = records::list::<TokenRecord>(&*self.store, Scope::Tenant(tenant)).await?;
+            let tokens = Tokens::new(stored.into_iter().filter_map(known));
+            Ok::<_, StoreError>(RwLock::new(tokens))
+        };
+        slot.cell.get_or_try_init(load).await?;
+        Ok(slot)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Tokens> {
-        self.tokens.write().expect("no holder of this lock panics")
-    }
-}
-
-impl Tokens {
-    fn of(&self, tenant: TenantId) -> impl Iterator<Item = &Token> {
-        let of_tenant = self
-            .by_id
-            .iter()
-            .filter(move |((owner, _), _)| *owner == tenant);
-        of_tenant.map(|(_, known)| &known.token)
-    }
-
-    fn insert_within_bound(&mut self, tenant: TenantId, known: Known) -> Result<(), TokenError> {
-        let good = self.of(tenant).filter(|token| token.revoked_at.is_none());
-        if good.count() >= TOKENS_MAX {
-            return Err(TokenError::TooMany);
-        }
-        self.insert(tenant, known);
-        Ok(())
-    }
-
-    fn remove(&mut self, tenant: TenantId, id: &str) {
-        if let Some(known) = self.by_id.remove(&(tenant, id.to_owned())) {
-            self.id_by_hash.remove(&known.hash);
-        }
-    }
-
-    fn revoke(&mut self, tenant: TenantId, id: &str, now: Timestamp) -> Option<Known> {
-        let known = self.by_id.get_mut(&(tenant, id.to_owned()))?;
-        known.token.revoked_at.get_or_insert(now);
-        Some(known.clone())
-    }
-
-    fn insert(&mut self, tenant: TenantId, known: Known) {
-        let key = (tenant, known.token.id.clone());
-        self.id_by_hash.insert(known.hash, key.clone());
-        self.by_id.insert(key, known);
+    /// The tenant that `token` says it is of, if there is one.
+    fn tenant_of(&self, token: &str) -> Option<TenantId> {
+        let (tenant, _) = token.split_once('!')?;
+        let tenant: TenantId = tenant.parse().ok()?;
+        let tenants = self.tenants.read().expect(NO_PANIC);
+        tenants.contains(&tenant).then_some(tenant)
     }
 }
 
@@ -307,18 +315,22 @@ impl Authenticator for TokenStore {
         if text.len() > TOKEN_CHARS_MAX {
             return Err(AuthError::Token);
         }
+        let owner = self.tenant_of(text).ok_or(AuthError::Token)?;
+        let slot = self.slot(owner).await;
+        let slot = slot.map_err(|error| AuthError::Unavailable(Arc::new(error)))?;
         let hash = hash(text);
-        let tokens = self.read();
+        let tokens = slot.read();
         // The table is keyed by hash, so what its timing tells is about a hash, not about a token;
         // the comparison that decides is constant in time all the same.
-        let key = tokens.id_by_hash.get(&hash).ok_or(AuthError::Token)?;
-        let known = tokens.by_id.get(key).ok_or(AuthError::Token)?;
+        let known = tokens.find(&hash).ok_or(AuthError::Token)?;
         let is_same = bool::from(known.hash.ct_eq(&hash));
         if !is_same || known.token.revoked_at.is_some() {
             return Err(AuthError::Token);
         }
+        // Only a good token keeps its tenant's tokens in memory: others are a stranger's.
+        self.loaded.touch(&slot);
         // Only the holder of a good token learns that the header is at fault.
-        if key.0 != tenant {
+        if owner != tenant {
             return Err(HeaderProblem::TenantMismatch.into());
         }
         Ok(Principal {
@@ -397,6 +409,8 @@ fn parse_hex(text: &str) -> Option<Hash> {
     }
     Some(hash)
 }
+
+const NO_PANIC: &str = "no holder of this lock panics";
 
 #[cfg(test)]
 mod tests;

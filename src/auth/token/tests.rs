@@ -151,6 +151,8 @@ fn no_secret_is_printed() {
 struct UnconfirmingStore {
     inner: MemoryStore,
     unconfirming: AtomicBool,
+    /// Whether writes are refused and not stored either.
+    refusing: AtomicBool,
 }
 
 #[async_trait::async_trait]
@@ -169,6 +171,9 @@ impl MetadataStore for UnconfirmingStore {
     }
 
     async fn write(&self, scope: Scope, changes: Vec<Change>) -> Result<(), WriteError> {
+        if self.refusing.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed("the disk is full".into()).into());
+        }
         self.inner.write(scope, changes).await?;
         // Where a caller that goes away leaves the call.
         tokio::task::yield_now().await;
@@ -219,7 +224,7 @@ async fn a_token_that_could_not_be_stored_is_not_listed() {
     inner.unconfirming.store(true, Ordering::SeqCst);
     let refusal = tokens.create(tenant(), "ci", Grants::default()).await;
     assert!(matches!(refusal, Err(TokenError::Store(_))));
-    assert!(tokens.list(tenant()).is_empty());
+    assert!(tokens.list(tenant()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -236,4 +241,81 @@ async fn a_revocation_is_seen_by_whoever_watches() {
     assert!(!watching.has_changed().unwrap());
     tokens.revoke(tenant(), &token.id).await.unwrap();
     assert!(watching.has_changed().unwrap());
+}
+
+const IDLE: Duration = Duration::from_secs(600);
+
+/// Whether `text` opens anything.
+async fn is_good(tokens: &TokenStore, text: &AccessToken) -> bool {
+    let tenant = text.expose()[..15].to_owned();
+    let sent = credentials(text, &tenant);
+    tokens.authenticate(&sent).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenants_tokens_are_read_at_their_first_use_and_forgotten_when_quiet() {
+    let store = store_with_tenant().await;
+    let (_, text) = open(&store)
+        .await
+        .create(tenant(), "ci", Grants::default())
+        .await
+        .unwrap();
+    let tokens = open(&store).await;
+    assert_eq!(tokens.loaded.len(), 0);
+    assert!(is_good(&tokens, &text).await);
+    tokio::time::advance(IDLE / 2).await;
+    assert!(is_good(&tokens, &text).await);
+    tokio::time::advance(IDLE / 2).await;
+    tokens.forget_quiet(IDLE);
+    assert_eq!(tokens.loaded.len(), 1, "one was used meanwhile");
+    tokio::time::advance(IDLE / 2).await;
+    tokens.forget_quiet(IDLE);
+    assert_eq!(tokens.loaded.len(), 0);
+    assert!(is_good(&tokens, &text).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_up_tokens_read_nothing_of_strangers_and_keep_nothing_of_tenants() {
+    let tokens = open(&store_with_tenant().await).await;
+    for number in 0..50 {
+        let stranger = AccessToken::random(TenantId::from_random([number; 12])).unwrap();
+        let is_known = number == 7;
+        assert!(!is_good(&tokens, &stranger).await);
+        assert!(is_known || tokens.loaded.len() <= usize::from(number > 7));
+    }
+    assert_eq!(tokens.loaded.len(), 1);
+    tokio::time::advance(IDLE).await;
+    let made_up = AccessToken::random(tenant()).unwrap();
+    assert!(!is_good(&tokens, &made_up).await);
+    tokens.forget_quiet(IDLE);
+    assert_eq!(tokens.loaded.len(), 0, "a guess is no use");
+}
+
+#[tokio::test]
+async fn a_bounded_number_of_tenants_is_kept_and_those_in_use_are() {
+    let loaded = Loaded::new(3);
+    let tenant = |number| TenantId::from_random([number; 12]);
+    let held = loaded.slot(tenant(0));
+    for number in 1..20 {
+        loaded.slot(tenant(number));
+        assert!(loaded.len() <= 3);
+    }
+    assert!(Arc::ptr_eq(&held, &loaded.slot(tenant(0))));
+}
+
+#[tokio::test]
+async fn a_revocation_that_is_not_stored_is_not_forgotten() {
+    let inner = Arc::new(UnconfirmingStore::default());
+    let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
+    let created = tokens.create(tenant(), "ci", Grants::default()).await;
+    let (token, text) = created.unwrap();
+    inner.refusing.store(true, Ordering::SeqCst);
+    assert!(tokens.revoke(tenant(), &token.id).await.is_err());
+    tokens.forget_quiet(Duration::ZERO);
+    assert!(!is_good(&tokens, &text).await, "it is revoked here");
+    inner.refusing.store(false, Ordering::SeqCst);
+    tokens.revoke(tenant(), &token.id).await.unwrap();
+    tokens.forget_quiet(Duration::ZERO);
+    assert_eq!(tokens.loaded.len(), 0);
+    assert!(!is_good(&tokens, &text).await, "and in the store");
 }

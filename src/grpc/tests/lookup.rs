@@ -172,7 +172,7 @@ async fn a_revoked_token_opens_nothing_and_a_live_stream_goes_on() {
     let first = Some(super::gateway::latest(ORDERS, 1));
     let mut subscriber = super::gateway::Subscriber::open(&gateway, &token, first).await;
     super::gateway::settle().await;
-    let tokens = gateway.tokens.list(tenant());
+    let tokens = gateway.tokens.list(tenant()).await.unwrap();
     let id = &tokens
         .iter()
         .find(|token| &*token.name == "another")
