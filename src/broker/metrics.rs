@@ -1,8 +1,8 @@
 //! What the broker counts: publishes, refusals by reason, deliveries and lag.
 //!
-//! Labels are bounded: topics are made by an administrator, reasons are enums, and client names
-//! beyond [`CLIENT_NAME_LABELS_MAX`] share one label. A topic that several tenants have is counted
-//! as one.
+//! Labels are bounded: topics beyond [`TOPIC_LABELS_MAX`] and client names beyond
+//! [`CLIENT_NAME_LABELS_MAX`] share one label each, reasons are enums, and tenants are shown only
+//! while they are open. A topic that several tenants have is counted as one.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -26,12 +26,12 @@ use crate::{
     event_log::{AppendError, LogState, TenantLog},
     types::{
         TopicId, TopicName,
-        limits::{CLIENT_NAME_LABELS_MAX, TENANT_LABELS_MAX},
+        limits::{CLIENT_NAME_LABELS_MAX, TENANT_LABELS_MAX, TOPIC_LABELS_MAX},
     },
 };
 
-/// The label of client names beyond the bound.
-const OTHER_CLIENTS: &str = "other";
+/// The label of topics, and of client names, beyond their bound.
+const OTHERS: &str = "other";
 
 /// Everything the broker counts. Cheap to clone; clones share their counts.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,28 @@ pub(super) struct Metrics {
     refused: Family<RefusalLabels, Counter>,
     failed: Family<FailureLabels, Counter>,
     delivered: Family<TopicLabel, Counter>,
+    topics: Arc<Labels>,
     subscriptions: Arc<Subscriptions>,
+}
+
+/// The values that a label has so far, whose number is bounded.
+#[derive(Debug, Default)]
+struct Labels(Mutex<HashSet<Arc<str>>>);
+
+impl Labels {
+    /// The label for `value`: the value itself while there are fewer than `max`.
+    fn of(&self, value: &str, max: usize) -> Arc<str> {
+        let mut labels = self.0.lock().expect("no holder of this lock panics");
+        if let Some(label) = labels.get(value) {
+            return Arc::clone(label);
+        }
+        if labels.len() >= max {
+            return OTHERS.into();
+        }
+        let label: Arc<str> = value.into();
+        labels.insert(Arc::clone(&label));
+        label
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -126,13 +147,18 @@ impl Metrics {
 
     /// The counters of publishing to one topic.
     pub(super) fn publish(&self, topic: &TopicName) -> PublishMetrics {
-        let label = TopicLabel {
-            topic: topic.to_string(),
-        };
+        let label = self.topic_label(topic);
         PublishMetrics {
             published: self.published.get_or_create_owned(&label),
             topic: label.topic.into(),
             metrics: self.clone(),
+        }
+    }
+
+    fn topic_label(&self, topic: &TopicName) -> TopicLabel {
+        let label = self.topics.of(topic.as_str(), TOPIC_LABELS_MAX);
+        TopicLabel {
+            topic: label.to_string(),
         }
     }
 
@@ -145,17 +171,15 @@ impl Metrics {
         topic_id: TopicId,
         passed: u64,
     ) -> LagGuard {
+        let label = self.topic_label(topic);
         let progress = Arc::new(Progress {
-            topic: topic.clone(),
+            topic: label.topic.as_str().into(),
             topic_id,
             log,
             client: self.subscriptions.client_label(client_name),
             passed: AtomicU64::new(passed),
             passed_at: AtomicI64::new(i64::MAX),
         });
-        let label = TopicLabel {
-            topic: topic.to_string(),
-        };
         LagGuard {
             id: self.subscriptions.add(Arc::clone(&progress)),
             progress,
@@ -217,7 +241,7 @@ impl PublishMetrics {
 #[derive(Debug, Default)]
 struct Subscriptions {
     live: Mutex<Live>,
-    client_labels: Mutex<HashSet<Arc<str>>>,
+    client_labels: Labels,
 }
 
 #[derive(Debug, Default)]
@@ -228,7 +252,8 @@ struct Live {
 
 /// How far one subscription has come.
 struct Progress {
-    topic: TopicName,
+    /// The label of its topic.
+    topic: Arc<str>,
     topic_id: TopicId,
     log: Arc<dyn TenantLog>,
     client: Option<Arc<str>>,
@@ -288,22 +313,8 @@ impl Subscriptions {
             .remove(&id);
     }
 
-    /// The label for a client's name: the name itself while there are few.
     fn client_label(&self, name: Option<&str>) -> Option<Arc<str>> {
-        let name = name?;
-        let mut labels = self
-            .client_labels
-            .lock()
-            .expect("no holder of this lock panics");
-        if let Some(label) = labels.get(name) {
-            return Some(Arc::clone(label));
-        }
-        if labels.len() >= CLIENT_NAME_LABELS_MAX {
-            return Some(OTHER_CLIENTS.into());
-        }
-        let label: Arc<str> = name.into();
-        labels.insert(Arc::clone(&label));
-        Some(label)
+        name.map(|name| self.client_labels.of(name, CLIENT_NAME_LABELS_MAX))
     }
 }
 
@@ -403,6 +414,14 @@ pub(super) struct LogCollector(pub(super) Broker);
 impl Collector for LogCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut logs = self.0.logs();
+        let open = i64::try_from(logs.len()).unwrap_or(i64::MAX);
+        let gauge = encoder.encode_descriptor(
+            "broker_open_tenants",
+            "Tenants whose log and schemas are open",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(open).encode(gauge)?;
         logs.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         logs.truncate(TENANT_LABELS_MAX);
         let states: Vec<_> = logs

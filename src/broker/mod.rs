@@ -12,19 +12,21 @@ pub mod error;
 mod metrics;
 pub mod publish;
 pub mod subscription;
+mod tenants;
 pub mod topics;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::{
     event_log::{EventLog, TenantLog},
-    schema::registry::{Registry, TenantSchemas},
+    schema::registry::Registry,
     types::{TenantId, limits},
 };
 use metrics::{LogCollector, Metrics};
+use tenants::{Closed, Tenant, Tenants};
 
 pub use credit::{Credit, GrantError};
 pub use error::{PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError};
@@ -43,6 +45,10 @@ pub struct Config {
     pub zero_credit_grace: Option<Duration>,
     /// How long a unary publish waits for room in the log's queue.
     pub publish_room_wait: Duration,
+    /// How long a tenant that nobody uses stays open.
+    pub tenant_idle: Duration,
+    /// Tenants beyond which those that nobody uses are closed sooner. Those in use stay open.
+    pub tenants_open_max: u32,
 }
 
 impl Default for Config {
@@ -52,6 +58,8 @@ impl Default for Config {
             keepalive: limits::KEEPALIVE,
             zero_credit_grace: Some(limits::ZERO_CREDIT_GRACE),
             publish_room_wait: limits::PUBLISH_ROOM_WAIT,
+            tenant_idle: limits::TENANT_IDLE,
+            tenants_open_max: limits::TENANTS_OPEN_MAX,
         }
     }
 }
@@ -66,16 +74,7 @@ struct Inner {
     log: Arc<dyn EventLog>,
     registry: Registry,
     metrics: Metrics,
-    /// Tenants in use. Grows with the tenants that principals were authenticated for, which are
-    /// made by an administrator and never by a call.
-    tenants: std::sync::Mutex<HashMap<TenantId, Arc<OnceCell<Arc<Tenant>>>>>,
-}
-
-/// One tenant's engines.
-#[derive(Debug)]
-struct Tenant {
-    log: Arc<dyn TenantLog>,
-    schemas: Arc<TenantSchemas>,
+    tenants: Tenants,
 }
 
 impl Broker {
@@ -86,7 +85,7 @@ impl Broker {
             log,
             registry,
             metrics: Metrics::default(),
-            tenants: std::sync::Mutex::default(),
+            tenants: Tenants::default(),
         }))
     }
 
@@ -100,18 +99,24 @@ impl Broker {
         &self.0.metrics
     }
 
-    /// The logs of the tenants in use, with the tenants' ids.
+    /// The logs of the tenants that are open, with the tenants' ids.
     fn logs(&self) -> Vec<(TenantId, Arc<dyn TenantLog>)> {
-        let tenants = self
-            .0
-            .tenants
-            .lock()
-            .expect("no holder of this lock panics");
-        let open = tenants
-            .iter()
-            .filter_map(|(id, cell)| Some((*id, cell.get()?)));
-        open.map(|(id, tenant)| (id, Arc::clone(&tenant.log)))
-            .collect()
+        self.0.tenants.logs()
+    }
+
+    /// Closes the tenants that nobody has used for [`Config::tenant_idle`]; the next call that needs
+    /// one opens it again. To be called now and then.
+    pub fn close_quiet(&self) {
+        let idle = self.0.config.tenant_idle;
+        self.close(self.0.tenants.take_quiet(Instant::now(), idle));
+    }
+
+    /// Lets go of engines, and of what the registry keeps for them.
+    fn close(&self, closed: Closed) {
+        for (id, engines) in closed {
+            drop(engines);
+            self.0.registry.forget(id);
+        }
     }
 
     /// Opens a tenant's engines ahead of its first call.
@@ -125,14 +130,9 @@ impl Broker {
 
     /// The engines of a tenant, opened on first use.
     async fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>, TopicError> {
-        let cell = {
-            let mut tenants = self
-                .0
-                .tenants
-                .lock()
-                .expect("no holder of this lock panics");
-            Arc::clone(tenants.entry(id).or_default())
-        };
+        let open_max = self.0.config.tenants_open_max as usize;
+        let (cell, closed) = self.0.tenants.enter(id, Instant::now(), open_max);
+        self.close(closed);
         // Two first calls share one opening; a failed one is tried again by the next call.
         let tenant = cell.get_or_try_init(|| async {
             let log = self.0.log.open(id).await.map_err(TopicError::unavailable)?;

@@ -208,6 +208,26 @@ pub(super) const KEYS: &[Key] = &[
         ),
     },
     Key {
+        section: "broker",
+        name: "tenant_idle",
+        doc: "How long a tenant that nobody uses keeps its files open",
+        kind: Kind::Duration(
+            |s| &mut s.gateway.broker.tenant_idle,
+            limits::PATIENCE_MIN,
+            limits::WAIT_MAX,
+        ),
+    },
+    Key {
+        section: "broker",
+        name: "tenants_open_max",
+        doc: "Tenants beyond which those that nobody uses are closed sooner",
+        kind: Kind::Count(
+            |s| &mut s.gateway.broker.tenants_open_max,
+            1,
+            limits::COUNT_CEILING,
+        ),
+    },
+    Key {
         section: "grpc",
         name: "first_message_wait",
         doc: "How long a refusal waits for a stream's first message",

@@ -7,10 +7,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, Weak},
 };
 
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 use super::{Schema, SchemaError};
 use crate::{
@@ -27,9 +27,12 @@ use crate::{
 pub struct Registry {
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
-    /// Grows with the tenants that principals were authenticated for.
-    tenants: std::sync::Mutex<HashMap<TenantId, Arc<OnceCell<Arc<TenantSchemas>>>>>,
+    /// Tenants in use. Whoever uses one holds it, so that all see the same registrations.
+    tenants: std::sync::Mutex<HashMap<TenantId, Slot>>,
 }
+
+/// Where a tenant's event types are while somebody holds them. Locked while they are read.
+type Slot = Arc<Mutex<Weak<TenantSchemas>>>;
 
 impl Registry {
     /// A registry over `store`. Nothing is read yet.
@@ -41,21 +44,35 @@ impl Registry {
         }
     }
 
-    /// One tenant's event types, read on first use.
+    /// One tenant's event types, read if nobody holds them.
     ///
     /// # Errors
     ///
     /// [`RegistryError`]; the next call tries again.
     pub async fn tenant(&self, id: TenantId) -> Result<Arc<TenantSchemas>, RegistryError> {
-        let cell = {
-            let mut tenants = self.tenants.lock().expect("no holder of this lock panics");
-            Arc::clone(tenants.entry(id).or_default())
-        };
-        let opened = cell.get_or_try_init(|| async {
-            let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
-            TenantSchemas::open(id, store, clock).await.map(Arc::new)
-        });
-        opened.await.cloned()
+        let slot = Arc::clone(self.tenants().entry(id).or_default());
+        let mut held = slot.lock().await;
+        if let Some(schemas) = held.upgrade() {
+            return Ok(schemas);
+        }
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        let schemas = Arc::new(TenantSchemas::open(id, store, clock).await?);
+        *held = Arc::downgrade(&schemas);
+        Ok(schemas)
+    }
+
+    /// Forgets that there is a tenant, unless somebody holds its event types.
+    pub fn forget(&self, id: TenantId) {
+        let mut tenants = self.tenants();
+        // Whoever reads the event types, or waits for that, has the slot.
+        let slot = tenants.get_mut(&id).and_then(Arc::get_mut);
+        if slot.is_some_and(|slot| slot.get_mut().strong_count() == 0) {
+            tenants.remove(&id);
+        }
+    }
+
+    fn tenants(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Slot>> {
+        self.tenants.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -492,6 +509,23 @@ mod tests {
             assert_eq!((wider.text(), topic.as_str()), (WIDER, "/event/A__e"));
             assert_eq!(register(&schemas, PLAIN).await, Registration::Unchanged);
         }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_nobody_holds_is_forgotten_and_one_that_is_held_is_shared() {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+        let registry = Registry::new(store, Arc::new(ManualClock::default()));
+        let schemas = registry.tenant(tenant()).await.unwrap();
+        registry.forget(tenant());
+        let again = registry.tenant(tenant()).await.unwrap();
+        assert!(Arc::ptr_eq(&schemas, &again));
+        register(&schemas, PLAIN).await;
+        drop((schemas, again));
+        registry.forget(tenant());
+        registry.forget(tenant());
+        assert!(registry.tenants().is_empty());
+        let reread = registry.tenant(tenant()).await.unwrap();
+        assert_eq!(reread.event_types().len(), 1);
     }
 
     #[tokio::test]

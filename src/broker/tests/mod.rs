@@ -5,3 +5,4 @@ pub(crate) mod engines;
 mod lag;
 pub(crate) mod log_double;
 mod publish;
+mod quiet;
