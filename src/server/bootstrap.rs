@@ -59,13 +59,15 @@ pub(super) fn certificate(
     Certificate::read(&made.ca, &made.cert, &made.key)
 }
 
-/// The gateway's tenant, which a first start makes.
+/// The gateway's own tenant: the oldest, which a first start makes.
 pub(super) async fn tenant(
     store: &dyn MetadataStore,
     clock: &dyn Clock,
 ) -> anyhow::Result<TenantId> {
     let tenants = records::list::<TenantRecord>(store, Scope::Server).await?;
-    if let Some(found) = tenants.first() {
+    let age = |record: &TenantRecord| (record.created_at_ms, record.id.clone());
+    let oldest = tenants.iter().min_by_key(|found| age(&found.record));
+    if let Some(found) = oldest {
         let id = &found.record.id;
         return id
             .parse()

@@ -7,6 +7,7 @@
 
 mod bootstrap;
 mod listener;
+mod quiet;
 mod serve;
 pub mod stack;
 
@@ -21,7 +22,10 @@ use std::{
 use anyhow::Context;
 use axum::Router;
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 use tonic::service::Routes;
 
 use crate::{
@@ -124,6 +128,8 @@ pub struct Running {
     shutdown_grace: Duration,
     readiness: Readiness,
     listeners: JoinSet<()>,
+    /// Lets go of tenants that nobody uses; ends with the shutdown.
+    letting_go: JoinHandle<()>,
     ready_file: Option<PathBuf>,
 }
 
@@ -170,13 +176,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let authenticator: Arc<dyn Authenticator> = Arc::clone(&tokens) as _;
     let (edge, signed_in) = (config.grpc.clone(), Arc::clone(&authenticator));
     let pub_sub = PubSub::new(edge, broker.clone(), signed_in, signal.clone());
-    let admin = Admin::new(broker, authenticator, tokens);
+    let admin = Admin::new(broker.clone(), authenticator, Arc::clone(&tokens));
+    let keepers = quiet::Keepers {
+        broker,
+        tokens,
+        store: Arc::clone(&home.store),
+    };
     let edges = Edges {
         http2: stack::http2(&config.http2, calls),
         services: stack::services(&config.http2, pub_sub, admin).await,
         routes: http::routes(Arc::new(metrics), readiness.clone()),
     };
     let listeners = edges.serve(sockets, certificate, &signal);
+    let letting_go = tokio::spawn(keepers.let_go(config.broker.tenant_idle, signal));
 
     readiness.set(true);
     if let Some(path) = &config.ready_file {
@@ -190,6 +202,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         shutdown_grace: config.shutdown_grace,
         readiness,
         listeners,
+        letting_go,
         ready_file: config.ready_file,
     })
 }
@@ -315,6 +328,8 @@ impl Running {
             );
             self.listeners.shutdown().await;
         }
+        // It ends at the signal, unless it panicked, which is no reason not to close the log.
+        _ = self.letting_go.await;
         self.home.log.close().await;
     }
 }

@@ -1,0 +1,35 @@
+//! Tenants that nobody uses: what is open for them is closed, what is kept for them forgotten.
+//!
+//! The broker closes engines, the sign-in forgets tokens and the store closes files, each by its own
+//! account of what was used. This only asks them to, now and then.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    auth::token::TokenStore, broker::Broker, metadata::MetadataStore,
+    net::shutdown::ShutdownSignal, types::limits::TENANT_LOOK_INTERVAL,
+};
+
+/// Where tenants are kept open.
+pub(super) struct Keepers {
+    pub(super) broker: Broker,
+    pub(super) tokens: Arc<TokenStore>,
+    pub(super) store: Arc<dyn MetadataStore>,
+}
+
+impl Keepers {
+    /// Lets go of tenants that were not used for `idle`, until it is time to stop.
+    pub(super) async fn let_go(self, idle: Duration, mut signal: ShutdownSignal) {
+        // A quarter of the time later at most: a look goes through what is open and no further.
+        let interval = TENANT_LOOK_INTERVAL.min(idle / 4);
+        loop {
+            tokio::select! {
+                () = signal.recv() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            self.broker.close_quiet();
+            self.tokens.forget_quiet(idle);
+            self.store.close_quiet(idle).await;
+        }
+    }
+}
