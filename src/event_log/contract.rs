@@ -51,6 +51,7 @@ pub async fn check<L: EventLog>(make: impl Fn(Config) -> Arc<L>) {
         tenants_do_not_see_each_other(make()).await;
         erased_events_are_absent_and_nothing_else_is(make()).await;
         a_deleted_topic_is_told_to_its_readers(make()).await;
+        a_log_that_nobody_held_is_there_when_it_is_opened_again(make()).await;
         a_closed_log_refuses(make()).await;
     }
     let small_queue = make(Config {
@@ -574,6 +575,24 @@ async fn a_deleted_topic_is_told_to_its_readers(log: Arc<dyn EventLog>) {
     let topics = log.topics();
     assert_eq!(topics.len(), 1);
     assert_eq!(topics[0].name.as_str(), "/event/Topic_2__e");
+}
+
+async fn a_log_that_nobody_held_is_there_when_it_is_opened_again(log: Arc<dyn EventLog>) {
+    let mut wanted = Vec::new();
+    for round in 0..5 {
+        let tenant_log = open(&*log).await;
+        let feeder = Feeder::new(&tenant_log, 1);
+        let found = feeder.read(Position::ZERO, 1_000).await;
+        let found: Vec<_> = found.into_iter().map(|event| event.1).collect();
+        assert_eq!(found, wanted, "in round {round}");
+        assert_eq!(tenant_log.topic(feeder.topic()).ordinal, round);
+        // The answer is awaited when nobody holds the log any more.
+        let appending = tenant_log.append(vec![feeder.body(1, 0)]).await;
+        drop((tenant_log, feeder));
+        let outcome = appending.expect("room").await.expect("an answer");
+        wanted.push(outcome[0].as_ref().expect("stored").first);
+    }
+    assert!(wanted.is_sorted_by(|a, b| a < b), "numbering goes on");
 }
 
 async fn a_closed_log_refuses(log: Arc<dyn EventLog>) {

@@ -129,6 +129,8 @@ pub const COMPACTION_SEGMENTS_PER_TICK: usize = 16;
 /// A segment is made anew when one part in so many of it is purged: less is not worth the writing,
 /// and goes with the whole segment in time.
 pub const COMPACTION_SHARE_MIN: u64 = 4;
+/// Logs that are opened at once. Ours: each holds a blocking thread.
+pub const LOG_OPENINGS_MAX: usize = 4;
 /// Logs that nobody uses and that wait to be closed, before the opening of others waits for that.
 /// Ours: each has a file open, and closing one takes a sync.
 pub const LOGS_CLOSING_MAX: usize = 64;
@@ -221,8 +223,12 @@ pub const RETENTION_BYTES_CEILING: u64 = 1 << 50;
 /// Requests per second, or streams, beyond which a configured limit would be none. Ours.
 pub const COUNT_CEILING: u32 = 1_000_000;
 
-/// Metadata files of tenants that are open at once. Ours: each has a file descriptor and a cache.
-pub const METADATA_TENANTS_OPEN_MAX: usize = 64;
+/// Metadata files of tenants that are open at once. Ours: each has a file descriptor and half a
+/// megabyte of the engine's, and what is read often is kept decoded above.
+pub const METADATA_TENANTS_OPEN_MAX: usize = 16;
+/// Metadata calls under way at once. Ours: each holds a blocking thread, and one that opens a file
+/// takes some megabytes while it does, which the allocator may keep for that thread.
+pub const METADATA_CALLS_MAX: usize = 4;
 /// Bytes of pages that each metadata file keeps in memory. Ours: metadata is small, and what is read
 /// often is kept decoded above.
 pub const METADATA_CACHE_BYTES: usize = MIB;

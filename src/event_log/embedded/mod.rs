@@ -52,10 +52,15 @@ use std::{
     thread,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{Config, EventLog, OpenError, TenantLog, tail::Tail};
 use crate::{
     clock::Clock,
-    types::{TenantId, limits::COMMIT_THREADS},
+    types::{
+        TenantId,
+        limits::{COMMIT_THREADS, LOG_OPENINGS_MAX},
+    },
 };
 use committer::Pool;
 use recovery::Recovery;
@@ -85,6 +90,8 @@ pub struct EmbeddedLog {
     process: Arc<Process>,
     tenants: Arc<Tenants>,
     pool: Arc<Pool>,
+    /// Logs that may still be opened at once.
+    openings: Arc<Semaphore>,
     upkeep: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -117,6 +124,7 @@ impl EmbeddedLog {
             process,
             tenants,
             pool,
+            openings: Arc::new(Semaphore::new(LOG_OPENINGS_MAX)),
         })
     }
 
@@ -153,15 +161,19 @@ impl EventLog for EmbeddedLog {
         if let Some(handle) = place.handle() {
             return Ok(handle);
         }
-        self.tenants.closings_keep_up().await?;
+        if place.log().is_none() {
+            self.tenants.closings_keep_up().await?;
+        }
         let gate = place.enter().await;
         if let Some(handle) = place.handle() {
             return Ok(handle);
         }
+        let permit = Arc::clone(&self.openings).acquire_owned().await;
         let (dir, process) = (Arc::clone(&self.dir), Arc::clone(&self.process));
         let (pool, tenants) = (Arc::clone(&self.pool), Arc::clone(&self.tenants));
-        // The gate goes with the thread: when the caller goes away, the opening is still under way.
+        // Both go with the thread: when the caller goes away, the opening is still under way.
         let open = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             if tenants.is_shut() {
                 return Err(OpenError::Closed);
             }

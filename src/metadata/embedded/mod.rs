@@ -17,15 +17,18 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{Change, Entry, MetadataStore, Scope, StoreError, Table, WriteError};
-use crate::types::{TenantId, limits::METADATA_TENANTS_OPEN_MAX};
+use crate::types::{
+    TenantId,
+    limits::{METADATA_CALLS_MAX, METADATA_TENANTS_OPEN_MAX},
+};
 use file::MetadataFile;
 
 /// Tables in files under a data directory.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     files: Arc<Files>,
-    /// One permit for each call under way, as many as there are places for open files: so a place
-    /// can always be cleared for one more.
+    /// One permit for each call under way, at most as many as there are places for open files: so a
+    /// place can always be cleared for one more.
     calls: Arc<Semaphore>,
 }
 
@@ -43,7 +46,7 @@ impl EmbeddedStore {
                 tenants_open_max,
                 data_dir,
             }),
-            calls: Arc::new(Semaphore::new(tenants_open_max)),
+            calls: Arc::new(Semaphore::new(tenants_open_max.min(METADATA_CALLS_MAX))),
         }
     }
 
