@@ -9,8 +9,8 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::support::{
     client::{Client, Failure, code},
-    disk::Disk,
-    gateway::{Gateway, Settings},
+    disk::{Disk, SMALL_BYTES},
+    gateway::{Gateway, Place, Settings},
     http,
     order::{self, TOPIC},
     wait::{self, within},
@@ -26,7 +26,7 @@ async fn a_full_ext4_refuses_events_and_serves_readers_until_there_is_space() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_tmpfs_refuses_events_and_serves_readers_until_there_is_space() {
-    fill_and_heal(&Disk::tmpfs()).await;
+    fill_and_heal(&Disk::tmpfs(SMALL_BYTES)).await;
 }
 
 async fn fill_and_heal(disk: &Disk) {
@@ -111,7 +111,11 @@ fn start_on(disk: &Disk, environment: &[(&'static str, &'static str)]) -> Gatewa
         environment: [&[("TIDEGATE_EVENT_LOG__RING_BYTES", "4MiB")], environment].concat(),
         ..Settings::default()
     };
-    Gateway::start_at(disk.path().join("data"), settings)
+    let place = Place {
+        data_dir: disk.path().join("data"),
+        ..Place::default()
+    };
+    Gateway::start_at(place, settings)
 }
 
 /// Publishes on a stream and by single calls at once, until both are refused.

@@ -1,4 +1,4 @@
-//! Small disks that can be full: file systems of their own, mounted for one test.
+//! Disks that can be full, or quick: file systems of their own, mounted for one test.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,15 +17,15 @@ pub(crate) struct Disk {
     _dir: TempDir,
 }
 
-/// Bytes of each of these disks, with what the file system takes for itself.
-pub(crate) const DISK_BYTES: u64 = 32 << 20;
+/// Bytes of a disk that is to be filled, with what the file system takes for itself.
+pub(crate) const SMALL_BYTES: u64 = 32 << 20;
 
 impl Disk {
-    /// A file system on an image file, which reserves space for a file when it is asked to.
+    /// A small file system on an image file, which reserves space for a file when it is asked to.
     pub(crate) fn ext4() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let image = dir.path().join("image");
-        let made = File::create(&image).and_then(|file| file.set_len(DISK_BYTES));
+        let made = File::create(&image).and_then(|file| file.set_len(SMALL_BYTES));
         made.expect("an image can be made");
         // Without blocks that only root may use: as root the gateway would not find the disk full.
         let options = ["-q", "-F", "-m", "0", "-b", "4096", "-N", "1024"];
@@ -35,11 +35,11 @@ impl Disk {
         })
     }
 
-    /// A file system in memory with a bound: what it lacks is found out as with a quota.
-    pub(crate) fn tmpfs() -> Self {
+    /// A file system in memory of so many bytes, where a sync costs nothing.
+    pub(crate) fn tmpfs(bytes: u64) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         Self::mount(dir, |mount| {
-            let size = format!("size={DISK_BYTES}");
+            let size = format!("size={bytes}");
             mount.args(["-t", "tmpfs", "-o", &size, "tidegate-test"]);
         })
     }

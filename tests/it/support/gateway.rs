@@ -18,7 +18,7 @@ pub(crate) struct Gateway {
     child: Child,
     ready: Ready,
     settings: Settings,
-    data_dir: PathBuf,
+    place: Place,
     /// Holds the ready file, the standard error of every run, and mostly the data directory.
     dir: TempDir,
     runs: usize,
@@ -37,6 +37,22 @@ pub(crate) struct Ready {
     pub(crate) access_token: String,
     pub(crate) instance_url: String,
     pub(crate) pid: u32,
+}
+
+/// Where it finds what it works with, if that matters.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) schemas_dir: PathBuf,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            schemas_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/schemas").into(),
+        }
+    }
 }
 
 /// How to run it.
@@ -65,22 +81,25 @@ impl Gateway {
     /// Starts a gateway with these settings.
     pub(crate) fn start_with(settings: Settings) -> Self {
         let dir = new_dir();
-        let data_dir = dir.path().join("data");
-        Self::start_in(dir, data_dir, settings)
+        let place = Place {
+            data_dir: dir.path().join("data"),
+            ..Place::default()
+        };
+        Self::start_in(dir, place, settings)
     }
 
-    /// Starts a gateway with these settings that keeps its events in `data_dir`.
-    pub(crate) fn start_at(data_dir: PathBuf, settings: Settings) -> Self {
-        Self::start_in(new_dir(), data_dir, settings)
+    /// Starts a gateway with these settings at `place`.
+    pub(crate) fn start_at(place: Place, settings: Settings) -> Self {
+        Self::start_in(new_dir(), place, settings)
     }
 
-    fn start_in(dir: TempDir, data_dir: PathBuf, settings: Settings) -> Self {
-        let (child, ready) = run(dir.path(), &data_dir, &settings, 0);
+    fn start_in(dir: TempDir, place: Place, settings: Settings) -> Self {
+        let (child, ready) = run(dir.path(), &place, &settings, 0);
         Self {
             child,
             ready,
             settings,
-            data_dir,
+            place,
             dir,
             runs: 1,
         }
@@ -100,7 +119,7 @@ impl Gateway {
 
     /// Starts a process on the same data after the one before has ended.
     pub(crate) fn restart(&mut self) {
-        (self.child, self.ready) = run(self.dir.path(), &self.data_dir, &self.settings, self.runs);
+        (self.child, self.ready) = run(self.dir.path(), &self.place, &self.settings, self.runs);
         self.runs += 1;
     }
 
@@ -137,7 +156,7 @@ impl Gateway {
 
     /// Where it keeps its events.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.data_dir.clone()
+        self.place.data_dir.clone()
     }
 
     /// `tidegate` with these arguments, words separated by spaces, for this gateway.
@@ -193,7 +212,7 @@ fn new_dir() -> TempDir {
     tempfile::tempdir().expect("a temporary directory can be made")
 }
 
-fn run(dir: &Path, data_dir: &Path, settings: &Settings, run: usize) -> (Child, Ready) {
+fn run(dir: &Path, place: &Place, settings: &Settings, run: usize) -> (Child, Ready) {
     let ready_file = dir.join("ready.json");
     // Left behind by a process that was killed.
     _ = fs::remove_file(&ready_file);
@@ -201,13 +220,11 @@ fn run(dir: &Path, data_dir: &Path, settings: &Settings, run: usize) -> (Child, 
 
     let mut command = serve_command();
     command.arg("--ready-file").arg(&ready_file);
-    command
-        .arg("--schemas")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas"));
+    command.arg("--schemas").arg(&place.schemas_dir);
     if settings.ephemeral {
         command.arg("--ephemeral");
     } else {
-        command.arg("--data-dir").arg(data_dir);
+        command.arg("--data-dir").arg(&place.data_dir);
     }
     // What a process leaves there that is killed goes with the test.
     let temporary = temporary_dir(dir);
