@@ -7,7 +7,7 @@
 //! open   ─► recovery      upkeep thread ─► retention, sealing, files allocated ahead, closing
 //! ```
 //!
-//! A log that nobody holds a handle to is closed and costs nothing but its files; see [`tenants`].
+//! A log that nobody holds a handle to is closed and costs nothing but its files: `tenants`.
 //!
 //! Everything that touches a file goes through [`Io`]; `writer`, `recovery`, `reader` and
 //! `retention` are plain code over it, without threads, so that tests can put any disk and any
