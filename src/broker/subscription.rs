@@ -200,11 +200,12 @@ impl Subscription {
         let mut bytes_left = RESPONSE_BYTES_MAX - RESPONSE_OVERHEAD_BYTES;
         let mut after = self.cursor;
         loop {
-            let batch = self
-                .tenant
-                .log
-                .read(&self.topics, after, READ_BYTES)
-                .await?;
+            let read = self.tenant.log.read(&self.topics, after, READ_BYTES).await;
+            let batch = match read {
+                // What stands before it is delivered first; the error comes again with the next read.
+                Err(_) if !slices.is_empty() => return Ok(slices),
+                read => read?,
+            };
             if batch.blocks.is_empty() {
                 if slices.is_empty() {
                     self.cursor = batch.examined;
