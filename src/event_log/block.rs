@@ -11,7 +11,7 @@
 //!
 //! Source: `proto/pubsub_api.proto`, `FetchResponse.events` and `message ConsumerEvent`.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -213,6 +213,21 @@ impl Block {
         }
     }
 
+    /// Each event with its position, as it was published.
+    pub fn events(&self) -> impl Iterator<Item = (Position, &[u8])> {
+        let first = self.first.get();
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let entries = starts.zip(self.ends.iter().copied());
+        entries.zip(first..).map(|((start, end), number)| {
+            let entry = &self.bytes[start as usize..end as usize];
+            let position = Position::new(number);
+            (
+                position.expect("a block's positions lie in one block, which exists"),
+                published(entry).unwrap_or_default(),
+            )
+        })
+    }
+
     /// The entries of `count` events behind the first `skipped` ones, which the block has.
     pub(super) fn run(&self, skipped: usize, count: usize) -> Bytes {
         let start = skipped.checked_sub(1).map_or(0, |last| self.ends[last]);
@@ -340,6 +355,18 @@ pub struct LayoutError;
 
 /// Where the entry that begins at `start` ends; `None` if there is no whole entry.
 fn entry_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let value = field_1(bytes, start)?;
+    (value.len() >= REPLAY_ID_FIELD_LEN).then_some(value.end)
+}
+
+/// The `ProducerEvent` in an entry.
+fn published(entry: &[u8]) -> Option<&[u8]> {
+    let consumer_event = entry.get(field_1(entry, 0)?)?;
+    consumer_event.get(field_1(consumer_event, 0)?)
+}
+
+/// Where the value of a first field is that begins at `start`; `None` if there is no whole one.
+fn field_1(bytes: &[u8], start: usize) -> Option<Range<usize>> {
     let mut rest = bytes.get(start..)?;
     let (&tag, after_tag) = rest.split_first()?;
     if tag != FIELD_1 {
@@ -353,8 +380,8 @@ fn entry_end(bytes: &[u8], start: usize) -> Option<usize> {
         rest = after_byte;
         len |= usize::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            let end = bytes.len() - rest.len() + len;
-            return (len >= REPLAY_ID_FIELD_LEN && end <= bytes.len()).then_some(end);
+            let at = bytes.len() - rest.len();
+            return (len <= rest.len()).then_some(at..at + len);
         }
     }
     None
@@ -431,13 +458,18 @@ mod tests {
         );
 
         let events = decode(block.bytes());
-        assert_eq!(events[0].event, Some(first));
+        assert_eq!(events[0].event, Some(first.clone()));
         assert_eq!(events[1].event, Some(event("made", &[2; 20_000])));
         assert_eq!(
             events[1].replay_id[..],
             Position::in_block(5, 4).unwrap().replay_id().as_bytes()[..]
         );
         assert_eq!(block.last(), Position::in_block(5, 4).unwrap());
+        let published: Vec<_> = block.events().collect();
+        assert_eq!(published[0].0, Position::in_block(5, 3).unwrap());
+        assert_eq!(published[0].1, first.encode_to_vec());
+        let second = ProducerEvent::decode(published[1].1).unwrap();
+        assert_eq!((published[1].0, &*second.id), (block.last(), "made"));
     }
 
     #[test]

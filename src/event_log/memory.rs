@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    AppendError, Appending, Block, BlockBody, Config, Erased, EventLog, LogState, LogTopic,
-    OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError, TenantLog, TopicState,
-    Watcher,
+    AppendError, Appending, AuditEntry, Block, BlockBody, Config, Erased, EventLog, LogState,
+    LogTopic, OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError, TenantLog,
+    TopicState, Watcher,
     numbering::Numbering,
     tail::{LostRange, Restored, Tail, TailRead},
 };
@@ -199,6 +199,14 @@ impl TenantLog for MemoryTenantLog {
         retention: Option<Duration>,
     ) -> Result<(), RemoveError> {
         self.tail.set_retention(topic, retention);
+        Ok(())
+    }
+
+    async fn audit(&self, entry: AuditEntry) -> Result<(), RemoveError> {
+        let AuditEntry {
+            by, action, topic, ..
+        } = &entry;
+        tracing::info!(by, action, topic, "{}", entry.detail);
         Ok(())
     }
 

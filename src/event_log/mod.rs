@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -152,6 +153,13 @@ pub trait TenantLog: fmt::Debug + Send + Sync + 'static {
         retention: Option<Duration>,
     ) -> Result<(), RemoveError>;
 
+    /// Keeps on record that an administrator removed something; durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`]: it is not on record.
+    async fn audit(&self, entry: AuditEntry) -> Result<(), RemoveError>;
+
     /// Erases the events of `topic` at `positions`, which may be any. When it returns nothing of
     /// them is left in the log's files or memory; a delivery under way may still hold them.
     ///
@@ -179,6 +187,22 @@ pub trait TenantLog: fmt::Debug + Send + Sync + 'static {
     ///
     /// Cancel safe: what was begun goes on.
     async fn delete_topic(&self, topic: TopicId) -> Result<(), RemoveError>;
+}
+
+/// Something that an administrator had removed, as it is kept on record. It holds nothing of what
+/// was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When, in milliseconds since the Unix epoch; the log fills it in.
+    pub at_ms: i64,
+    /// Who, by the name of their token, or the command that did it.
+    pub by: String,
+    /// What was done, as a verb.
+    pub action: String,
+    /// The topic concerned, if it is one.
+    pub topic: Option<String>,
+    /// What exactly, and how it ended.
+    pub detail: String,
 }
 
 /// What [`TenantLog::erase`] did.

@@ -137,6 +137,15 @@ pub const LOGS_CLOSING_MAX: usize = 64;
 /// Closed logs that retention looks at each time it is looked at. Ours: a round through 5,000 tenants
 /// takes less than an hour, and a look some reads of small files.
 pub const CLOSED_LOGS_PER_UPKEEP: usize = 16;
+/// Bytes of an audit file, of which two are kept. Ours: an entry takes about 200, and only
+/// administrators cause them.
+pub const AUDIT_FILE_BYTES_MAX: u64 = 8 * MIB as u64;
+/// Events that are erased at once: their positions are held in memory meanwhile. Ours.
+pub const ERASED_AT_ONCE_MAX: usize = MIB;
+/// Event ids that one request to erase may name. Ours: a request has to fit into a message.
+pub const ERASE_IDS_MAX: usize = 10_000;
+/// Bytes of a comparison that chooses events to erase. Ours.
+pub const COMPARISON_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of events that a log in memory keeps for one tenant, unless retention says otherwise.
 pub const MEMORY_LOG_BYTES: u64 = 256 * MIB as u64;
 

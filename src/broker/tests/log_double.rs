@@ -13,9 +13,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     event_log::{
-        AppendError, AppendOutcome, Appending, BlockBody, Erased, EventLog, LogState, LogTopic,
-        MemoryLog, OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError, TenantLog,
-        TopicState, Watcher,
+        AppendError, AppendOutcome, Appending, AuditEntry, BlockBody, Erased, EventLog, LogState,
+        LogTopic, MemoryLog, OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError,
+        TenantLog, TopicState, Watcher,
     },
     types::{Position, Start, TenantId, TopicId},
 };
@@ -187,6 +187,10 @@ impl TenantLog for TenantLogDouble {
         retention: Option<Duration>,
     ) -> Result<(), RemoveError> {
         self.log.set_retention(topic, retention).await
+    }
+
+    async fn audit(&self, entry: AuditEntry) -> Result<(), RemoveError> {
+        self.log.audit(entry).await
     }
 
     async fn erase(&self, topic: TopicId, positions: Vec<Position>) -> Result<Erased, RemoveError> {

@@ -13,6 +13,7 @@
 //! `retention` are plain code over it, without threads, so that tests can put any disk and any
 //! schedule under them.
 
+mod audit;
 mod block;
 mod cache;
 mod committer;
@@ -71,6 +72,7 @@ use tenants::Tenants;
 use upkeep::{Chore, Upkeep};
 use writer::Writer;
 
+pub use audit::audit_entries;
 pub use io::{Access, Io, IoFile, RealIo};
 pub use lock::{DataDir, log_dirs};
 pub use metrics::Metrics;

@@ -14,6 +14,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    audit,
     block::BLOCK_HEADER_LEN,
     footer::Footer,
     io::{Access, Io, copy_file, link_or_copy, write_all_at},
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    event_log::OpenError,
+    event_log::{AuditEntry, OpenError},
     types::{Position, TopicId},
 };
 
@@ -98,6 +99,16 @@ pub fn repair(
     repair.keep(&copy, &report)?;
     repair.store_state()?;
     repair.mend()?;
+    let lost: u64 = report.losses.iter().map(|loss| loss.events).sum();
+    let entry = AuditEntry {
+        at_ms: now.as_millis(),
+        by: "tidegate log repair".into(),
+        action: "repair".into(),
+        topic: None,
+        detail: format!("settled the loss of {lost} events; see {}", copy.display()),
+    };
+    let noted = audit::append(io, log_dir, &entry);
+    noted.map_err(|source| repair.failed("write the audit file in", log_dir, source))?;
     Ok(report)
 }
 

@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{
+    audit,
     cache::Caches,
     erase::Compaction,
     io::{Io, IoFile, is_full},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
-    event_log::{Config, Refusal, tail::RingBudget, tail::Tail},
+    event_log::{AuditEntry, Config, Refusal, tail::RingBudget, tail::Tail},
     types::{TenantId, TopicId, TopicName, limits::DISK_READS_MAX},
 };
 
@@ -169,6 +170,14 @@ impl Store {
 
     pub(super) fn names(&self) -> MutexGuard<'_, BTreeMap<TopicId, TopicName>> {
         self.names.lock().expect(NO_PANIC)
+    }
+
+    /// Keeps on record that something was removed.
+    pub(super) fn audit(&self, mut entry: AuditEntry) -> std::io::Result<()> {
+        // One at a time: each is written behind the one before.
+        let _upkeep = self.upkeep();
+        entry.at_ms = self.process.clock.now().as_millis();
+        audit::append(self.io(), &self.dir, &entry)
     }
 
     /// Changes the state and makes the change durable before it is seen.

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     event_log::{
-        AppendError, Appending, BlockBody, Erased, LogState, LogTopic, PositionError, ReadBatch,
-        ReadError, Refusal, RemoveError, TenantLog, TopicState, Watcher,
+        AppendError, Appending, AuditEntry, BlockBody, Erased, LogState, LogTopic, PositionError,
+        ReadBatch, ReadError, Refusal, RemoveError, TenantLog, TopicState, Watcher,
     },
     types::{Position, Start, TenantId, TopicId, TopicName},
 };
@@ -297,6 +297,10 @@ impl TenantLog for Handle {
     ) -> Result<(), RemoveError> {
         self.remove(move |log| Ok(log.store.set_retention(topic, retention)?))
             .await
+    }
+
+    async fn audit(&self, entry: AuditEntry) -> Result<(), RemoveError> {
+        self.remove(move |log| Ok(log.store.audit(entry)?)).await
     }
 
     async fn erase(&self, topic: TopicId, positions: Vec<Position>) -> Result<Erased, RemoveError> {
