@@ -144,6 +144,10 @@ pub struct TopicRecord {
     pub validates: bool,
     /// Milliseconds since the epoch.
     pub created_at_ms: i64,
+    /// Milliseconds since the epoch; absent while there is the topic. A deleted one keeps its number,
+    /// which no other topic gets, and its schemas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at_ms: Option<i64>,
 }
 
 /// One version of a topic's schema.

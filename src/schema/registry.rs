@@ -90,6 +90,8 @@ pub struct TenantSchemas {
 #[derive(Debug, Default)]
 struct Known {
     by_topic: BTreeMap<TopicName, Arc<EventType>>,
+    /// Event types whose topics were deleted: their schemas stay, and their numbers stay theirs.
+    deleted: BTreeMap<TopicName, Arc<EventType>>,
     topic_by_schema: HashMap<SchemaId, TopicName>,
     /// Revisions of what is stored, for the next write.
     schema_revisions: HashMap<SchemaId, u64>,
@@ -102,6 +104,7 @@ pub struct EventType {
     topic_id: TopicId,
     validates: bool,
     created_at: Timestamp,
+    deleted_at: Option<Timestamp>,
     /// Oldest first; never empty.
     versions: Vec<SchemaVersion>,
     /// Index of the current version.
@@ -165,6 +168,7 @@ impl EventType {
             versions: versions.collect(),
             validates: self.validates,
             created_at_ms: self.created_at.as_millis(),
+            deleted_at_ms: self.deleted_at.map(Timestamp::as_millis),
         }
     }
 }
@@ -227,8 +231,61 @@ impl TenantSchemas {
     pub fn schema(&self, id: &SchemaId) -> Option<(Schema, TopicName)> {
         let known = self.known();
         let topic = known.topic_by_schema.get(id)?;
-        let schema = known.by_topic.get(topic)?.version(id)?;
-        Some((schema.clone(), topic.clone()))
+        let event_type = known.by_topic.get(topic).or(known.deleted.get(topic))?;
+        Some((event_type.version(id)?.clone(), topic.clone()))
+    }
+
+    /// The numbers of the topics that were deleted and not made again.
+    pub fn deleted(&self) -> Vec<TopicId> {
+        let known = self.known();
+        let deleted = known.deleted.values();
+        deleted.map(|event_type| event_type.topic_id).collect()
+    }
+
+    /// Deletes a topic: durable when it returns, and seen by every call at once. Its schemas can be
+    /// asked for as before.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]; the topic is there, unless the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: after a drop the deletion may be stored and not yet visible.
+    pub async fn delete(&self, topic: &TopicName) -> Result<(), RegistryError> {
+        let _registering = self.registering.lock().await;
+        let Some(before) = self.event_type(topic) else {
+            return Ok(());
+        };
+        let after = EventType {
+            deleted_at: Some(self.clock.now()),
+            ..EventType::clone(&before)
+        };
+        self.store_event_type(after, Expected::Revision(before.revision), None)
+            .await?;
+        Ok(())
+    }
+
+    /// Writes an event type, with the text of a schema if that changes, and shows it.
+    async fn store_event_type(
+        &self,
+        event_type: EventType,
+        expected: Expected,
+        text: Option<(SchemaId, Change)>,
+    ) -> Result<Arc<EventType>, RegistryError> {
+        let mut changes = vec![records::change(&event_type.record(), expected)];
+        let (schema, text_change) = text.unzip();
+        changes.extend(text_change);
+        self.store.write(self.scope, changes).await?;
+        let event_type = EventType {
+            revision: event_type.revision + 1,
+            ..event_type
+        };
+        let mut known = self.known.write().expect("no holder of this lock panics");
+        if let Some(schema) = schema {
+            *known.schema_revisions.entry(schema).or_default() += 1;
+        }
+        Ok(known.insert(event_type))
     }
 
     /// Registers `schema` under the topic that its record's name asks for, and makes it that topic's
@@ -259,25 +316,12 @@ impl TenantSchemas {
         if registration == Registration::Unchanged {
             return Ok((Arc::new(after), registration));
         }
-        let mut changes = vec![records::change(
-            &after.record(),
-            before.map_or(Expected::Absent, |before| {
-                Expected::Revision(before.revision)
-            }),
-        )];
-        let text_change = self.text_change(schema);
-        let writes_text = text_change.is_some();
-        changes.extend(text_change);
-        self.store.write(self.scope, changes).await?;
-        let after = EventType {
-            revision: after.revision + 1,
-            ..after
+        let expected = match after.revision {
+            0 => Expected::Absent,
+            revision => Expected::Revision(revision),
         };
-        let mut known = self.known.write().expect("no holder of this lock panics");
-        if writes_text {
-            *known.schema_revisions.entry(schema.id()).or_default() += 1;
-        }
-        let after = known.insert(after);
+        let text = self.text_change(schema).map(|change| (schema.id(), change));
+        let after = self.store_event_type(after, expected, text).await?;
         Ok((after, registration))
     }
 
@@ -301,17 +345,24 @@ impl TenantSchemas {
                 twin: twin.clone(),
             });
         }
-        let last = known
-            .by_topic
-            .values()
-            .map(|event_type| event_type.topic_id.get())
-            .max();
+        let all = known.by_topic.values().chain(known.deleted.values());
+        let last = all.map(|event_type| event_type.topic_id.get()).max();
         let now = self.clock.now();
+        if let Some(deleted) = known.deleted.get(&topic) {
+            let (again, _) = deleted.with(schema, now);
+            return Ok(EventType {
+                topic_id: TopicId::new(last.unwrap_or(0) + 1),
+                created_at: now,
+                deleted_at: None,
+                ..again
+            });
+        }
         Ok(EventType {
             topic,
             topic_id: TopicId::new(last.unwrap_or(0) + 1),
             validates: true,
             created_at: now,
+            deleted_at: None,
             versions: vec![SchemaVersion {
                 schema: schema.clone(),
                 registered_at: now,
@@ -379,8 +430,13 @@ impl Known {
                 .insert(version.schema.id(), event_type.topic.clone());
         }
         let event_type = Arc::new(event_type);
-        self.by_topic
-            .insert(event_type.topic.clone(), Arc::clone(&event_type));
+        let (topic, inserted) = (event_type.topic.clone(), Arc::clone(&event_type));
+        let (there, not_there) = match event_type.deleted_at {
+            None => (&mut self.by_topic, &mut self.deleted),
+            Some(_) => (&mut self.deleted, &mut self.by_topic),
+        };
+        not_there.remove(&topic);
+        there.insert(topic, inserted);
         event_type
     }
 }
@@ -407,6 +463,7 @@ fn event_type(
         topic_id: TopicId::new(record.id),
         validates: record.validates,
         created_at: Timestamp::from_millis(record.created_at_ms),
+        deleted_at: record.deleted_at_ms.map(Timestamp::from_millis),
         current: versions.iter().position(is_current).ok_or_else(broken)?,
         versions,
         revision,
@@ -540,6 +597,37 @@ mod tests {
             .map(|topic| topic.topic_id().get())
             .collect::<Vec<_>>();
         assert_eq!(ids, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_topic_keeps_its_number_and_its_schemas() {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+        let schemas = open(&store).await;
+        let topic = "/event/A__e".parse().unwrap();
+        register(&schemas, PLAIN).await;
+        register(&schemas, &PLAIN.replace("A__e", "B__e")).await;
+        let id = schemas.event_type(&topic).unwrap().current().id();
+        for _ in 0..2 {
+            schemas.delete(&topic).await.unwrap();
+        }
+        for schemas in [&schemas, &open(&store).await] {
+            assert!(schemas.event_type(&topic).is_none());
+            assert_eq!(schemas.event_types().len(), 1);
+            assert_eq!(schemas.deleted(), [TopicId::new(1)]);
+            assert_eq!(schemas.schema(&id).unwrap().1, topic);
+        }
+        assert_eq!(register(&schemas, WIDER).await, Registration::NewTopic);
+        for schemas in [&schemas, &open(&store).await] {
+            let again = schemas.event_type(&topic).unwrap();
+            assert_eq!(again.topic_id(), TopicId::new(3), "a number of its own");
+            assert_eq!(again.current().text(), WIDER);
+            assert_eq!(schemas.schema(&id).unwrap().1, topic);
+            assert_eq!(schemas.deleted(), []);
+        }
+        schemas.delete(&topic).await.unwrap();
+        register(&schemas, &PLAIN.replace("A__e", "C__e")).await;
+        let other = schemas.event_type(&"/event/C__e".parse().unwrap());
+        assert_eq!(other.unwrap().topic_id(), TopicId::new(4));
     }
 
     #[tokio::test]
