@@ -1,10 +1,11 @@
 //! The admin edge: what the command line asks of a running gateway beyond the Pub/Sub API.
 //!
 //! Same listeners, same sign-in and same trailers as the Pub/Sub API. Listing topics and schemas
-//! takes a right to them; managing tokens takes an administrator.
+//! takes a right to them; everything else takes an administrator.
 //!
 //! Source: `proto/tidegate/admin/v1/admin.proto`.
 
+mod removal;
 mod tokens;
 mod topics;
 
@@ -20,9 +21,11 @@ use crate::{
         status::{RpcError, kinds},
     },
     proto::admin::{
-        CreateTokenRequest, CreateTokenResponse, DescribeTopicRequest, ListSchemasRequest,
-        ListSchemasResponse, ListTokensRequest, ListTokensResponse, ListTopicsRequest,
-        ListTopicsResponse, RevokeTokenRequest, RevokeTokenResponse, Topic, admin_server,
+        ConfirmRetentionRequest, ConfirmRetentionResponse, CreateTokenRequest, CreateTokenResponse,
+        DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest, EraseEventsRequest,
+        EraseEventsResponse, ListSchemasRequest, ListSchemasResponse, ListTokensRequest,
+        ListTokensResponse, ListTopicsRequest, ListTopicsResponse, RevokeTokenRequest,
+        RevokeTokenResponse, SetTopicRequest, Topic, admin_server,
     },
     types::Principal,
 };
@@ -60,9 +63,7 @@ impl Admin {
     async fn administrator(&self, call: &Call) -> Result<Principal, RpcError> {
         let principal = self.authenticate(call).await?;
         if !principal.grants.admin {
-            return Err(
-                kinds::ADMIN_PERMISSION.error("managing tokens takes an administrator's token")
-            );
+            return Err(kinds::ADMIN_PERMISSION.error("this takes an administrator's token"));
         }
         Ok(principal)
     }
@@ -84,6 +85,38 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<Topic>, Status> {
         let call = Call::of(&request);
         call.finish(self.topic(&call, request.into_inner()).await)
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<DeleteTopicRequest>,
+    ) -> Result<Response<DeleteTopicResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.delete(&call, request.into_inner()).await)
+    }
+
+    async fn set_topic(
+        &self,
+        request: Request<SetTopicRequest>,
+    ) -> Result<Response<Topic>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.set(&call, request.into_inner()).await)
+    }
+
+    async fn erase_events(
+        &self,
+        request: Request<EraseEventsRequest>,
+    ) -> Result<Response<EraseEventsResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.erase(&call, request.into_inner()).await)
+    }
+
+    async fn confirm_retention(
+        &self,
+        request: Request<ConfirmRetentionRequest>,
+    ) -> Result<Response<ConfirmRetentionResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.confirm_retention(&call).await)
     }
 
     async fn list_schemas(

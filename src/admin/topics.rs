@@ -48,7 +48,7 @@ impl Admin {
     }
 }
 
-fn topic_message(topic: &TopicDescription) -> Topic {
+pub(super) fn topic_message(topic: &TopicDescription) -> Topic {
     let state = &topic.state;
     let replay_id = |id: ReplayId| id.as_bytes().to_vec().into();
     Topic {
@@ -72,6 +72,7 @@ fn topic_message(topic: &TopicDescription) -> Topic {
             "off"
         }
         .to_owned(),
+        retention_ms: state.retention.map_or(0, |kept| kept.as_millis() as u64),
     }
 }
 

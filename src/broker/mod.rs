@@ -7,10 +7,12 @@
 //!
 //! Rights are asked here and nowhere else.
 
+pub mod comparison;
 pub mod credit;
 pub mod error;
 mod metrics;
 pub mod publish;
+pub mod removal;
 pub mod subscription;
 mod tenants;
 pub mod topics;
@@ -28,9 +30,11 @@ use crate::{
 use metrics::{LogCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
 
+pub use comparison::{Comparison, ComparisonError};
 pub use credit::{Credit, GrantError};
 pub use error::{PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError};
 pub use publish::{Batch, EventOutcome, EventRefusal, PendingPublish, Published, Publisher};
+pub use removal::{Erasure, RemovalError, Selection};
 pub use subscription::{Delivery, Subscriber, Subscription};
 pub use topics::TopicDescription;
 
@@ -142,6 +146,11 @@ impl Broker {
                 .tenant(id)
                 .await
                 .map_err(TopicError::unavailable)?;
+            // What a stop interrupted: a topic goes from the registry first.
+            for topic in schemas.deleted() {
+                let deleted = log.delete_topic(topic).await;
+                deleted.map_err(TopicError::unavailable)?;
+            }
             Ok(Arc::new(Tenant { log, schemas }))
         });
         tenant.await.cloned()

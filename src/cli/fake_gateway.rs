@@ -408,6 +408,47 @@ impl Admin for Service {
         }))
     }
 
+    async fn delete_topic(
+        &self,
+        _: Request<admin::DeleteTopicRequest>,
+    ) -> Result<Response<admin::DeleteTopicResponse>, Status> {
+        Ok(Response::new(admin::DeleteTopicResponse { event_count: 5 }))
+    }
+
+    async fn set_topic(
+        &self,
+        request: Request<admin::SetTopicRequest>,
+    ) -> Result<Response<admin::Topic>, Status> {
+        let retention_ms = request.into_inner().retention_ms;
+        Ok(Response::new(admin::Topic {
+            retention_ms,
+            ..topic()
+        }))
+    }
+
+    async fn erase_events(
+        &self,
+        _: Request<admin::EraseEventsRequest>,
+    ) -> Result<Response<admin::EraseEventsResponse>, Status> {
+        Ok(Response::new(admin::EraseEventsResponse {
+            examined_count: 7,
+            matched_count: 3,
+            erased_count: 2,
+            segment_count: 1,
+            unreadable_count: 1,
+            hole_count: 0,
+        }))
+    }
+
+    async fn confirm_retention(
+        &self,
+        _: Request<admin::ConfirmRetentionRequest>,
+    ) -> Result<Response<admin::ConfirmRetentionResponse>, Status> {
+        Ok(Response::new(admin::ConfirmRetentionResponse {
+            was_held: true,
+        }))
+    }
+
     async fn list_tokens(
         &self,
         _: Request<admin::ListTokensRequest>,
@@ -445,5 +486,6 @@ fn topic() -> admin::Topic {
         latest_replay_id: replay_id(7).as_bytes()[..].to_vec().into(),
         earliest_replay_id: bytes::Bytes::new(),
         validation: "on".into(),
+        retention_ms: 86_400_000,
     }
 }

@@ -1,8 +1,13 @@
-//! `tidegate log`: what the event log's files hold, and whether they are as they were written.
+//! `tidegate log`: what the event log's files hold, whether they are as they were written, and what
+//! is to go from them.
 //!
-//! Works on the files alone, never changes one, and takes no lock, so it can look at the directory
-//! of a gateway that runs.
+//! `info`, `verify` and `audit` work on the files alone, never change one, and take no lock, so they
+//! can look at the directory of a gateway that runs; `repair` needs one whose gateway is stopped.
+//! What removes events asks the gateway for it.
 
+mod audit;
+mod erase;
+mod repair;
 mod report;
 
 use std::{
@@ -46,6 +51,21 @@ enum Command {
     /// taken for damage.
     #[command(after_help = VERIFY_HELP)]
     Verify(LogArgs),
+    /// Say what is to be done about a damaged log, and with --apply do it
+    ///
+    /// Nothing that was lost comes back. Segments are made anew without their damaged blocks, what
+    /// cannot be used is set aside, and what is gone for good is noted.
+    #[command(after_help = repair::HELP)]
+    Repair(repair::Args),
+    /// Erase single events of a topic for good, by their ids or by the value of a field
+    #[command(after_help = erase::ERASE_HELP)]
+    Erase(erase::EraseArgs),
+    /// Let retention go on after the clock of the gateway's machine jumped ahead
+    ///
+    /// After a jump of more than an hour nothing is purged for an hour, unless this is said.
+    Retention(erase::RetentionArgs),
+    /// List what administrators had removed, and when
+    Audit(audit::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +85,7 @@ With --output json the key kind says what a line is about; replay ids are hex, t
            sealed_by (writer, recovery, or null while it is written to)
   topic    tenant, id, name, events (ever accepted), latest_replay_id
   damage   tenant, file, offset, what, topic, after_replay_id, until_replay_id
+  loss     tenant, topic, events, after_replay_id, until_replay_id, settled
 What is not known or does not apply is null.
 
 Exit codes:
@@ -73,11 +94,12 @@ Exit codes:
   2  there is no data directory, or none that this version reads";
 
 const VERIFY_HELP: &str = "\
-With --output json there is a line of kind damage for each place and one of kind log for each \
-tenant, with the keys that `tidegate log info --help` lists.
+With --output json there is a line of kind damage for each place, one of kind loss for each run of \
+events that are missing, and one of kind log for each tenant, with the keys that \
+`tidegate log info --help` lists. A loss that is settled is one that a repair has noted.
 
 Exit codes:
-  0  every block is as it was written
+  0  every block is as it was written, or a repair has settled what is lost
   1  damage was found, or a file could not be read
   2  there is no data directory, or none that this version reads";
 
@@ -92,6 +114,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             let mut output = Output::stdout(args.output);
             verify(&data_dir, &mut output, &progress_bar()).await
         }
+        Command::Repair(args) => repair::run(args).await,
+        Command::Erase(args) => erase::erase(args).await,
+        Command::Retention(args) => erase::retention(args).await,
+        Command::Audit(args) => audit::run(args).await,
     }
 }
 

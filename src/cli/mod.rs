@@ -17,7 +17,7 @@ mod subscribe;
 mod token;
 mod topic;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -39,7 +39,7 @@ enum Command {
     Publish(publish::Args),
     /// Print the events of a topic as they arrive
     Subscribe(subscribe::Args),
-    /// Show topics
+    /// Show topics, change and delete them
     Topic(topic::Args),
     /// Show schemas and their ids
     Schema(schema::Args),
@@ -49,7 +49,7 @@ enum Command {
     Certs(certs::Args),
     /// Check and show the settings of `serve`
     Config(config::Args),
-    /// Look at the files of the event log
+    /// Look at the files of the event log, repair them, and erase events
     Log(log::Args),
 }
 
@@ -78,6 +78,15 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(args) => wait_for(config::run(args)),
         Command::Log(args) => wait_for(log::run(args)),
     }
+}
+
+/// Parses a time as people write one on the command line.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "wanted a time above zero with its unit, such as 3s, 500ms or 2m".into())
 }
 
 /// Runs a client command on a runtime of its own.

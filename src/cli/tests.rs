@@ -131,3 +131,19 @@ fn every_command_of_the_readme_parses() {
     }
     assert!(count > 5, "the README shows the commands");
 }
+
+#[test]
+fn durations_have_a_unit_and_are_above_zero() {
+    assert_eq!(parse_duration("3s"), Ok(std::time::Duration::from_secs(3)));
+    assert_eq!(
+        parse_duration("500ms"),
+        Ok(std::time::Duration::from_millis(500))
+    );
+    assert_eq!(
+        parse_duration("1m 30s"),
+        Ok(std::time::Duration::from_secs(90))
+    );
+    for text in ["", "3", "0s", "-3s", "3 parsecs", "1d"] {
+        assert!(parse_duration(text).is_err(), "{text:?}");
+    }
+}

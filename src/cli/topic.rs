@@ -1,4 +1,6 @@
-//! `tidegate topic`: what topics there are, and what one holds.
+//! `tidegate topic`: what topics there are, what one holds, how long it keeps it, and its end.
+
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -7,10 +9,13 @@ use super::{
     connection::ConnectionArgs,
     exit::Failure,
     output::{Format, Output, OutputArgs, Row, hex, note},
+    parse_duration,
 };
 use crate::{
     client::Connection,
-    proto::admin::{DescribeTopicRequest, ListTopicsRequest, Topic},
+    proto::admin::{
+        DeleteTopicRequest, DescribeTopicRequest, ListTopicsRequest, SetTopicRequest, Topic,
+    },
     types::TopicName,
 };
 
@@ -39,6 +44,46 @@ enum Command {
         #[command(flatten)]
         connection: ConnectionArgs,
     },
+    /// Change how long a topic keeps its events
+    #[command(after_help = "\
+A time longer than what the gateway keeps (event_log.retention) makes no difference. Events go up to an
+hour late, as everywhere.")]
+    Set {
+        /// The topic, such as /event/OrderCreated__e
+        topic: TopicName,
+        /// Keep events for this long, such as 24h; `default` is as long as the gateway does
+        #[arg(long, value_name = "TIME", value_parser = parse_retention)]
+        retention: Retention,
+        #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+    /// Delete a topic with all its events
+    ///
+    /// Its subscribers' streams end. The name may be used again, by a topic that knows nothing of
+    /// this one; a schema file that is still in the gateway's directory of schemas makes it anew at
+    /// the next start.
+    Delete {
+        /// The topic, such as /event/OrderCreated__e
+        topic: TopicName,
+        /// Say that it is meant: the events do not come back
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+}
+
+/// How long a topic is to keep its events; `None` is as long as the gateway does.
+#[derive(Clone, Copy, Debug)]
+struct Retention(Option<Duration>);
+
+fn parse_retention(text: &str) -> Result<Retention, String> {
+    match text {
+        "default" => Ok(Retention(None)),
+        text => parse_duration(text).map(|kept| Retention(Some(kept))),
+    }
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
@@ -67,7 +112,50 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             }
             output.flush().await
         }
+        Command::Set {
+            topic,
+            retention: Retention(retention),
+            output,
+            connection,
+        } => {
+            let connection = connection.connect().await?;
+            let request = SetTopicRequest {
+                name: topic.to_string(),
+                retention_ms: retention.map_or(0, |kept| kept.as_millis() as u64),
+            };
+            let response = connection.admin().set_topic(request).await?;
+            let topic = TopicRow::from(response.into_inner());
+            let mut output = Output::stdout(output);
+            match output.format() {
+                Format::Json => output.list(&[topic]),
+                Format::Text => output.document(&topic.description()),
+            }
+            output.flush().await
+        }
+        Command::Delete {
+            topic,
+            yes,
+            connection,
+        } => {
+            if !yes {
+                return Err(Failure::Usage(format!(
+                    "{topic} and its events would be gone for good; say --yes if that is meant"
+                )));
+            }
+            let connection = connection.connect().await?;
+            let events = delete(&connection, &topic).await?;
+            note(&format!("deleted {topic} and {events} events"));
+            Ok(())
+        }
     }
+}
+
+async fn delete(connection: &Connection, topic: &TopicName) -> Result<u64, Failure> {
+    let request = DeleteTopicRequest {
+        name: topic.to_string(),
+    };
+    let response = connection.admin().delete_topic(request).await?;
+    Ok(response.into_inner().event_count)
 }
 
 async fn list(connection: &Connection) -> Result<Vec<TopicRow>, Failure> {
@@ -98,6 +186,8 @@ struct TopicRow {
     latest_replay_id: String,
     earliest_replay_id: String,
     validation: String,
+    /// Null for as long as the gateway keeps events.
+    retention_seconds: Option<f64>,
 }
 
 impl From<Topic> for TopicRow {
@@ -114,6 +204,8 @@ impl From<Topic> for TopicRow {
             latest_replay_id: hex(&topic.latest_replay_id),
             earliest_replay_id: hex(&topic.earliest_replay_id),
             validation: topic.validation,
+            retention_seconds: (topic.retention_ms > 0)
+                .then_some(topic.retention_ms as f64 / 1_000.0),
         }
     }
 }
@@ -128,6 +220,17 @@ impl TopicRow {
         }
     }
 
+    fn retention(&self) -> String {
+        match self.retention_seconds {
+            None => "as long as the gateway keeps events".into(),
+            Some(seconds) => {
+                let kept = Duration::from_secs_f64(seconds);
+                jiff::SignedDuration::try_from(kept)
+                    .map_or_else(|_| format!("{kept:?}"), |kept| format!("{kept:#}"))
+            }
+        }
+    }
+
     /// One property a line.
     fn description(&self) -> String {
         let lines = [
@@ -137,6 +240,7 @@ impl TopicRow {
             ("schema id", self.schema_id.clone()),
             ("schema versions", self.schema_versions.to_string()),
             ("validation", self.validation.clone()),
+            ("retention", self.retention()),
             ("events ever", self.event_count.to_string()),
             ("events retained", self.retained_count.to_string()),
             ("latest replay id", self.latest_replay_id.clone()),
@@ -198,6 +302,35 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("earliest replay id  -\n"), "{text}");
+        assert!(text.contains("retention           24h\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_topic_is_deleted_only_when_that_is_meant() {
+        let gateway = FakeGateway::start().await;
+        let topic: TopicName = "/event/OrderCreated__e".parse().unwrap();
+        let deleted = delete(&gateway.connect().await, &topic).await.unwrap();
+        assert_eq!(deleted, 5);
+        let args = Args {
+            command: Command::Delete {
+                topic,
+                yes: false,
+                connection: ConnectionArgs::default(),
+            },
+        };
+        let failure = run(args).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("--yes"), "{failure}");
+    }
+
+    #[test]
+    fn a_retention_is_a_time_or_the_default() {
+        let day = parse_retention("24h").unwrap().0;
+        assert_eq!(day, Some(Duration::from_secs(86_400)));
+        assert_eq!(parse_retention("default").unwrap().0, None);
+        for text in ["", "0s", "24", "for ever"] {
+            assert!(parse_retention(text).is_err(), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -15,8 +15,11 @@ use tonic::{Code, Status, metadata::MetadataValue};
 use super::Call;
 use crate::{
     auth::AuthError,
-    broker::{GrantError, PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError},
-    event_log::PositionError,
+    broker::{
+        GrantError, PublishError, RemovalError, SchemaError, SubscribeError, SubscriptionEnd,
+        TopicError,
+    },
+    event_log::{PositionError, RemoveError},
     types::ReplayIdError,
 };
 
@@ -113,6 +116,8 @@ pub mod kinds {
         ADMIN_REQUEST_INVALID = InvalidArgument, "admin.request.invalid";
         /// An admin request about something there is not.
         ADMIN_NOT_FOUND = NotFound, "admin.not.found";
+        /// An admin request that a damaged file stands in the way of.
+        ADMIN_DAMAGED = FailedPrecondition, "admin.log.damaged";
         /// An admin request that takes an administrator.
         ADMIN_PERMISSION = PermissionDenied, "admin.permission";
     }
@@ -285,6 +290,19 @@ impl From<SubscribeError> for RpcError {
             SubscribeError::Position(error) => error.into(),
             SubscribeError::Grant(error) => error.into(),
         }
+    }
+}
+
+impl From<RemovalError> for RpcError {
+    fn from(error: RemovalError) -> Self {
+        let kind = match error {
+            RemovalError::Topic(error) => return error.into(),
+            RemovalError::Retention(_) => kinds::ADMIN_REQUEST_INVALID,
+            RemovalError::Remove(RemoveError::Refused(_)) => kinds::UNAVAILABLE,
+            RemovalError::Remove(RemoveError::Damaged(_)) => kinds::ADMIN_DAMAGED,
+            _ => kinds::OUTAGE,
+        };
+        kind.error(error.to_string()).because(error)
     }
 }
 

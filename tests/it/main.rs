@@ -3,11 +3,12 @@
 //! `wire` asks what every kind of request gets, good and bad; `stock` lets clients of other
 //! languages do their work, `cli` the commands and `story` the example; `durability` ends the
 //! process at bad moments; `start` holds it to refuse what it cannot work with, and `files` to what
-//! it writes.
+//! it writes; `removal` is what administrators have removed.
 
 mod cli;
 mod durability;
 mod files;
+mod removal;
 mod start;
 mod stock;
 mod story;

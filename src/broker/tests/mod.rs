@@ -6,3 +6,4 @@ mod lag;
 pub(crate) mod log_double;
 mod publish;
 mod quiet;
+mod removal;

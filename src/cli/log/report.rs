@@ -8,7 +8,7 @@ use tokio::io::AsyncWrite;
 
 use crate::{
     cli::output::{Format, Output, Record, Row, time},
-    event_log::embedded::{DamageReport, LogReport, SegmentReport, TopicReport},
+    event_log::embedded::{DamageReport, LogReport, LossReport, SegmentReport, TopicReport},
     types::Position,
 };
 
@@ -17,6 +17,7 @@ pub(super) struct Findings<'a> {
     report: &'a LogReport,
     log: LogRow<'a>,
     damage: Vec<DamageRow<'a>>,
+    losses: Vec<LossRow<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,7 +72,14 @@ struct DamageRow<'a> {
 impl<'a> Findings<'a> {
     pub(super) fn new(report: &'a LogReport) -> Self {
         let damage = report.damage.iter();
+        let tenant = report.tenant.as_deref();
+        let new = report.losses.iter().map(|loss| (loss, false));
+        let settled = report.settled.iter().map(|loss| (loss, true));
+        let losses = new.chain(settled);
         Self {
+            losses: losses
+                .map(|(loss, is_settled)| LossRow::new(tenant, loss, is_settled))
+                .collect(),
             report,
             log: LogRow {
                 kind: "log",
@@ -103,11 +111,13 @@ impl<'a> Findings<'a> {
         blank_line(output);
         output.list(&topics);
         self.damage.iter().for_each(|row| output.record(row));
+        write_losses(output, &self.losses);
     }
 
     /// Writes what `log verify` has to say.
     pub(super) fn write_verdict<W: AsyncWrite + Unpin>(&self, output: &mut Output<W>) {
         self.damage.iter().for_each(|row| output.record(row));
+        write_losses(output, &self.losses);
         output.record(&self.log);
     }
 
@@ -117,7 +127,7 @@ impl<'a> Findings<'a> {
             return Vec::new();
         }
         let mut advice = Vec::new();
-        if self.damage.iter().any(DamageRow::is_loss) {
+        if self.losses.iter().any(|loss| !loss.settled) {
             advice.push(
                 "Lost events do not come back by themselves: publishers that still have them can \
                  publish them again. A subscriber that would have to go through such a range is \
@@ -126,13 +136,10 @@ impl<'a> Findings<'a> {
         } else {
             advice.push("No event is known to be lost.");
         }
-        if self.damage.iter().any(|row| row.file == "state") {
-            advice.push(
-                "A gateway does not start with a damaged state: put it back from a backup, or move \
-                 it away to have it made anew from the segments.",
-            );
-        }
-        advice.push("Keep a copy of the directory, and check the disk.");
+        advice.push(
+            "Stop the gateway, keep a copy of the directory, and check the disk. `tidegate log \
+             repair` then says what can be done.",
+        );
         advice
     }
 }
@@ -271,13 +278,6 @@ impl<'a> DamageRow<'a> {
     }
 }
 
-impl DamageRow<'_> {
-    /// Whether events may be lost by it.
-    fn is_loss(&self) -> bool {
-        self.after_replay_id.is_some()
-    }
-}
-
 impl Record for DamageRow<'_> {
     /// Where the damage is, what it is, and which events it may have cost.
     fn text(&self) -> String {
@@ -299,6 +299,51 @@ impl Record for DamageRow<'_> {
         }
         text
     }
+}
+
+/// A run of events that are missing. The fields are the keys in JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct LossRow<'a> {
+    kind: &'static str,
+    tenant: Option<&'a str>,
+    topic: Option<&'a str>,
+    events: u64,
+    after_replay_id: Option<String>,
+    until_replay_id: Option<String>,
+    settled: bool,
+}
+
+impl<'a> LossRow<'a> {
+    pub(super) fn new(tenant: Option<&'a str>, loss: &'a LossReport, settled: bool) -> Self {
+        Self {
+            kind: "loss",
+            tenant,
+            topic: loss.name.as_deref(),
+            events: loss.events,
+            after_replay_id: position_id(loss.after),
+            until_replay_id: position_id(loss.until),
+            settled,
+        }
+    }
+}
+
+impl Record for LossRow<'_> {
+    fn text(&self) -> String {
+        let plural = if self.events == 1 { "" } else { "s" };
+        let settled = if self.settled { " (settled)" } else { "" };
+        format!(
+            "lost: {} event{plural} of {} after replay id {} up to {}{settled}",
+            HumanCount(self.events),
+            self.topic.unwrap_or("a topic whose name is lost"),
+            self.after_replay_id.as_deref().unwrap_or_default(),
+            self.until_replay_id.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+/// Writes what is missing, one run of events to a line.
+pub(super) fn write_losses<W: AsyncWrite + Unpin>(output: &mut Output<W>, losses: &[LossRow<'_>]) {
+    losses.iter().for_each(|loss| output.record(loss));
 }
 
 /// Sets what follows apart, for people.

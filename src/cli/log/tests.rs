@@ -9,9 +9,8 @@ use crate::{
     event_log::{
         Config, EventLog,
         contract::Feeder,
-        embedded::{DamageReport, DataDir, EmbeddedLog},
+        embedded::{DamageReport, DataDir, EmbeddedLog, LossReport},
     },
-    types::Position,
 };
 
 /// A small log of version 1: a sealed segment and one that was left open.
@@ -118,34 +117,108 @@ async fn damage_is_told_with_file_topic_and_positions() {
         "damage in 0000000000000002-00000000.seg at byte 8192: the body of a block is not what was \
          written; /event/Topic_1__e may have lost events after replay id 00000000000001ff0000 up to \
          00000000000002020000\n\
+         lost: 3 events of /event/Topic_1__e after replay id 00000000000000000000 up to \
+         00000000000003ff0000\n\
          00D000000000001EAA: damaged in 1 place; 264 events in 2 segments of 24.82 KiB\n"
     );
 }
 
 #[test]
 fn advice_fits_the_damage() {
-    let damage = |file: &str, after| DamageReport {
-        file: file.into(),
+    let damage = DamageReport {
+        file: SEALED.into(),
         offset: None,
         what: "it is broken".into(),
         topic: None,
-        after,
-        until: Some(Position::MAX.get()),
+        after: None,
+        until: None,
     };
-    let advice = |damage| {
+    let advice = |damage: &[DamageReport], losses: &[LossReport]| {
         let report = LogReport {
-            damage,
+            damage: damage.to_vec(),
+            losses: losses.to_vec(),
             ..LogReport::default()
         };
         Findings::new(&report).advice().join(" ")
     };
-    assert_eq!(advice(vec![]), "");
-    let lost = advice(vec![damage(SEALED, Some(7))]);
+    assert_eq!(advice(&[], &[]), "");
+    let loss = LossReport {
+        topic: 1,
+        name: None,
+        events: 4,
+        after: 1,
+        until: 9,
+    };
+    let lost = advice(std::slice::from_ref(&damage), &[loss]);
     assert!(lost.contains("publish them again"), "{lost}");
-    assert!(!lost.contains("does not start"), "{lost}");
-    let state = advice(vec![damage("state", None)]);
-    assert!(state.contains("No event is known to be lost"), "{state}");
-    assert!(state.contains("does not start"), "{state}");
+    let harmless = advice(&[damage], &[]);
+    assert!(
+        harmless.contains("No event is known to be lost"),
+        "{harmless}"
+    );
+    assert!(harmless.contains("`tidegate log repair`"), "{harmless}");
+}
+
+async fn repaired(data_dir: &Path, is_applied: bool) -> (String, Result<(), Failure>) {
+    let mut output = Output::new(Format::Text, Vec::new());
+    let hidden = ProgressBar::hidden();
+    let result = repair::repair_all(data_dir, is_applied, &mut output, &hidden).await;
+    (String::from_utf8(output.into_writer()).unwrap(), result)
+}
+
+#[tokio::test]
+async fn a_repair_says_what_it_would_do_and_then_does_it() {
+    let dir = data_dir();
+    let (text, result) = repaired(dir.path(), false).await;
+    assert_eq!(text, "");
+    assert!(result.is_ok(), "a whole log needs none");
+    change(dir.path(), SEALED, |bytes| {
+        bytes[FIRST_BLOCK_OFFSET + 150] ^= 1;
+    });
+    let loss = "lost: 3 events of /event/Topic_1__e after replay id 00000000000000000000 up to \
+                00000000000003ff0000";
+    let (text, result) = repaired(dir.path(), false).await;
+    assert_eq!(
+        text,
+        format!("to do: {SEALED}: make it anew from its intact blocks\n{loss}\n")
+    );
+    let failure = result.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Failed);
+    assert!(failure.to_string().contains("--apply"), "{failure}");
+
+    let (text, result) = repaired(dir.path(), true).await;
+    assert!(result.is_ok());
+    assert!(text.starts_with(&format!("done: {SEALED}: ")), "{text}");
+    assert!(text.contains(&format!("{loss} (settled)\n")), "{text}");
+    let kept = text
+        .lines()
+        .last()
+        .unwrap()
+        .strip_prefix("kept as it was: ");
+    assert!(Path::new(kept.unwrap()).join(SEALED).is_file(), "{text}");
+
+    let (text, result) = verdict_on(dir.path(), Format::Text).await;
+    assert!(result.is_ok(), "{text}");
+    assert!(text.contains("(settled)"), "{text}");
+    assert!(text.contains("whole; 261 events"), "{text}");
+    let mut output = Output::new(Format::Json, Vec::new());
+    audit::audit(dir.path(), &mut output).await.unwrap();
+    let entries = json(&String::from_utf8(output.into_writer()).unwrap());
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0]["action"], "repair");
+}
+
+#[tokio::test]
+async fn a_log_in_use_is_not_repaired() {
+    let dir = data_dir();
+    let _owner = DataDir::open(dir.path()).unwrap();
+    let (_, result) = repaired(dir.path(), true).await;
+    let failure = result.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Usage);
+    assert!(
+        failure.to_string().contains("in use by process"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]

@@ -49,20 +49,12 @@ pub(super) struct Args {
     )]
     count: Option<u64>,
     /// End after this long without an event, such as 3s or 500ms
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = super::parse_duration)]
     idle_exit: Option<Duration>,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "wanted a time above zero with its unit, such as 3s, 500ms or 2m".into())
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
