@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::{
+    action::Action,
     chance::Chance,
     disk::Outcome,
     faults::{Fault, Op},
     machine::Lie,
     model::Violation,
-    player::{Action, Player, Point},
+    player::{Player, Point},
 };
 
 /// How much is tried at each moment.

@@ -4,11 +4,12 @@
 //! The operations of the earlier actions are those of shorter histories, so nothing is left out.
 
 use super::{
+    action::Action,
     crasher::{Crasher, Effort},
     faults::{self, Fault},
     machine::Lie,
     model::Violation,
-    player::{Action, Player},
+    player::Player,
 };
 use crate::event_log::Durability;
 
@@ -22,7 +23,7 @@ pub(super) struct Word {
 
 /// What is tried at each moment.
 pub(super) const EFFORT: Effort = Effort {
-    all_max: 64,
+    all_max: 32,
     random: 4,
     is_thorough: true,
     nest_one_in: 200,

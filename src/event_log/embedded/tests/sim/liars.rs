@@ -37,8 +37,8 @@ const LIES: [Lie; 12] = [
 
 /// A lie shows in one way or another; there is no need to try all of them.
 const EFFORT: Effort = Effort {
-    all_max: 16,
-    random: 2,
+    all_max: 8,
+    random: 1,
     ..exhaustive::EFFORT
 };
 

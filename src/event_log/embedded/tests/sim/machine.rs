@@ -57,7 +57,9 @@ pub(super) enum Lie {
 }
 
 /// Is called before each operation that changes the disk.
-pub(super) struct Watcher(pub(super) Box<dyn FnMut(&Machine, &Operation) + Send>);
+pub(super) struct Watcher(pub(super) Box<Watch>);
+
+type Watch = dyn FnMut(&Machine, &Operation) + Send;
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

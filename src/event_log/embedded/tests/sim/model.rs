@@ -23,6 +23,9 @@ pub(super) struct Model {
     trims: [Position; TOPICS],
     /// How far each topic was purged, as far as was known when the log was opened.
     opened_trims: [Position; TOPICS],
+    /// Topic and position of what was acknowledged or seen, and was lost as it may be when syncs are
+    /// left to a timer.
+    pub(super) lost: Vec<(TopicId, Position)>,
     /// Whether events are being purged.
     pub(super) is_purging: bool,
     /// Whether a purge failed: it may have got far enough to be seen without being durable.
@@ -168,8 +171,7 @@ impl Model {
         self.events.len()
     }
 
-    /// Compares what a reader finds with what must be there, and returns the positions of events
-    /// that were acknowledged and that a crash was allowed to take.
+    /// Compares what a reader finds with what must be there.
     ///
     /// An event may be trimmed that is older than `expired`, and only while purging is under way.
     pub(super) fn check(
@@ -177,7 +179,7 @@ impl Model {
         view: &View,
         after: After,
         expired: Timestamp,
-    ) -> Result<Vec<(TopicId, Position)>, Violation> {
+    ) -> Result<(), Violation> {
         self.check_trims(view, expired)?;
         let mut is_found = vec![false; self.events.len()];
         let mut counts = [0; TOPICS];
@@ -237,7 +239,7 @@ impl Model {
             view.head,
             self.newest
         );
-        self.missing(view, &is_found, last, after)
+        self.check_missing(view, &is_found, last, after)
     }
 
     /// Takes up what a reader has found, once it was checked.
@@ -262,7 +264,12 @@ impl Model {
                 (None, Fate::Kept { at, .. }) if is_purged(at) => {}
                 // What may still be on its way may still appear.
                 (None, Fate::InDoubt) if is_open => {}
-                (None, _) => event.fate = Fate::Gone,
+                (None, fate) => {
+                    if let Fate::Kept { at, .. } = fate {
+                        self.lost.push((TopicId::new(event.topic as u32 + 1), at));
+                    }
+                    event.fate = Fate::Gone;
+                }
             }
         }
         self.newest = self.newest.max(view.head);
@@ -327,15 +334,14 @@ impl Model {
         Ok(())
     }
 
-    /// The events that should be there and are not, as long as a crash was allowed to take them.
-    fn missing(
+    /// What should be there and is not has to be what a crash is allowed to take.
+    fn check_missing(
         &self,
         view: &View,
         is_found: &[bool],
         last: Position,
         after: After,
-    ) -> Result<Vec<(TopicId, Position)>, Violation> {
-        let mut missing = Vec::new();
+    ) -> Result<(), Violation> {
         for (number, event) in self.events.iter().enumerate().skip(self.forgotten) {
             let Fate::Kept { at, is_safe } = event.fate else {
                 continue;
@@ -357,8 +363,7 @@ impl Model {
                 at > last,
                 "event {number} at {at} is lost, and one at {last} is there"
             );
-            missing.push((TopicId::new(event.topic as u32 + 1), at));
         }
-        Ok(missing)
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    action::Action,
     disk::Disk,
     faults::{Fault, Faults, Kind, Op, Operation},
     machine::{Lie, Machine, Watcher},
@@ -21,62 +22,6 @@ use crate::{
     event_log::{AppendError, BlockBody, Durability, embedded::Store},
     types::TopicId,
 };
-
-/// What can happen to a log.
-///
-/// A new one is added here, in [`Self::ALL`], and in [`Player::act`]; all histories meet it then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// One small event.
-    Append,
-    /// An event so large that the group takes several sectors and, mostly, the next segment.
-    AppendLarge,
-    /// Events of several topics in one group.
-    AppendMany,
-    /// The next segment is allocated ahead.
-    Spare,
-    /// Time passes, and the open segment is sealed for its age.
-    Seal,
-    /// Time passes, and what is too old is purged.
-    Purge,
-    /// What was acknowledged without a sync is synced.
-    Sync,
-    /// The log is closed and opened again.
-    Close,
-    /// The process ends and the log is opened again.
-    Restart,
-    /// The disk is full in the middle of the next write, for once.
-    Full,
-    /// The next sync of a segment fails.
-    FailSync,
-    /// While the next sync of a segment is under way, old events are purged.
-    PurgeMeanwhile,
-    /// While the next sync of a segment is under way, a file is allocated ahead.
-    SpareMeanwhile,
-}
-
-impl Action {
-    pub(super) const ALL: [Self; 13] = [
-        Self::Append,
-        Self::AppendLarge,
-        Self::AppendMany,
-        Self::Spare,
-        Self::Seal,
-        Self::Purge,
-        Self::Sync,
-        Self::Close,
-        Self::Restart,
-        Self::Full,
-        Self::FailSync,
-        Self::PurgeMeanwhile,
-        Self::SpareMeanwhile,
-    ];
-
-    /// Whether it makes the disk fail.
-    pub(super) fn is_fault(self) -> bool {
-        matches!(self, Self::Full | Self::FailSync)
-    }
-}
 
 /// A log on a machine, and what is known of it.
 pub(super) struct Player {
@@ -221,19 +166,19 @@ impl Player {
         {
             let mut shared = self.shared();
             let view = self.machine.look(|| view(&session.store))?;
-            let lost = shared.model.check(&view, after, self.expired())?;
-            for (topic, position) in lost {
-                ensure!(
-                    !resolves(&session.store, topic, position),
-                    "position {position} was lost and is good to go on from"
-                );
-            }
+            shared.model.check(&view, after, self.expired())?;
             // A purge that was interrupted leaves a segment, which the next one removes.
             let model = &mut shared.model;
             model.has_leftovers |= model.is_purging || model.purge_failed;
             let is_there = self.machine.look(|| has_purged_segment(&session.store));
             ensure!(model.has_leftovers || !is_there, "a purged segment is back");
             model.adopt(&view, after);
+            for &(topic, position) in &model.lost {
+                ensure!(
+                    !resolves(&session.store, topic, position),
+                    "position {position} was lost and is good to go on from"
+                );
+            }
         }
         self.session = Some(session);
         self.after = After::Restart;
@@ -305,7 +250,8 @@ impl Player {
                     faults.fail_next(Op::Write, Kind::Segment, Fault::PartFull);
                 };
                 self.machine.faults(fail);
-                self.append(&mut session, &[(a, 2, 600)])
+                // Several blocks: the cut may leave the first ones whole.
+                self.append(&mut session, &[(a, 1, 0), (b, 1, 300), (c, 1, 600)])
             }
             Action::FailSync => {
                 let fail = |faults: &mut Faults| {

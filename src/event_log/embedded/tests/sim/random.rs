@@ -1,11 +1,12 @@
 //! Long histories that follow from a seed: actions, faults, restarts and crashes in any order.
 
 use super::{
+    action::Action,
     chance::Chance,
     crasher::{Crasher, Effort},
     faults::Faults,
     model::Violation,
-    player::{Action, Player},
+    player::Player,
 };
 use crate::event_log::Durability;
 
