@@ -61,6 +61,10 @@ struct Unsealed {
 impl Recovery<'_> {
     /// Reads, and where the last process did not end cleanly repairs, what is in the directory.
     pub(super) fn run(self) -> Result<Recovered, OpenError> {
+        // What an earlier process changed may not be durable, if it ended with a failure. A name
+        // that comes back beside what is written from here on would look like damage.
+        let synced = self.io.sync_dir(self.dir);
+        synced.map_err(|source| self.failed("sync", self.dir, source))?;
         let names = self.names()?;
         let found = State::load(self.io, self.dir)?;
         let (sealed, unsealed) = self.newest(&names)?;

@@ -52,6 +52,14 @@ impl Word {
         }
     }
 
+    /// This history, whatever its number is.
+    pub(super) fn new(durability: Durability, actions: &[Action]) -> Self {
+        Self {
+            durability,
+            actions: actions.to_vec(),
+        }
+    }
+
     /// How many histories there are with at most so many actions.
     pub(super) fn count(actions_max: u32) -> u64 {
         let letters = Action::ALL.len() as u64;
@@ -91,7 +99,13 @@ impl Word {
         Ok(())
     }
 
-    fn fail_at(&self, number: u64, fault: Fault, crasher: &mut Crasher) -> Result<(), Violation> {
+    /// The same with one fault.
+    pub(super) fn fail_at(
+        &self,
+        number: u64,
+        fault: Fault,
+        crasher: &mut Crasher,
+    ) -> Result<(), Violation> {
         let mut player = self.prefix(crasher.lie)?;
         player
             .machine

@@ -48,6 +48,7 @@ use std::{
 };
 
 use action::Action;
+use chance::Chance;
 use crasher::{Counts, Crasher, Effort};
 use exhaustive::Word;
 use faults::{Fault, Kind, Op};
@@ -97,6 +98,18 @@ fn a_segment_that_can_be_neither_begun_nor_removed_stops_the_log() {
         Action::Append,
     ] {
         player.play(action, Durability::Sync).unwrap();
+    }
+}
+
+#[test]
+fn a_name_that_was_removed_in_vain_does_not_come_back_beside_new_ones() {
+    // The clean-up of the second group fails at the sync of the directory.
+    let word = Word::new(Durability::Sync, &[Action::Full, Action::Full]);
+    let mut crasher = Crasher::new(exhaustive::EFFORT, 1, None);
+    for seed in 0..20 {
+        crasher.chance = Chance::new(seed);
+        let survived = word.fail_at(4, Fault::Full, &mut crasher);
+        assert!(survived.is_ok(), "{survived:?}");
     }
 }
 
