@@ -289,8 +289,11 @@ impl Recovery<'_> {
             return Ok(None);
         }
         index.end = index.end.max(end.end);
-        let cut = file.truncate(index.end).and_then(|()| file.sync());
-        cut.map_err(|source| self.failed("cut off the torn end of", &path, source))?;
+        let cut = || {
+            let cut = file.truncate(index.end).and_then(|()| file.sync());
+            cut.map_err(|source| self.failed("cut off the torn end of", &path, source))
+        };
+        cut()?;
         let footer = Footer {
             header,
             sealed_by: SealedBy::Recovery,
@@ -298,8 +301,10 @@ impl Recovery<'_> {
         };
         let segment = match write_footer(&*file, &footer) {
             Ok(len) => Segment::sealed(header.name, len),
-            // A full disk must not keep anyone from reading. The next opening tries again.
+            // A full disk must not keep anyone from reading. The next opening tries again, and
+            // tells by its end that nothing of the segment is missing.
             Err(error) if is_full(&error) => {
+                cut()?;
                 Segment::unsealed(index.end, Live::new(header, index.clone()))
             }
             Err(source) => return Err(self.failed("seal", &path, source)),

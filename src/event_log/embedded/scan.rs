@@ -134,7 +134,9 @@ pub(super) fn scan(
                 place.pass(header, end);
             }
             _ => {
-                if place.is_lost(expected, later.is_some()) {
+                // A recovery cut the group here, and could not seal the segment.
+                let is_cut = !place.is_start() && offset == scanner.len;
+                if !is_cut && place.is_lost(expected, later.is_some()) {
                     let header = None;
                     visit(Found::Damage { offset, header });
                 }
