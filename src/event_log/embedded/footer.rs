@@ -16,6 +16,7 @@ use super::{
     block::SECTOR,
     index::{Hole, SegmentIndex, Step, TopicIndex},
     io::{IoFile, read_up_to},
+    scan::Expected,
     segment::{HeaderError, SEGMENT_HEADER_LEN, SegmentHeader},
 };
 use crate::{
@@ -79,6 +80,14 @@ impl Footer {
         bytes.put_u32_le(crc32c::crc32c(&trailer));
         bytes.put_slice(MAGIC);
         bytes
+    }
+
+    /// What a scan of the segment has to find.
+    pub(super) fn expected(&self) -> Expected {
+        Expected::Sealed {
+            last_group: self.index.last_group,
+            end: self.index.end,
+        }
     }
 
     /// Reads the footer of a segment file; `None` if the file has no intact one.

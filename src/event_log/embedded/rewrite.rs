@@ -22,7 +22,7 @@ use super::{
     footer::{Footer, SealedBy},
     index::{Hole, SegmentIndex},
     io::{Access, Io, IoFile, read_up_to, write_all_at},
-    scan::{Expected, Found, Rebuild, scan},
+    scan::{Found, Rebuild, scan},
     segment::{Rewritten, SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
     writer::write_footer,
 };
@@ -194,8 +194,7 @@ impl<'a> Remaking<'a> {
         let segment = self.source.header;
         let mut rebuild = Rebuild::new(empty(&self.source.index));
         let mut failed = Ok(());
-        let through = Expected::Through(self.source.index.last_group);
-        scan(&*from, &segment, through, |found| {
+        scan(&*from, &segment, self.source.expected(), |found| {
             if failed.is_ok() {
                 failed = match &found {
                     Found::Block { header, offset, .. } => self.block(header, *offset),

@@ -22,6 +22,14 @@ use crate::types::{Position, TopicId, TopicName};
 pub(super) enum Expected {
     /// Every group up to this one was acknowledged: what is missing is lost.
     Through(u64),
+    /// The same, and the blocks end at this offset. Where a recovery cut the last group, that is
+    /// before the group's own end.
+    Sealed {
+        /// The last group.
+        last_group: u64,
+        /// Where its last block ends.
+        end: u64,
+    },
     /// The writer stopped at some time: the last group may be torn.
     Torn,
     /// Groups were acknowledged before they were synced: everything from the first damage on may be
@@ -96,7 +104,7 @@ pub(super) fn scan(
     };
     loop {
         let offset = place.offset;
-        if place.is_start() && expected == Expected::Through(place.group - 1) {
+        if place.is_end(expected) {
             return Ok(ScanEnd {
                 end: offset,
                 torn: false,
@@ -169,6 +177,15 @@ impl Place {
         self.offset == self.start
     }
 
+    /// Whether nothing more is expected.
+    fn is_end(&self, expected: Expected) -> bool {
+        match expected {
+            Expected::Through(last) => self.is_start() && self.group > last,
+            Expected::Sealed { end, .. } => self.offset >= end,
+            Expected::Torn | Expected::Unsynced => false,
+        }
+    }
+
     /// Whether `header` is that of the block which belongs here.
     fn expects(&self, header: &BlockHeader) -> bool {
         let is_next = header.group == self.group
@@ -183,7 +200,13 @@ impl Place {
     /// Whether what is not intact here was acknowledged: the group is known to have been, or one
     /// that came later is there.
     fn is_lost(&self, expected: Expected, has_later: bool) -> bool {
-        has_later || matches!(expected, Expected::Through(last) if self.group <= last)
+        has_later
+            || match expected {
+                Expected::Through(last_group) | Expected::Sealed { last_group, .. } => {
+                    self.group <= last_group
+                }
+                Expected::Torn | Expected::Unsynced => false,
+            }
     }
 
     /// Goes on behind a block, to the next group if it was the last of its own.

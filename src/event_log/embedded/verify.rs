@@ -334,7 +334,7 @@ impl<'a> Inspection<'a> {
         next: Option<SegmentName>,
     ) -> io::Result<SegmentIndex> {
         let expected = match footer {
-            Some(footer) => Expected::Through(footer.index.last_group),
+            Some(footer) => footer.expected(),
             None if header.unsynced => Expected::Unsynced,
             None => Expected::Torn,
         };

@@ -57,8 +57,8 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
         (file.file_name().into_string().unwrap(), bytes)
     };
     let mut files: Vec<_> = files.map(file).collect();
-    // Space that is kept ready, whose contents say nothing.
-    files.retain(|(name, _)| name != "state.new");
+    // Space that is kept ready, whose contents say nothing; and the record of the repair.
+    files.retain(|(name, _)| name != "state.new" && name != "audit.ndjson");
     files.sort();
     files
 }

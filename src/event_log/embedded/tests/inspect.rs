@@ -105,3 +105,18 @@ async fn damage_is_reported_with_its_place() {
     assert_eq!(missing.len(), 2, "one for each topic");
     assert!(missing[0].what.contains("missing"));
 }
+
+#[tokio::test]
+async fn a_torn_group_that_was_cut_and_sealed_is_no_damage() {
+    let bench = Bench::new();
+    let open = bench.open().await;
+    let bodies = vec![open.feeder(1).body(1, 0), open.feeder(2).body(1, 100)];
+    append(&*open.log, bodies).await;
+    let end = open.log.state().bytes as usize;
+    open.crash();
+    bench.change(&bench.segments()[0], |bytes| bytes[end - 50..end].fill(0));
+    bench.open().await.crash();
+    let report = report(&bench, Depth::Blocks);
+    assert_eq!(report.segments[0].sealed_by, Some("recovery"));
+    assert_eq!((report.events, report.damage), (1, Vec::new()));
+}
