@@ -158,7 +158,8 @@ impl Store {
         let path = segment.path(&self.dir);
         let file = self.io().open(&path, Access::Read)?;
         let unusable = |reason| io::Error::new(io::ErrorKind::InvalidData, reason);
-        let owned = |header: &SegmentHeader| match self.is_own(segment, header) {
+        let owned = |header: &SegmentHeader| match header.name == segment.name && self.owns(header)
+        {
             true => Ok(()),
             false => {
                 tracing::error!(path = %path.display(), "the segment is not of this log");
@@ -188,13 +189,6 @@ impl Store {
             sealed_by: SealedBy::Recovery,
             index: rebuild.finish(until),
         })
-    }
-
-    /// Whether a file under the name of `segment` with this header was written for this log.
-    fn is_own(&self, segment: &Segment, header: &SegmentHeader) -> bool {
-        header.name == segment.name
-            && header.tenant == self.tenant
-            && self.state().owns(header.log_id, header.name.first_block)
     }
 
     /// Reads the blocks of one topic in one step.

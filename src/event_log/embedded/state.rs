@@ -82,6 +82,13 @@ pub(super) struct Origin {
     pub(super) before_block: u64,
 }
 
+impl Origin {
+    /// Whether a segment that begins with `first_block` and names `log_id` is this log's.
+    pub(super) fn wrote(&self, log_id: u64, first_block: u64) -> bool {
+        self.log_id == log_id && first_block < self.before_block
+    }
+}
+
 /// Name of the file.
 pub(super) const STATE: &str = "state";
 /// Name under which the next one is written. It may hold anything.
@@ -140,9 +147,8 @@ impl State {
 
     /// Whether a segment that begins with `first_block` and names `log_id` is this log's.
     pub(super) fn owns(&self, log_id: u64, first_block: u64) -> bool {
-        let is_origin =
-            |origin: &Origin| origin.log_id == log_id && first_block < origin.before_block;
-        log_id == self.log_id || self.origins.iter().any(is_origin)
+        let is_of = |origin: &Origin| origin.wrote(log_id, first_block);
+        log_id == self.log_id || self.origins.iter().any(is_of)
     }
 
     /// What is purged of a topic.

@@ -16,8 +16,9 @@ use super::{
     io::{Io, IoFile, is_full},
     metrics::Metrics,
     retention::ClockGuard,
+    segment::SegmentHeader,
     segments::Segments,
-    state::State,
+    state::{Origin, State},
     upkeep::Chore,
 };
 use crate::{
@@ -91,6 +92,8 @@ pub(super) struct Store {
     pub(super) health: Health,
     /// The same in every segment.
     pub(super) log_id: u64,
+    /// The logs this one goes on from; they do not change while it is open.
+    origins: Vec<Origin>,
     /// Held while it is written: never taken on the way of a group.
     state: Mutex<State>,
     spare: Mutex<Spare>,
@@ -135,6 +138,7 @@ impl Store {
             segments,
             health: Health::default(),
             log_id: state.log_id,
+            origins: state.origins.clone(),
             state: Mutex::new(state),
             spare: Mutex::default(),
             upkeep: Mutex::default(),
@@ -153,6 +157,14 @@ impl Store {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.process.metrics
+    }
+
+    /// Whether a segment with this header was written for this log. Readers ask: the state is not
+    /// locked for it.
+    pub(super) fn owns(&self, header: &SegmentHeader) -> bool {
+        let (log_id, first_block) = (header.log_id, header.name.first_block);
+        let is_of = |origin: &Origin| origin.wrote(log_id, first_block);
+        header.tenant == self.tenant && (log_id == self.log_id || self.origins.iter().any(is_of))
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

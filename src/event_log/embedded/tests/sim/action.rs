@@ -2,10 +2,9 @@
 
 /// What can happen to a log.
 ///
-/// A new one, such as the rewriting of a sealed segment, is added here, in [`Self::ALL`], and where
-/// the player acts; all histories meet it then. One that takes single events away also has to tell
-/// the model, as [`Action::Purge`] does: before it begins that they may be missing, and once it is
-/// done that they must be.
+/// A new one is added here, in [`Self::ALL`], and where the player acts; all histories meet it then.
+/// One that takes events away also has to tell the model, as [`Action::Purge`] and [`Action::Erase`]
+/// do: before it begins that they may be missing, and once it is done that they must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// One small event.
@@ -20,6 +19,8 @@ pub(super) enum Action {
     Seal,
     /// Time passes, and what is too old is purged.
     Purge,
+    /// Single events are erased: segments are made anew without them.
+    Erase,
     /// What was acknowledged without a sync is synced.
     Sync,
     /// The log is closed and opened again.
@@ -37,13 +38,14 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Append,
         Self::AppendLarge,
         Self::AppendMany,
         Self::Spare,
         Self::Seal,
         Self::Purge,
+        Self::Erase,
         Self::Sync,
         Self::Close,
         Self::Restart,

@@ -57,8 +57,23 @@ enum Fate {
         /// Whether no crash may take it.
         is_safe: bool,
     },
+    /// Is being erased, or an erasure of it failed: may be there, and no crash may take it back
+    /// once it was found missing.
+    Erasing { at: Position },
+    /// Erased: must not appear any more.
+    Erased { at: Position },
     /// Refused, or found missing when a log was opened: must not appear any more.
     Gone,
+}
+
+impl Fate {
+    /// Where the event stands or stood, if that is known.
+    fn position(self) -> Option<Position> {
+        match self {
+            Self::Kept { at, .. } | Self::Erasing { at } | Self::Erased { at } => Some(at),
+            Self::InDoubt | Self::Gone => None,
+        }
+    }
 }
 
 /// What a reader finds in a log.
@@ -136,7 +151,9 @@ impl Model {
                     "event {number} was seen at {at} and acknowledged at {position}"
                 );
             }
-            Fate::Gone => unreachable!("only what is on its way is answered"),
+            Fate::Erasing { .. } | Fate::Erased { .. } | Fate::Gone => {
+                unreachable!("only what is on its way is answered")
+            }
         }
         let is_safe = is_safe || matches!(event.fate, Fate::Kept { is_safe: true, .. });
         event.fate = Fate::Kept {
@@ -154,6 +171,40 @@ impl Model {
             "event {number} was seen and refused"
         );
         *fate = Fate::Gone;
+        Ok(())
+    }
+
+    /// Notes that a few events of a topic are going to be erased, and returns where they stand.
+    pub(super) fn begin_to_erase(&mut self, topic: TopicId) -> Vec<Position> {
+        let (topic, trims) = (topic.get() as usize - 1, self.trims);
+        let kept = self.events[self.forgotten..].iter_mut().filter(|event| {
+            let at = event.fate.position();
+            let is_kept = matches!(event.fate, Fate::Kept { .. } | Fate::Erasing { .. });
+            event.topic == topic && is_kept && at > Some(trims[topic])
+        });
+        let mut positions = Vec::new();
+        // The oldest, and one that others stand before and behind.
+        for event in kept.step_by(2).take(2) {
+            if let Some(at) = event.fate.position() {
+                event.fate = Fate::Erasing { at };
+                positions.push(at);
+            }
+        }
+        positions
+    }
+
+    /// Notes that the erasure of the events at `positions` was done, and took away `count`.
+    pub(super) fn erased(&mut self, positions: &[Position], count: u64) -> Result<(), Violation> {
+        for event in &mut self.events[self.forgotten..] {
+            if let Fate::Erasing { at } = event.fate
+                && positions.contains(&at)
+            {
+                event.fate = Fate::Erased { at };
+            }
+        }
+        let asked = positions.len();
+        // One whose erasure failed before may have been gone.
+        ensure!(count <= asked as u64, "{count} of {asked} events erased");
         Ok(())
     }
 
@@ -193,16 +244,16 @@ impl Model {
                 )));
             };
             match event.fate {
-                Fate::Gone => {
+                Fate::Gone | Fate::Erased { .. } => {
                     return Err(Violation(format!(
-                        "event {number} is there, though it was refused or was missing before"
+                        "event {number} is there, though it was refused, erased or missing before"
                     )));
                 }
                 Fate::InDoubt => ensure!(
                     position > event.floor,
                     "event {number} stands at {position}, at or before one given earlier"
                 ),
-                Fate::Kept { at, .. } => {
+                Fate::Kept { at, .. } | Fate::Erasing { at } => {
                     ensure!(
                         at == position,
                         "event {number} moved from {at} to {position}"
@@ -219,6 +270,15 @@ impl Model {
             before = Some((number, position));
             is_found[number as usize] = true;
             counts[event.topic] += 1;
+        }
+        // An erased event still counts.
+        for (number, event) in self.events.iter().enumerate().skip(self.forgotten) {
+            if let Fate::Erasing { at } | Fate::Erased { at } = event.fate
+                && at > view.topics[event.topic].0
+                && !is_found[number]
+            {
+                counts[event.topic] += 1;
+            }
         }
         for (topic, (count, (_, said))) in counts.iter().zip(&view.topics).enumerate() {
             ensure!(
@@ -255,6 +315,8 @@ impl Model {
                     let is_safe = is_safe || !is_open;
                     event.fate = Fate::Kept { at: *at, is_safe };
                 }
+                // An erasure that failed may yet have been done: opening decides.
+                (Some(_), Fate::Erasing { .. }) if is_open => {}
                 (Some((_, _, at)), _) => {
                     event.fate = Fate::Kept {
                         at: *at,
@@ -262,6 +324,9 @@ impl Model {
                     };
                 }
                 (None, Fate::Kept { at, .. }) if is_purged(at) => {}
+                (None, Fate::Erasing { at } | Fate::Erased { at }) => {
+                    event.fate = Fate::Erased { at };
+                }
                 // What may still be on its way may still appear.
                 (None, Fate::InDoubt) if is_open => {}
                 (None, fate) => {
@@ -290,7 +355,9 @@ impl Model {
         let is_over = |event: &Event| match event.fate {
             Fate::InDoubt => false,
             Fate::Gone => true,
-            Fate::Kept { at, .. } => at <= self.trims[event.topic],
+            Fate::Kept { at, .. } | Fate::Erasing { at } | Fate::Erased { at } => {
+                at <= self.trims[event.topic]
+            }
         };
         let rest = self.events[self.forgotten..].iter();
         self.forgotten += rest.take_while(|event| is_over(event)).count();
@@ -316,7 +383,7 @@ impl Model {
             let trimmed = kept.filter(|event| event.topic == topic);
             let mut is_event = false;
             for event in trimmed {
-                if let Fate::Kept { at, .. } = event.fate
+                if let Some(at) = event.fate.position()
                     && at <= *trim
                 {
                     is_event |= at == *trim;

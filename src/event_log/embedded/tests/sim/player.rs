@@ -239,6 +239,7 @@ impl Player {
                 session.store.purge(self.clock.now());
                 Ok(())
             }
+            Action::Erase => self.erase(&mut session, a),
             Action::Sync => {
                 if session.sync() {
                     self.synced();
@@ -329,6 +330,26 @@ impl Player {
             }
         }
         Ok(())
+    }
+
+    /// Erases a few events of a topic.
+    fn erase(&self, session: &mut Session, topic: TopicId) -> Result<(), Violation> {
+        if session.writer.seal_now().is_err() {
+            ensure!(
+                self.failures() > self.failures_before,
+                "not sealed without a reason"
+            );
+            return Ok(());
+        }
+        let positions = self.shared().model.begin_to_erase(topic);
+        match session.store.erase(topic, &positions) {
+            Ok(erased) => self.shared().model.erased(&positions, erased.events),
+            Err(error) => {
+                let has_failed = self.failures() > self.failures_before;
+                ensure!(has_failed, "not erased without a reason: {}", chain(&error));
+                Ok(())
+            }
+        }
     }
 
     /// Compares what readers see with what they must.
