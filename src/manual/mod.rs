@@ -5,7 +5,8 @@
 //! 1. [`architecture`]: the way of an event from a publisher to every subscriber.
 //! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
 //! 3. [`durability`]: what an acknowledgement means, and what recovery does.
-//! 4. [`operations`]: files, metrics, health and what to do about messages.
+//! 4. [`removal`]: how events go away, by age or by order, and what that leaves behind.
+//! 5. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -15,6 +16,9 @@ pub mod wire {}
 
 #[doc = include_str!("durability.md")]
 pub mod durability {}
+
+#[doc = include_str!("removal.md")]
+pub mod removal {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
