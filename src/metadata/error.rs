@@ -62,6 +62,14 @@ pub enum OpenError {
     /// Not a file that this program wrote, or no longer as it was written. Holds what was found.
     #[error("it is damaged or was not written by this program ({0}); restore it from a backup")]
     Damaged(String),
+    /// A file of this program that belongs somewhere else: data directories were mixed.
+    #[error("it belongs to {found}, not to {wanted}; put back the file that belongs here")]
+    Misplaced {
+        /// Whose file it is.
+        found: String,
+        /// Whose file it has to be.
+        wanted: String,
+    },
     /// The operating system refused.
     #[error("cannot {action} {path}")]
     Io {

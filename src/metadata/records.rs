@@ -56,7 +56,12 @@ pub async fn list<T: Record>(
         .collect()
 }
 
-fn parse<T: Record>(entry: Entry) -> Result<Stored<T>, StoreError> {
+/// What an entry of the kind's table holds.
+///
+/// # Errors
+///
+/// [`StoreError::Record`], which names the record.
+pub fn parse<T: Record>(entry: Entry) -> Result<Stored<T>, StoreError> {
     match serde_json::from_slice(&entry.value) {
         Ok(record) => Ok(Stored {
             record,

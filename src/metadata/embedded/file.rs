@@ -1,7 +1,7 @@
 //! One redb file: made whole, opened with a check, closed after a failure.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -9,12 +9,13 @@ use std::{
 };
 
 use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    WriteTransaction, backends::FileBackend,
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError, WriteTransaction, backends::FileBackend,
 };
 
+use super::overlay::Overlay;
 use crate::{
-    metadata::{Change, Entry, OpenError, StoreError, Table, WriteError},
+    metadata::{Change, Entry, OpenError, Scope, StoreError, Table, WriteError},
     net::whole_file::is_disk_full,
     types::limits::METADATA_CACHE_BYTES,
 };
@@ -23,6 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct MetadataFile {
     path: PathBuf,
+    /// Whose tables it holds. Stands in the file too, so that no other one passes for it.
+    scope: Scope,
     /// Taken shared by every call, also by writes, which the engine puts in order; exclusively only
     /// to open and to close.
     database: RwLock<Option<Database>>,
@@ -33,15 +36,20 @@ const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("about");
 /// Key in [`ABOUT`]: the version of the tables' layout.
 const FORMAT: &str = "format";
 const FORMAT_KNOWN: u64 = 1;
+/// Whom the file belongs to, under the key [`SCOPE`]. Files of the first versions do not say, and get
+/// it with their next write.
+const OWNER: TableDefinition<&str, &str> = TableDefinition::new("owner");
+const SCOPE: &str = "scope";
 
 fn rows(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
     TableDefinition::new(table.name())
 }
 
 impl MetadataFile {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, scope: Scope) -> Self {
         Self {
             path,
+            scope,
             database: RwLock::new(None),
         }
     }
@@ -58,8 +66,11 @@ impl MetadataFile {
             .unwrap_or_else(PoisonError::into_inner);
         if database.is_none() {
             let opened = exists(&self.path)
-                .and_then(|exists| if exists { Ok(()) } else { create(&self.path) })
-                .and_then(|()| open(&self.path));
+                .and_then(|exists| match exists {
+                    true => Ok(()),
+                    false => create(&self.path, self.scope),
+                })
+                .and_then(|()| open(&self.path, self.scope));
             *database = Some(opened.map_err(|source| self.unopened(source))?);
         }
         Ok(())
@@ -91,19 +102,7 @@ impl MetadataFile {
     }
 
     pub(super) fn list(&self, table: Table) -> Result<Vec<Entry>, StoreError> {
-        self.read(|database| {
-            let transaction = database.begin_read().map_err(failed)?;
-            let rows = match transaction.open_table(rows(table)) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                rows => rows.map_err(failed)?,
-            };
-            let rows = rows.iter().map_err(failed)?;
-            rows.map(|row| {
-                let (key, value) = row.map_err(failed)?;
-                entry(key.value(), value.value())
-            })
-            .collect()
-        })
+        self.read(|database| list(database, table))
     }
 
     pub(super) fn write(&self, changes: &[Change]) -> Result<(), WriteError> {
@@ -116,11 +115,17 @@ impl MetadataFile {
                     return Ok(Some(change));
                 }
             }
+            own(&transaction, self.scope).map_err(failed)?;
             transaction.commit().map_err(failed)?;
             Ok(None)
         })?;
         match conflict {
-            None => Ok(()),
+            None => {
+                // The changes are durable. If this fails the file is closed, and opened by the next
+                // call as after any failure.
+                _ = self.with_open(|database| repeat(database).map_err(failed));
+                Ok(())
+            }
             Some(change) => Err(WriteError::Conflict {
                 table: change.table,
                 key: change.key.clone(),
@@ -175,6 +180,21 @@ impl MetadataFile {
     }
 }
 
+/// Every value of a table, sorted by key.
+pub(super) fn list(database: &Database, table: Table) -> Result<Vec<Entry>, StoreError> {
+    let transaction = database.begin_read().map_err(failed)?;
+    let rows = match transaction.open_table(rows(table)) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        rows => rows.map_err(failed)?,
+    };
+    let rows = rows.iter().map_err(failed)?;
+    rows.map(|row| {
+        let (key, value) = row.map_err(failed)?;
+        entry(key.value(), value.value())
+    })
+    .collect()
+}
+
 /// Puts one change into the transaction; `false` if the key is not as expected.
 fn put(transaction: &WriteTransaction, change: &Change) -> Result<bool, StoreError> {
     let mut rows = transaction.open_table(rows(change.table)).map_err(failed)?;
@@ -213,7 +233,7 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
 }
 
 /// Makes an empty file under another name first, so that a crash leaves a whole file or none.
-fn create(path: &Path) -> Result<(), OpenError> {
+fn create(path: &Path, scope: Scope) -> Result<(), OpenError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     create_dir_durably(dir)?;
     let new = path.with_extension("redb.new");
@@ -236,7 +256,9 @@ fn create(path: &Path) -> Result<(), OpenError> {
         transaction
             .open_table(ABOUT)?
             .insert(FORMAT, FORMAT_KNOWN)?;
+        own(&transaction, scope)?;
         transaction.commit()?;
+        repeat(&database)?;
         database.close()?;
         Ok(())
     };
@@ -245,16 +267,47 @@ fn create(path: &Path) -> Result<(), OpenError> {
     sync_dir(dir)
 }
 
-fn open(path: &Path) -> Result<Database, OpenError> {
-    let database = builder()
+/// Opens the file at `path`, which has to be that of `scope`.
+fn open(path: &Path, scope: Scope) -> Result<Database, OpenError> {
+    let file = File::open(path).map_err(|source| io_error("open", path, source))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse),
+        locked => locked.map_err(|error| io_error("lock", path, error.into()))?,
+    }
+    // The engine writes to what it opens, and a file that is damaged or somebody else's has to stay
+    // as it is. It is small, so it may be read twice.
+    check(path, scope, file)?;
+    builder()
         .open(path)
+        .map_err(|error| open_error(path, "open", error.into()))
+}
+
+/// Opens what is in `file` without changing it: every page was as it was written, and it is the file
+/// of `scope`.
+pub(super) fn check(path: &Path, scope: Scope, file: File) -> Result<Database, OpenError> {
+    let overlay = Overlay::new(file).map_err(|source| io_error("read", path, source))?;
+    // The engine would take it for a file to be made.
+    if overlay.len().is_ok_and(|len| len == 0) {
+        return Err(OpenError::Damaged("it is empty".to_owned()));
+    }
+    let database = builder()
+        .create_with_backend(overlay)
         .map_err(|error| open_error(path, "open", error.into()))?;
+    check_format(path, &database)?;
+    let wanted = owner(scope);
+    match owner_in(&database).map_err(|error| open_error(path, "read", error))? {
+        Some(found) if found != wanted => Err(OpenError::Misplaced { found, wanted }),
+        _ => Ok(database),
+    }
+}
+
+fn check_format(path: &Path, database: &Database) -> Result<(), OpenError> {
     let format = || -> Result<Option<u64>, redb::Error> {
         let about = database.begin_read()?.open_table(ABOUT)?;
         Ok(about.get(FORMAT)?.map(|format| format.value()))
     };
     match format() {
-        Ok(Some(FORMAT_KNOWN)) => Ok(database),
+        Ok(Some(FORMAT_KNOWN)) => Ok(()),
         Ok(Some(found)) if found > FORMAT_KNOWN => Err(OpenError::NewerFormat {
             found,
             known: FORMAT_KNOWN,
@@ -263,6 +316,36 @@ fn open(path: &Path) -> Result<Database, OpenError> {
         Ok(None) => Err(OpenError::Damaged("it has no format version".to_owned())),
         Err(error) => Err(open_error(path, "read", error)),
     }
+}
+
+/// Whom the file says that it belongs to.
+fn owner_in(database: &Database) -> Result<Option<String>, redb::Error> {
+    match database.begin_read()?.open_table(OWNER) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        table => Ok(table?.get(SCOPE)?.map(|owner| owner.value().to_owned())),
+    }
+}
+
+/// Writes down whom the file belongs to, if it does not say so yet.
+fn own(transaction: &WriteTransaction, scope: Scope) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(OWNER)?;
+    if table.get(SCOPE)?.is_none() {
+        table.insert(SCOPE, owner(scope).as_str())?;
+    }
+    Ok(())
+}
+
+fn owner(scope: Scope) -> String {
+    match scope {
+        Scope::Server => "the gateway".to_owned(),
+        Scope::Tenant(id) => format!("tenant {id}"),
+    }
+}
+
+/// Commits the same content once more. The engine keeps the roots of its last two commits and takes
+/// the earlier one when the later one is damaged: what was stored last would be gone in silence.
+fn repeat(database: &Database) -> Result<(), redb::Error> {
+    Ok(database.begin_write()?.commit()?)
 }
 
 fn builder() -> Builder {
@@ -319,7 +402,7 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
         .map_err(|source| io_error("look for", path, source))
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     OpenError::Io {
         action,
         path: path.to_owned(),

@@ -6,6 +6,8 @@
 //! were not used for a while. All of it blocks, so it runs on the runtime's blocking threads.
 
 mod file;
+mod inspect;
+mod overlay;
 
 use std::{
     collections::HashMap,
@@ -22,6 +24,8 @@ use crate::types::{
     limits::{METADATA_CALLS_MAX, METADATA_TENANTS_OPEN_MAX},
 };
 use file::MetadataFile;
+
+pub use inspect::{Inspected, inspect, is_in_use};
 
 /// Tables in files under a data directory.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ impl EmbeddedStore {
     fn with_places(data_dir: PathBuf, tenants_open_max: usize) -> Self {
         Self {
             files: Arc::new(Files {
-                server: Arc::new(MetadataFile::new(data_dir.join("server.redb"))),
+                server: Arc::new(MetadataFile::new(data_dir.join(SERVER_FILE), Scope::Server)),
                 tenants: Mutex::default(),
                 tenants_open_max,
                 data_dir,
@@ -133,8 +137,8 @@ impl Files {
             .data_dir
             .join("tenants")
             .join(tenant.as_str())
-            .join("metadata.redb");
-        let file = Arc::new(MetadataFile::new(path));
+            .join(TENANT_FILE);
+        let file = Arc::new(MetadataFile::new(path, scope));
         tenants.files.insert(tenant, (Arc::clone(&file), now));
         file
     }
@@ -165,6 +169,11 @@ impl Tenants {
         oldest.is_some_and(|oldest| self.files.remove(&oldest).is_some())
     }
 }
+
+/// Name of the gateway's file in the data directory.
+pub const SERVER_FILE: &str = "server.redb";
+/// Name of a tenant's file in the tenant's directory.
+pub const TENANT_FILE: &str = "metadata.redb";
 
 #[cfg(test)]
 mod tests;

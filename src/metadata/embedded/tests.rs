@@ -1,3 +1,5 @@
+mod damage;
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use proptest::prelude::*;
@@ -181,8 +183,11 @@ async fn a_damaged_file_of_one_tenant_harms_no_other_and_may_be_restored() {
     assert!(store.write(damaged, put("k", b"v")).await.is_err());
     store.write(whole, put("k", b"v")).await.unwrap();
 
-    store.files.tenants.lock().unwrap().files.remove(&tenant(2));
-    fs::copy(file_of(2), file_of(1)).unwrap();
+    let kept = EmbeddedStore::new(dir.path().join("backup"));
+    kept.write(damaged, put("k", b"v")).await.unwrap();
+    drop(kept);
+    let backup = dir.path().join("backup/tenants").join(tenant(1).as_str());
+    fs::copy(backup.join("metadata.redb"), file_of(1)).unwrap();
     assert_eq!(value(&store, damaged, "k").await.unwrap(), b"v");
 }
 
@@ -207,7 +212,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("server.redb");
-        MetadataFile::new(path.clone()).write(&put("k", &[9; 5000])).unwrap();
+        MetadataFile::new(path.clone(), Scope::Server).write(&put("k", &[9; 5000])).unwrap();
         let mut content = fs::read(&path).unwrap();
         let at = at % content.len();
         if cut {
@@ -216,7 +221,7 @@ proptest! {
             content[at] = to;
         }
         fs::write(&path, content).unwrap();
-        let file = MetadataFile::new(path);
+        let file = MetadataFile::new(path, Scope::Server);
         _ = file.get(Table::Topics, "k");
         _ = file.list(Table::Topics);
         _ = file.write(&put("l", b"v"));
