@@ -7,6 +7,7 @@
 //!
 //! Rights are asked here and nowhere else.
 
+pub mod belonging;
 pub mod comparison;
 pub mod credit;
 pub mod error;
@@ -24,9 +25,10 @@ use tokio::time::Instant;
 
 use crate::{
     event_log::{EventLog, TenantLog},
-    schema::registry::Registry,
+    schema::registry::{Registry, TenantSchemas},
     types::{TenantId, limits},
 };
+use belonging::{MixedUp, mismatches};
 use metrics::{LogCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
 
@@ -127,7 +129,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`TopicError::Unavailable`].
+    /// [`TopicError::Unavailable`], also when log and metadata do not belong together; nothing was
+    /// changed then.
     pub async fn open(&self, tenant: TenantId) -> Result<(), TopicError> {
         self.tenant(tenant).await.map(drop)
     }
@@ -146,14 +149,36 @@ impl Broker {
                 .tenant(id)
                 .await
                 .map_err(TopicError::unavailable)?;
+            check_belonging(id, &*log, &schemas).map_err(TopicError::unavailable)?;
             // What a stop interrupted: a topic goes from the registry first.
-            for topic in schemas.deleted() {
-                let deleted = log.delete_topic(topic).await;
-                deleted.map_err(TopicError::unavailable)?;
+            let deleted = schemas.deleted();
+            for topic in log.topics() {
+                if deleted.contains_key(&topic.id) {
+                    let gone = log.delete_topic(topic.id).await;
+                    gone.map_err(TopicError::unavailable)?;
+                }
             }
             Ok(Arc::new(Tenant { log, schemas }))
         });
         tenant.await.cloned()
+    }
+}
+
+/// Holds each topic that the log has events of to be the one that the registry knows by its number.
+fn check_belonging(
+    tenant: TenantId,
+    log: &dyn TenantLog,
+    schemas: &TenantSchemas,
+) -> Result<(), MixedUp> {
+    let known = schemas.event_types().into_iter();
+    let known = known.map(|known| (known.topic_id(), known.topic().clone()));
+    let known = known.chain(schemas.deleted());
+    let known = known.map(|(id, name)| (id, name.to_string()));
+    let topics = log.topics().into_iter();
+    let in_log = topics.map(|topic| (topic.id, topic.name.to_string()));
+    match MixedUp::of(tenant, mismatches(in_log, &known.collect())) {
+        Some(mixed) => Err(mixed),
+        None => Ok(()),
     }
 }
 

@@ -153,6 +153,9 @@ pub struct TopicRecord {
     /// which no other topic gets, and its schemas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at_ms: Option<i64>,
+    /// Numbers of topics that had the name before and were deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_ids: Vec<u32>,
 }
 
 /// One version of a topic's schema.

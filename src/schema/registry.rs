@@ -105,6 +105,8 @@ pub struct EventType {
     validates: bool,
     created_at: Timestamp,
     deleted_at: Option<Timestamp>,
+    /// Numbers of topics that had this name before and were deleted.
+    former_ids: Vec<TopicId>,
     /// Oldest first; never empty.
     versions: Vec<SchemaVersion>,
     /// Index of the current version.
@@ -169,6 +171,7 @@ impl EventType {
             validates: self.validates,
             created_at_ms: self.created_at.as_millis(),
             deleted_at_ms: self.deleted_at.map(Timestamp::as_millis),
+            former_ids: self.former_ids.iter().map(|id| id.get()).collect(),
         }
     }
 }
@@ -235,11 +238,17 @@ impl TenantSchemas {
         Some((event_type.version(id)?.clone(), topic.clone()))
     }
 
-    /// The numbers of the topics that were deleted and not made again.
-    pub fn deleted(&self) -> Vec<TopicId> {
+    /// The topics that were deleted, by their numbers, whatever has their names now.
+    pub fn deleted(&self) -> BTreeMap<TopicId, TopicName> {
         let known = self.known();
+        let all = known.by_topic.values().chain(known.deleted.values());
+        let former = all.flat_map(|event_type| {
+            let ids = event_type.former_ids.iter();
+            ids.map(|id| (*id, event_type.topic.clone()))
+        });
         let deleted = known.deleted.values();
-        deleted.map(|event_type| event_type.topic_id).collect()
+        let deleted = deleted.map(|event_type| (event_type.topic_id, event_type.topic.clone()));
+        former.chain(deleted).collect()
     }
 
     /// Deletes a topic: durable when it returns, and seen by every call at once. Its schemas can be
@@ -349,7 +358,8 @@ impl TenantSchemas {
         let last = all.map(|event_type| event_type.topic_id.get()).max();
         let now = self.clock.now();
         if let Some(deleted) = known.deleted.get(&topic) {
-            let (again, _) = deleted.with(schema, now);
+            let (mut again, _) = deleted.with(schema, now);
+            again.former_ids.push(deleted.topic_id);
             return Ok(EventType {
                 topic_id: TopicId::new(last.unwrap_or(0) + 1),
                 created_at: now,
@@ -363,6 +373,7 @@ impl TenantSchemas {
             validates: true,
             created_at: now,
             deleted_at: None,
+            former_ids: Vec::new(),
             versions: vec![SchemaVersion {
                 schema: schema.clone(),
                 registered_at: now,
@@ -464,6 +475,7 @@ fn event_type(
         validates: record.validates,
         created_at: Timestamp::from_millis(record.created_at_ms),
         deleted_at: record.deleted_at_ms.map(Timestamp::from_millis),
+        former_ids: record.former_ids.into_iter().map(TopicId::new).collect(),
         current: versions.iter().position(is_current).ok_or_else(broken)?,
         versions,
         revision,
@@ -613,7 +625,8 @@ mod tests {
         for schemas in [&schemas, &open(&store).await] {
             assert!(schemas.event_type(&topic).is_none());
             assert_eq!(schemas.event_types().len(), 1);
-            assert_eq!(schemas.deleted(), [TopicId::new(1)]);
+            let deleted: Vec<_> = schemas.deleted().into_iter().collect();
+            assert_eq!(deleted, [(TopicId::new(1), topic.clone())]);
             assert_eq!(schemas.schema(&id).unwrap().1, topic);
         }
         assert_eq!(register(&schemas, WIDER).await, Registration::NewTopic);
@@ -622,7 +635,8 @@ mod tests {
             assert_eq!(again.topic_id(), TopicId::new(3), "a number of its own");
             assert_eq!(again.current().text(), WIDER);
             assert_eq!(schemas.schema(&id).unwrap().1, topic);
-            assert_eq!(schemas.deleted(), []);
+            let deleted: Vec<_> = schemas.deleted().into_keys().collect();
+            assert_eq!(deleted, [TopicId::new(1)], "it is known for ever");
         }
         schemas.delete(&topic).await.unwrap();
         register(&schemas, &PLAIN.replace("A__e", "C__e")).await;

@@ -1,6 +1,7 @@
 //! What a first start makes and later ones find: a tenant, an administrator's token, certificates.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,9 +12,11 @@ use super::Config;
 use crate::{
     auth::token::TokenStore,
     clock::{Clock, Timestamp},
+    event_log::DataDir,
     metadata::{
         Expected, MetadataStore, Scope,
-        records::{self, TenantRecord},
+        embedded::SERVER_FILE,
+        records::{self, Stored, TenantRecord},
     },
     net::{
         dev_certs,
@@ -65,10 +68,7 @@ pub(super) async fn tenant(
     clock: &dyn Clock,
 ) -> anyhow::Result<TenantId> {
     let tenants = records::list::<TenantRecord>(store, Scope::Server).await?;
-    let age = |record: &TenantRecord| (record.created_at_ms, record.id.clone());
-    let oldest = tenants.iter().min_by_key(|found| age(&found.record));
-    if let Some(found) = oldest {
-        let id = &found.record.id;
+    if let Some(TenantRecord { id, .. }) = oldest(&tenants) {
         return id
             .parse()
             .with_context(|| format!("the stored tenant id {id:?}"));
@@ -88,6 +88,49 @@ pub(super) async fn tenant(
         .await?;
     tracing::info!(tenant_id = %id, "made the tenant");
     Ok(id)
+}
+
+/// Refuses a directory whose tenants are not those of its `server.redb`: with a new tenant, or that
+/// of another directory, a gateway would serve nothing of what is there and say nothing about it.
+pub(super) async fn check_tenants(
+    store: &dyn MetadataStore,
+    data_dir: &DataDir,
+) -> anyhow::Result<()> {
+    let known = records::list::<TenantRecord>(store, Scope::Server).await?;
+    let has_files = |tenant: &TenantId| {
+        let files = std::fs::read_dir(data_dir.tenant_dir(*tenant));
+        files.is_ok_and(|mut files| files.next().is_some())
+    };
+    let ids: HashSet<_> = known.iter().map(|known| known.record.id.as_str()).collect();
+    let there = data_dir.tenants().context("cannot list the tenants")?;
+    let mut strangers: Vec<_> = there
+        .into_iter()
+        .filter(|tenant| !ids.contains(tenant.as_str()) && has_files(tenant))
+        .collect();
+    strangers.sort_by_key(ToString::to_string);
+    let Some(stranger) = strangers.first() else {
+        return Ok(());
+    };
+    let stranger = data_dir.tenant_dir(*stranger);
+    let server = data_dir.path().join(SERVER_FILE);
+    let (stranger, server) = (stranger.display(), server.display());
+    let own = oldest(&known).and_then(|own| own.id.parse().ok());
+    anyhow::ensure!(
+        own.is_some_and(|own| has_files(&own)),
+        "{stranger} holds files of a tenant that {server} does not know: that file is missing or of \
+         another data directory; put back the one that belongs here, or start with an empty data \
+         directory"
+    );
+    tracing::warn!(
+        tenants = strangers.len(),
+        "{stranger} is of a tenant that {server} does not know; it is left alone"
+    );
+    Ok(())
+}
+
+fn oldest(tenants: &[Stored<TenantRecord>]) -> Option<&TenantRecord> {
+    let records = tenants.iter().map(|found| &found.record);
+    records.min_by_key(|record| (record.created_at_ms, &record.id))
 }
 
 /// The administrator's token: the one in the profile, or a new one if there is no profile.

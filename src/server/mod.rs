@@ -145,16 +145,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let sockets = Sockets::bind(&config).await?;
     let certificate = bootstrap::certificate(&config, &home.path, clock.now())?;
 
+    if let Some(data_dir) = &home.data_dir {
+        bootstrap::check_tenants(&*home.store, data_dir).await?;
+    }
     let tenant = bootstrap::tenant(&*home.store, &*clock).await?;
     let tokens = TokenStore::open(Arc::clone(&home.store), Arc::clone(&clock)).await?;
     let tokens = Arc::new(tokens);
     let registry = Registry::new(Arc::clone(&home.store), clock);
     let schemas = registry.tenant(tenant).await?;
-    register_schemas(&schemas, &config.schemas_dir).await?;
     let broker = Broker::new(config.broker.clone(), Arc::clone(&home.log), registry);
     broker.register_metrics(&mut metrics);
     // Opens the tenant's log now: what cannot be recovered is said at the start, not to a caller.
+    // Before a schema is registered: it would get a number that may be another topic's in the log.
     broker.open(tenant).await?;
+    register_schemas(&schemas, &config.schemas_dir).await?;
 
     // A token is made and written down last: a start that fails would leave one that nobody has.
     let profile = Profile {
@@ -215,7 +219,7 @@ struct Home {
     log: Arc<dyn EventLog>,
     store: Arc<dyn MetadataStore>,
     /// Keeps other processes out for as long as anything may be written.
-    _lock: Option<Arc<DataDir>>,
+    data_dir: Option<Arc<DataDir>>,
     /// Removed when dropped.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -233,7 +237,7 @@ impl Home {
                 path: temporary.path().to_owned(),
                 log: Arc::new(MemoryLog::new(settings, Arc::clone(clock))),
                 store: Arc::new(MemoryStore::default()),
-                _lock: None,
+                data_dir: None,
                 _temporary: Some(temporary),
             });
         }
@@ -244,7 +248,7 @@ impl Home {
             path: config.data_dir.clone(),
             log: Arc::new(log),
             store: Arc::new(EmbeddedStore::new(&config.data_dir)),
-            _lock: Some(data_dir),
+            data_dir: Some(data_dir),
             _temporary: None,
         })
     }

@@ -1,5 +1,6 @@
 //! The broker held to what its clients count on, over engines in memory.
 
+mod belonging;
 mod delivery;
 pub(crate) mod engines;
 mod lag;

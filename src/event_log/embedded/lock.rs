@@ -81,7 +81,11 @@ impl DataDir {
     }
 
     /// The tenants with a directory, whether there is a log in it or not.
-    pub(super) fn tenants(&self) -> io::Result<Vec<TenantId>> {
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn tenants(&self) -> io::Result<Vec<TenantId>> {
         let names = self.io.list(&self.path.join(TENANTS))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
