@@ -7,6 +7,7 @@
 
 mod audit;
 mod erase;
+mod metadata;
 mod repair;
 mod report;
 
@@ -47,7 +48,7 @@ enum Command {
     Info(LogArgs),
     /// Read every block of the event log and say what is damaged
     ///
-    /// Changes nothing. Of a log that a gateway has open, what is being written meanwhile is not
+    /// Reads the metadata too, and compares the topics of both. Changes nothing. Of a log that a gateway has open, what is being written meanwhile is not
     /// taken for damage.
     #[command(after_help = VERIFY_HELP)]
     Verify(LogArgs),
@@ -147,11 +148,14 @@ async fn verify<W: AsyncWrite + Unpin>(
         progress.finish_and_clear();
         let report = report?;
         places += report.damage.len();
+        places += metadata::verify_tenant(data_dir, &log, &report, output);
         let findings = Findings::new(&report);
         findings.write_verdict(output);
         output.flush().await?;
         findings.advice().into_iter().for_each(note);
     }
+    places += metadata::verify_server(data_dir, output);
+    output.flush().await?;
     match places {
         0 => Ok(()),
         1 => Err(Failure::failed("1 place is damaged")),

@@ -58,7 +58,7 @@ struct TopicRow<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct DamageRow<'a> {
+pub(super) struct DamageRow<'a> {
     kind: &'static str,
     tenant: Option<&'a str>,
     file: &'a str,
@@ -256,6 +256,20 @@ impl Row for TopicRow<'_> {
 }
 
 impl<'a> DamageRow<'a> {
+    /// Something about a file as a whole.
+    pub(super) fn of_file(tenant: Option<&'a str>, file: &'a str, what: &'a str) -> Self {
+        Self {
+            kind: "damage",
+            tenant,
+            file,
+            offset: None,
+            what,
+            topic: None,
+            after_replay_id: None,
+            until_replay_id: None,
+        }
+    }
+
     fn new(report: &'a LogReport, found: &'a DamageReport) -> Self {
         let named = |id: u32| {
             let topic = report.topics.iter().find(|topic| topic.id == id);

@@ -11,6 +11,11 @@ use crate::{
         contract::Feeder,
         embedded::{DamageReport, DataDir, EmbeddedLog, LossReport},
     },
+    metadata::{
+        EmbeddedStore, Expected, MetadataStore, Scope,
+        embedded::{SERVER_FILE, TENANT_FILE},
+        records::{self, TenantRecord, TopicRecord},
+    },
 };
 
 /// A small log of version 1: a sealed segment and one that was left open.
@@ -30,7 +35,40 @@ fn data_dir() -> tempfile::TempDir {
         let file = file.unwrap();
         fs::copy(file.path(), log.join(file.file_name())).unwrap();
     }
+    let data_dir = dir.path().to_owned();
+    // On a runtime of its own, since this is called from within others.
+    let made = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(make_metadata(&data_dir));
+    });
+    made.join().unwrap();
     dir
+}
+
+/// Metadata that know the tenant and the topics of the fixture.
+async fn make_metadata(data_dir: &Path) {
+    let store = EmbeddedStore::new(data_dir);
+    let tenant = TenantRecord {
+        id: TENANT.into(),
+        created_at_ms: 1,
+    };
+    let known = vec![records::change(&tenant, Expected::Absent)];
+    store.write(Scope::Server, known).await.unwrap();
+    let topics = [1, 2].map(|number| {
+        let topic = TopicRecord {
+            name: format!("/event/Topic_{number}__e"),
+            id: number,
+            current: String::new(),
+            versions: Vec::new(),
+            validates: true,
+            created_at_ms: 1,
+            deleted_at_ms: None,
+            former_ids: Vec::new(),
+        };
+        records::change(&topic, Expected::Absent)
+    });
+    let tenant = Scope::Tenant(TENANT.parse().unwrap());
+    store.write(tenant, topics.to_vec()).await.unwrap();
 }
 
 fn log_of(data_dir: &Path) -> PathBuf {
@@ -315,4 +353,96 @@ async fn a_log_that_cannot_be_read_fails_with_the_reason() {
     let failure = result.unwrap_err();
     assert_eq!(failure.exit(), Exit::Failed);
     assert!(failure.to_string().contains(SEALED), "{failure}");
+}
+
+fn metadata_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("tenants").join(TENANT).join(TENANT_FILE)
+}
+
+/// The lines about damage to metadata, each as its file and what it says.
+async fn metadata_damage(data_dir: &Path) -> Vec<(String, String)> {
+    let (text, result) = verdict_on(data_dir, Format::Json).await;
+    let mut lines = json(&text);
+    lines.retain(|line| line["kind"] == "damage");
+    assert_eq!(result.is_err(), !lines.is_empty());
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    lines
+        .iter()
+        .map(|line| (text(&line["file"]), text(&line["what"])))
+        .collect()
+}
+
+#[tokio::test]
+async fn damaged_missing_and_foreign_metadata_are_told_and_left_alone() {
+    let dir = data_dir();
+    let tenant = metadata_of(dir.path());
+    let server = dir.path().join(SERVER_FILE);
+    for (path, name) in [(&tenant, TENANT_FILE), (&server, SERVER_FILE)] {
+        let whole = fs::read(path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[0] ^= 1;
+        let truncated = &whole[..whole.len() / 8];
+        let other = fs::read(if path == &tenant { &server } else { &tenant }).unwrap();
+        for (content, words) in [
+            (&flipped[..], "restore it from a backup"),
+            (truncated, "restore it from a backup"),
+            (b"", "it is empty"),
+            (b"something else", "not written by this program"),
+            (&other, "it belongs to"),
+        ] {
+            fs::write(path, content).unwrap();
+            let found = metadata_damage(dir.path()).await;
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].0, name);
+            assert!(found[0].1.contains(words), "{words}: {found:?}");
+            assert_eq!(fs::read(path).unwrap(), content);
+        }
+        fs::remove_file(path).unwrap();
+        let found = metadata_damage(dir.path()).await;
+        assert_eq!(found, [(name.into(), "the file is missing".into())]);
+        assert!(!path.exists());
+        fs::write(path, whole).unwrap();
+    }
+    assert_eq!(metadata_damage(dir.path()).await, []);
+}
+
+#[tokio::test]
+async fn metadata_that_do_not_belong_to_the_log_are_told_with_the_topic() {
+    let dir = data_dir();
+    fs::remove_file(metadata_of(dir.path())).unwrap();
+    let store = EmbeddedStore::new(dir.path());
+    let topic = TopicRecord {
+        name: "/event/Other__e".into(),
+        id: 1,
+        current: String::new(),
+        versions: Vec::new(),
+        validates: true,
+        created_at_ms: 1,
+        deleted_at_ms: None,
+        former_ids: Vec::new(),
+    };
+    let change = vec![records::change(&topic, Expected::Absent)];
+    let scope = Scope::Tenant(TENANT.parse().unwrap());
+    store.write(scope, change).await.unwrap();
+    drop(store);
+    let (text, result) = verdict_on(dir.path(), Format::Text).await;
+    assert_eq!(result.unwrap_err().to_string(), "2 places are damaged");
+    assert_eq!(
+        text,
+        "damage in metadata.redb: it does not belong to the log beside it: topic number 1 is \
+         /event/Topic_1__e in the log and /event/Other__e in the metadata\n\
+         damage in metadata.redb: it does not belong to the log beside it: the log has events of \
+         /event/Topic_2__e as topic number 2, which the metadata do not know\n\
+         00D000000000001EAA: whole; 264 events in 2 segments of 24.82 KiB\n"
+    );
+}
+
+#[tokio::test]
+async fn metadata_that_a_gateway_holds_are_not_called_damaged() {
+    let dir = data_dir();
+    fs::write(metadata_of(dir.path()), "half written").unwrap();
+    let owner = DataDir::open(dir.path()).unwrap();
+    assert_eq!(metadata_damage(dir.path()).await, []);
+    drop(owner);
+    assert_eq!(metadata_damage(dir.path()).await.len(), 1);
 }

@@ -295,9 +295,11 @@ pub(super) fn before(position: Position) -> Position {
     Position::new(position.get().saturating_sub(1)).unwrap_or_default()
 }
 
-/// Stands in for a name that was lost with the block that carried it.
+/// Stands in for the name of a topic that was lost with the block that carried it.
+pub const UNNAMED: &str = "/event/unnamed";
+
 fn unnamed() -> TopicName {
-    "/event/unnamed"
+    UNNAMED
         .parse()
         .expect("the name keeps to the rules of names")
 }

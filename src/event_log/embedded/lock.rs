@@ -8,6 +8,7 @@
 
 use std::{
     fmt::Write,
+    fs::TryLockError,
     io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::Arc,
@@ -129,6 +130,14 @@ pub fn log_dirs(data_dir: &Path) -> Result<Vec<(TenantId, PathBuf)>, OpenError> 
     Ok(logs)
 }
 
+/// Whether a process has the data directory at `data_dir`.
+pub fn is_in_use(data_dir: &Path) -> bool {
+    // Asked with a lock of its own, given up at once, so only where the answer matters: a gateway
+    // that starts in that moment is refused.
+    let file = std::fs::File::open(data_dir.join(LOCK));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Makes a directory and its name durable.
 fn create_dir(io: &dyn Io, path: &Path) -> Result<(), OpenError> {
     let made = io.create_dir(path).and_then(|()| match path.parent() {
@@ -241,6 +250,7 @@ mod tests {
         let path = dir.path().join("data");
         let owner = DataDir::open(&path).unwrap();
         let refused = DataDir::open(&path).unwrap_err();
+        assert!(is_in_use(&path));
         assert!(matches!(
             refused,
             OpenError::InUse { pid: Some(pid), .. } if pid == std::process::id()
@@ -250,6 +260,7 @@ mod tests {
             "{refused}"
         );
         drop(owner);
+        assert!(!is_in_use(&path));
         DataDir::open(&path).unwrap();
     }
 

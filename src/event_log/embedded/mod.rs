@@ -73,8 +73,9 @@ use upkeep::{Chore, Upkeep};
 use writer::Writer;
 
 pub use audit::audit_entries;
+pub use index::UNNAMED;
 pub use io::{Access, Io, IoFile, RealIo};
-pub use lock::{DataDir, log_dirs};
+pub use lock::{DataDir, is_in_use, log_dirs};
 pub use metrics::Metrics;
 pub use repair::{RepairAction, RepairReport, plan_repair, repair};
 pub use report::{

@@ -450,7 +450,11 @@ impl<'a> Inspection<'a> {
                 });
             }
         }
-        let topics = index.topics.iter().map(|(id, topic)| TopicReport {
+        let deleted = self.state.as_ref().map(|state| state.deleted.as_slice());
+        let deleted = deleted.unwrap_or_default();
+        let topics = index.topics.iter();
+        let topics = topics.filter(|(id, _)| deleted.binary_search(id).is_err());
+        let topics = topics.map(|(id, topic)| TopicReport {
             id: id.get(),
             name: topic.name.to_string(),
             last: topic.last.get(),

@@ -1,10 +1,6 @@
 //! Looks at a metadata file without changing it: what is in it, and whether it is whole.
 
-use std::{
-    collections::HashSet,
-    fs::{File, TryLockError},
-    path::Path,
-};
+use std::{collections::HashSet, fs::File, path::Path};
 
 use super::file::{check, io_error, list};
 use crate::metadata::{
@@ -26,7 +22,7 @@ pub struct Inspected {
 /// Reads every page and every record of the file at `path`, which has to be that of `scope`.
 ///
 /// Takes no lock, so that a gateway that runs can open the file meanwhile. What a gateway writes
-/// meanwhile may look like damage: whoever is told of some asks [`is_in_use`].
+/// meanwhile may look like damage: whoever is told of some has to ask whether one runs.
 ///
 /// # Errors
 ///
@@ -59,12 +55,6 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
         }
     }
     Ok(found)
-}
-
-/// Whether a process has the file at `path` open as its store.
-pub fn is_in_use(path: &Path) -> bool {
-    let file = File::open(path);
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn parse<T: Record>(entries: Vec<super::Entry>, damage: &mut Vec<String>) -> Vec<T> {

@@ -25,7 +25,7 @@ use crate::types::{
 };
 use file::MetadataFile;
 
-pub use inspect::{Inspected, inspect, is_in_use};
+pub use inspect::{Inspected, inspect};
 
 /// Tables in files under a data directory.
 #[derive(Debug)]
