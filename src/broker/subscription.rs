@@ -200,11 +200,11 @@ impl Subscription {
         let mut bytes_left = RESPONSE_BYTES_MAX - RESPONSE_OVERHEAD_BYTES;
         let mut after = self.cursor;
         loop {
-            let read = self.tenant.log.read(&self.topics, after, READ_BYTES).await;
-            let batch = match read {
-                // What stands before it is delivered first; the error comes again with the next read.
-                Err(_) if !slices.is_empty() => return Ok(slices),
-                read => read?,
+            let batch = match self.tenant.log.read(&self.topics, after, READ_BYTES).await {
+                Ok(batch) => batch,
+                Err(error) if slices.is_empty() => return Err(error.into()),
+                // What lies before a hole is delivered; the next read meets the hole again.
+                Err(_) => return Ok(slices),
             };
             if batch.blocks.is_empty() {
                 if slices.is_empty() {
