@@ -4,15 +4,18 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use tempfile::TempDir;
 
 use crate::support::{
+    client::Client,
     gateway::{Gateway, serve_command},
+    order::{self, TOPIC},
     wait,
+    wire::PublishRequest,
 };
 
 /// A user without rights of its own.
@@ -79,6 +82,145 @@ fn a_data_directory_of_a_newer_version_is_refused() {
         "tidegate 999\n",
         "it is left alone"
     );
+}
+
+/// The data directory of a gateway that has an event and has stopped in order.
+async fn stopped() -> Gateway {
+    let mut gateway = Gateway::start();
+    let request = PublishRequest::new(TOPIC, order::events(0..1));
+    let client = Client::connect(&gateway).await;
+    client.publish(&request).await.unwrap();
+    // A connection would hold the stop up.
+    drop(client);
+    gateway.terminate();
+    assert!(gateway.wait_for_end().success());
+    gateway
+}
+
+fn metadata_of(gateway: &Gateway) -> PathBuf {
+    let tenants = gateway.data_dir().join("tenants");
+    tenants
+        .join(&gateway.ready().tenant_id)
+        .join("metadata.redb")
+}
+
+/// Holds the gateway not to start on the data directory of `gateway`.
+#[track_caller]
+fn expect_refused_start(gateway: &Gateway, words: &[&str]) {
+    let dir = new_dir();
+    let mut command = serve_command();
+    command.arg("--data-dir").arg(gateway.data_dir());
+    command.args(["--schemas", concat!(env!("CARGO_MANIFEST_DIR"), "/schemas")]);
+    expect_refusal(command, dir.path(), words);
+}
+
+#[tokio::test]
+async fn lost_or_foreign_metadata_are_refused_before_anything_is_made_anew() {
+    let gateway = stopped().await;
+    let metadata = metadata_of(&gateway);
+    let whole = fs::read(&metadata).unwrap();
+    fs::remove_file(&metadata).unwrap();
+    let unknown = [
+        "/event/OrderCreated__e",
+        "do not know",
+        "put back the metadata.redb",
+    ];
+    for _ in 0..2 {
+        expect_refused_start(&gateway, &unknown);
+        assert!(!metadata.exists(), "nothing that would pass the next time");
+    }
+
+    let other = stopped().await;
+    fs::copy(metadata_of(&other), &metadata).unwrap();
+    let mine = gateway.ready().tenant_id.clone();
+    let theirs = other.ready().tenant_id.clone();
+    expect_refused_start(&gateway, &["metadata.redb", &mine, &theirs, "put back"]);
+
+    fs::write(&metadata, &whole[..whole.len() / 8]).unwrap();
+    expect_refused_start(&gateway, &["metadata.redb", "restore it from a backup"]);
+    assert_eq!(fs::read(&metadata).unwrap().len(), whole.len() / 8);
+
+    fs::write(&metadata, &whole).unwrap();
+    let mut gateway = gateway;
+    gateway.restart();
+}
+
+#[tokio::test]
+async fn a_lost_or_foreign_server_file_is_refused_rather_than_a_tenant_made() {
+    let gateway = stopped().await;
+    let server = gateway.data_dir().join("server.redb");
+    let whole = fs::read(&server).unwrap();
+    let tenant = gateway.ready().tenant_id.clone();
+    let words = [&*tenant, "server.redb", "put back"];
+    fs::remove_file(&server).unwrap();
+    expect_refused_start(&gateway, &words);
+    assert!(!server.exists());
+
+    let other = stopped().await;
+    fs::copy(other.data_dir().join("server.redb"), &server).unwrap();
+    expect_refused_start(&gateway, &words);
+
+    fs::write(&server, "something else").unwrap();
+    expect_refused_start(&gateway, &["server.redb", "restore it from a backup"]);
+
+    fs::write(&server, &whole).unwrap();
+    // A tenant's files that were only put beside: the gateway's own is served.
+    let theirs = &other.ready().tenant_id;
+    let stranger = gateway.data_dir().join("tenants").join(theirs);
+    fs::rename(other.data_dir().join("tenants").join(theirs), stranger).unwrap();
+    let mut gateway = gateway;
+    gateway.restart();
+    assert_eq!(gateway.ready().tenant_id, tenant);
+    assert!(gateway.log().contains("it is left alone"), "it is told");
+}
+
+#[tokio::test]
+async fn the_log_of_another_tenant_is_refused() {
+    let (gateway, other) = (stopped().await, stopped().await);
+    let log_of = |gateway: &Gateway| metadata_of(gateway).with_file_name("log");
+    fs::remove_dir_all(log_of(&gateway)).unwrap();
+    fs::rename(log_of(&other), log_of(&gateway)).unwrap();
+    let tenants = [&*gateway.ready().tenant_id, &*other.ready().tenant_id];
+    expect_refused_start(
+        &gateway,
+        &[tenants[0], tenants[1], ".seg", "belongs to tenant"],
+    );
+}
+
+#[tokio::test]
+async fn small_files_that_are_something_else_are_named() {
+    let gateway = stopped().await;
+    let data = gateway.data_dir();
+    for (name, content, words) in [
+        ("version", "", &["should read", "tidegate 2"][..]),
+        ("version", "PG_VERSION 17", &["should read", "tidegate 2"]),
+        (
+            "profile.json",
+            "",
+            &["not what a gateway writes", "remove it"],
+        ),
+        (
+            "profile.json",
+            "{\"a\": 1}",
+            &["not what a gateway writes", "remove it"],
+        ),
+    ] {
+        let path = data.join(name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, content).unwrap();
+        expect_refused_start(&gateway, &[&[path.to_str().unwrap()], words].concat());
+        assert_eq!(fs::read_to_string(&path).unwrap(), content, "left alone");
+        fs::write(&path, whole).unwrap();
+    }
+    let lock = data.join("LOCK");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    expect_refused_start(&gateway, &[lock.to_str().unwrap(), "cannot lock"]);
+    fs::remove_dir(&lock).unwrap();
+    fs::write(&lock, "something else, and longer than a number\n").unwrap();
+    fs::remove_file(data.join("version")).unwrap();
+    let mut gateway = gateway;
+    gateway.restart();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Damage to what was acknowledged: never silent, and it costs no more than it must.
 
 use super::*;
-use crate::event_log::embedded::block::BLOCK_HEADER_LEN;
+use crate::event_log::embedded::{Depth, block::BLOCK_HEADER_LEN, inspect};
 
 const A: TopicId = TopicId::new(1);
 const B: TopicId = TopicId::new(2);
@@ -221,6 +221,52 @@ async fn files_of_another_log_are_refused_by_name() {
     let refused = bench.refusal().await;
     assert!(refused.to_string().contains("segment header"), "{refused}");
     assert!(refused.to_string().contains(".seg"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_foreign_file_in_the_place_of_an_old_segment_is_a_hole_that_verify_explains() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    other.disk.random().unwrap();
+    for bench in [&bench, &other] {
+        for _ in 0..3 {
+            let open = bench.open().await;
+            fill(&open, 2).await;
+            open.close().await;
+        }
+    }
+    let segments = bench.segments();
+    let of_another_log = std::fs::read(&other.segments()[1]).unwrap();
+    let of_another_place = std::fs::read(&segments[0]).unwrap();
+    for (content, words) in [
+        (&of_another_log, "belongs to another log"),
+        (&of_another_place, "the header says that it is"),
+        (&vec![b'x'; 30_000], "neither header nor footer is intact"),
+        (&Vec::new(), "neither header nor footer is intact"),
+    ] {
+        std::fs::write(&segments[1], content).unwrap();
+        let report = inspect(&RealIo, &bench.log_dir(), Depth::Blocks, &mut |_| {}).unwrap();
+        let name = segments[1].file_name().unwrap().to_str().unwrap();
+        let mut told = report.damage.iter();
+        let is_told = told.any(|damage| damage.file == name && damage.what.contains(words));
+        assert!(is_told, "{words}: {:?}", report.damage);
+
+        // Opening looks at the newest segment alone.
+        let open = bench.open().await;
+        for topic in [A, B] {
+            let (found, error) = read_until_error(&*open.log, topic, Position::ZERO).await;
+            assert_eq!(found, [0, 1], "{words}");
+            let (_, valid_from) = damaged(error);
+            let (found, error) = read_until_error(&*open.log, topic, valid_from).await;
+            assert_eq!((found.len(), error.is_none()), (2, true), "{words}");
+        }
+        open.close().await;
+        assert_eq!(&std::fs::read(&segments[1]).unwrap(), content);
+    }
+
+    std::fs::write(&segments[1], &of_another_log).unwrap();
+    std::fs::copy(&other.segments()[2], &segments[2]).unwrap();
+    let refused = bench.refusal().await.to_string();
+    assert!(refused.contains("belongs to another log"), "{refused}");
 }
 
 #[tokio::test]
