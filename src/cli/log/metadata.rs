@@ -20,8 +20,9 @@ use crate::{
     types::{TenantId, TopicId},
 };
 
-/// Looks at the metadata of the tenant whose log is in `log` and was found as `report` says; returns
-/// the number of damaged places, each of which it wrote down.
+/// Looks at the metadata of the tenant whose log is in `log` and was found as `report` says, and
+/// whether that is the tenant's log; returns the number of damaged places, each of which it wrote
+/// down.
 ///
 /// The log was looked at first: a topic is in the metadata before the log has an event of it, so
 /// what a gateway does meanwhile is no mismatch.
@@ -38,6 +39,12 @@ pub(super) fn verify_tenant<W: AsyncWrite + Unpin>(
     let Some(tenant) = name.and_then(|name| name.parse::<TenantId>().ok()) else {
         return 0;
     };
+    let mut places = 0;
+    if let Some(owner) = report.tenant.as_deref().filter(|t| *t != tenant.as_str()) {
+        let what = format!("the log belongs to tenant {owner}");
+        output.record(&DamageRow::of_file(Some(tenant.as_str()), "log", &what));
+        places += 1;
+    }
     let path = tenant_dir.join(TENANT_FILE);
     let damage = match inspect(&path, Scope::Tenant(tenant)) {
         // A log without events needs none.
@@ -49,7 +56,7 @@ pub(super) fn verify_tenant<W: AsyncWrite + Unpin>(
             damage
         }
     };
-    tell(data_dir, Some(tenant.as_str()), &path, &damage, output)
+    places + tell(data_dir, Some(tenant.as_str()), &path, &damage, output)
 }
 
 /// Looks at the gateway's own metadata, as [`verify_tenant`] does.

@@ -446,3 +446,24 @@ async fn metadata_that_a_gateway_holds_are_not_called_damaged() {
     drop(owner);
     assert_eq!(metadata_damage(dir.path()).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_log_in_the_place_of_another_tenants_is_told() {
+    let dir = data_dir();
+    let tenants = dir.path().join("tenants");
+    let stranger = tenants.join("00D000000000002EAA");
+    fs::create_dir(&stranger).unwrap();
+    fs::rename(log_of(dir.path()), stranger.join("log")).unwrap();
+    let found = metadata_damage(dir.path()).await;
+    let of_log = (
+        "log".to_owned(),
+        format!("the log belongs to tenant {TENANT}"),
+    );
+    let missing = (TENANT_FILE.to_owned(), "the file is missing".to_owned());
+    assert_eq!(found[..2], [of_log, missing]);
+    assert!(
+        found[2]
+            .1
+            .contains("does not know tenant 00D000000000002EAA")
+    );
+}
