@@ -5,6 +5,7 @@
 //!
 //! Source: `proto/tidegate/admin/v1/admin.proto`.
 
+mod backup;
 mod removal;
 mod tokens;
 mod topics;
@@ -21,14 +22,17 @@ use crate::{
         status::{RpcError, kinds},
     },
     proto::admin::{
-        ConfirmRetentionRequest, ConfirmRetentionResponse, CreateTokenRequest, CreateTokenResponse,
-        DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest, EraseEventsRequest,
-        EraseEventsResponse, ListSchemasRequest, ListSchemasResponse, ListTokensRequest,
-        ListTokensResponse, ListTopicsRequest, ListTopicsResponse, RevokeTokenRequest,
-        RevokeTokenResponse, SetTopicRequest, Topic, admin_server,
+        BackupRequest, BackupResponse, ConfirmRetentionRequest, ConfirmRetentionResponse,
+        CreateTokenRequest, CreateTokenResponse, DeleteTopicRequest, DeleteTopicResponse,
+        DescribeTopicRequest, EraseEventsRequest, EraseEventsResponse, ListSchemasRequest,
+        ListSchemasResponse, ListTokensRequest, ListTokensResponse, ListTopicsRequest,
+        ListTopicsResponse, RevokeTokenRequest, RevokeTokenResponse, SetTopicRequest, Topic,
+        admin_server,
     },
     types::Principal,
 };
+
+pub use backup::Backups;
 
 /// Answers the admin service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,6 +40,7 @@ pub struct Admin {
     broker: Broker,
     authenticator: Arc<dyn Authenticator>,
     tokens: Arc<TokenStore>,
+    backups: Backups,
 }
 
 impl Admin {
@@ -44,11 +49,13 @@ impl Admin {
         broker: Broker,
         authenticator: Arc<dyn Authenticator>,
         tokens: Arc<TokenStore>,
+        backups: Backups,
     ) -> Self {
         Self {
             broker,
             authenticator,
             tokens,
+            backups,
         }
     }
 
@@ -149,5 +156,13 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let call = Call::of(&request);
         call.finish(self.revoke(&call, request.into_inner()).await)
+    }
+
+    async fn backup(
+        &self,
+        request: Request<BackupRequest>,
+    ) -> Result<Response<BackupResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.back_up(&call, request.into_inner()).await)
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) refusal: Option<Status>,
     /// Whether the token may publish.
     pub(super) refuses_publishing: bool,
+    /// The directory of every backup.
+    pub(super) backups: Vec<String>,
     tokens: Vec<admin::Token>,
 }
 
@@ -469,6 +471,29 @@ impl Admin for Service {
         token.revoked_at_ms = 1_700_000_000_001;
         Ok(Response::new(admin::RevokeTokenResponse {
             token: Some(token.clone()),
+        }))
+    }
+
+    async fn backup(
+        &self,
+        request: Request<admin::BackupRequest>,
+    ) -> Result<Response<admin::BackupResponse>, Status> {
+        let directory = request.into_inner().directory;
+        if directory.ends_with("full") {
+            return Err(refused(
+                tonic::Code::InvalidArgument,
+                "admin.request.invalid",
+            ));
+        }
+        self.0.lock().unwrap().backups.push(directory);
+        Ok(Response::new(admin::BackupResponse {
+            made_at_ms: 1_700_000_000_000,
+            logs: vec![admin::BackupLog {
+                tenant_id: "00D000000000001EAA".into(),
+                latest_replay_id: replay_id(7).as_bytes()[..].to_vec().into(),
+                segments: 1,
+                bytes: 16_384,
+            }],
         }))
     }
 }

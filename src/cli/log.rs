@@ -3,13 +3,16 @@
 //!
 //! `info`, `verify` and `audit` work on the files alone, never change one, and take no lock, so they
 //! can look at the directory of a gateway that runs; `repair` needs one whose gateway is stopped.
-//! What removes events asks the gateway for it.
+//! What removes events asks the gateway for it, and so does what makes a backup; `restore` makes a
+//! directory of its own.
 
 mod audit;
+mod backup;
 mod erase;
 mod metadata;
 mod repair;
 mod report;
+mod restore;
 
 use std::{
     io::IsTerminal,
@@ -67,6 +70,18 @@ enum Command {
     Retention(erase::RetentionArgs),
     /// List what administrators had removed, and when
     Audit(audit::Args),
+    /// Copy all events and metadata of a running gateway
+    ///
+    /// The gateway makes the copy, on its own machine, and goes on meanwhile. Everything that it
+    /// acknowledged before is in it.
+    #[command(after_help = backup::HELP)]
+    Backup(backup::Args),
+    /// Make a data directory out of a backup
+    ///
+    /// Reads every block of it. The restored gateway gives out no replay id that the original may
+    /// have given out since the backup was made; subscribers that come with one are told so.
+    #[command(after_help = restore::HELP)]
+    Restore(restore::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -119,6 +134,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Command::Erase(args) => erase::erase(args).await,
         Command::Retention(args) => erase::retention(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Backup(args) => backup::run(args).await,
+        Command::Restore(args) => restore::run(args).await,
     }
 }
 

@@ -40,6 +40,8 @@ fn what_scripts_rely_on_parses() {
         "token revoke 1",
         "log info --data-dir d --output json",
         "log verify",
+        "log backup d --endpoint https://h:1 --output json",
+        "log restore d --data-dir e",
     ] {
         if let Err(error) = parse(arguments) {
             panic!("{arguments}: {error}");

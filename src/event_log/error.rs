@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf, sync::Arc};
 
-use crate::types::Position;
+use crate::types::{Position, TenantId};
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum OpenError {
         path: PathBuf,
         /// What was found and what was wanted.
         reason: String,
+    },
+    /// A directory that is not to be a gateway's.
+    #[error("{path} is not a data directory: {reason}")]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// What it is, and what to do.
+        reason: &'static str,
     },
     /// The operating system refused.
     #[error("cannot {action} {path}")]
@@ -145,9 +153,10 @@ pub enum PositionError {
     /// A topic that was asked for is deleted, and its events with it.
     #[error("the topic was deleted")]
     TopicDeleted,
-    /// In a range that was given out and lost when the machine stopped, in a mode that allows it.
+    /// In a range that may have been given out and is lost: when the machine stopped, in a mode that
+    /// allows it, or because the log was restored from an earlier backup.
     #[error(
-        "position {position} was lost when the machine stopped: the oldest position to go on from is {valid_from}"
+        "position {position} was lost when the machine stopped or the log was restored: the oldest position to go on from is {valid_from}"
     )]
     Lost {
         /// The position asked for.
@@ -170,6 +179,34 @@ pub enum RemoveError {
     /// The operating system refused. The same call may be made again.
     #[error("the events cannot be removed")]
     Storage(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+/// Why a backup was not made. The logs are as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The log keeps nothing that could be copied.
+    #[error("this gateway keeps everything in memory only: there is nothing to back up")]
+    InMemory,
+    /// The directory cannot take a backup. Nothing was written to it.
+    #[error("{path} cannot take a backup: {reason}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A log takes no changes, so what was acknowledged last cannot be sealed.
+    #[error("the log of tenant {tenant} cannot be sealed: {refusal}")]
+    Refused {
+        /// Whose log.
+        tenant: TenantId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Failed(#[from] OpenError),
 }
 
 /// Why a read failed.

@@ -21,6 +21,7 @@ mod tail;
 use std::{
     fmt,
     future::Future,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -38,7 +39,9 @@ use crate::{
 pub use block::{Block, BlockBody, BlockSlice};
 pub use config::{Config, Durability};
 pub use embedded::{DataDir, EmbeddedLog};
-pub use error::{AppendError, OpenError, PositionError, ReadError, Refusal, RemoveError};
+pub use error::{
+    AppendError, BackupError, OpenError, PositionError, ReadError, Refusal, RemoveError,
+};
 pub use memory::MemoryLog;
 
 /// A topic as the log knows it: the number that is stored with each block, and the name that makes
@@ -65,9 +68,71 @@ pub trait EventLog: fmt::Debug + Send + Sync + 'static {
     /// [`OpenError`]; nothing was changed that a later call could not go on from.
     async fn open(&self, tenant: TenantId) -> Result<Arc<dyn TenantLog>, OpenError>;
 
+    /// Copies every log into `dir`, an absolute path, which is made if it is not there and must be
+    /// empty. Everything acknowledged before the call is in the copy, and something acknowledged
+    /// meanwhile may be. Appends go on.
+    ///
+    /// What else belongs to the backup is copied next, and [`Self::finish_backup`] makes it whole.
+    ///
+    /// # Errors
+    ///
+    /// [`BackupError`]: what is in `dir` then is no backup. By default [`BackupError::InMemory`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what is in `dir` then is no backup.
+    async fn back_up(&self, dir: &Path) -> Result<Backup, BackupError> {
+        _ = dir;
+        Err(BackupError::InMemory)
+    }
+
+    /// Says that `dir` holds a whole backup: the logs as [`Self::back_up`] told, and this many files
+    /// of metadata.
+    ///
+    /// # Errors
+    ///
+    /// [`BackupError`]: `dir` does not count as a backup.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: after a drop `dir` may or may not be a backup; if it is, it is whole.
+    async fn finish_backup(
+        &self,
+        dir: &Path,
+        backup: &Backup,
+        metadata_files: u64,
+    ) -> Result<(), BackupError> {
+        _ = (dir, backup, metadata_files);
+        Err(BackupError::InMemory)
+    }
+
     /// Makes everything queued durable, records that the logs ended cleanly and refuses appends from
     /// then on. A second call does nothing.
     async fn close(&self);
+}
+
+/// The logs of a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// When it was begun: not after any log was copied.
+    pub made_at: Timestamp,
+    /// The logs, by tenant.
+    pub logs: Vec<LogBackup>,
+}
+
+/// One log of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogBackup {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The last position in it.
+    pub head: Position,
+    /// Number of the first block that is not in it.
+    pub next_block: u64,
+    /// How many segments it has.
+    pub segments: u64,
+    /// Bytes of the segments.
+    pub bytes: u64,
 }
 
 /// The log of one tenant.

@@ -107,13 +107,14 @@ impl Method {
 }
 
 /// The methods of `proto/tidegate/admin/v1/admin.proto`.
-const ADMIN_METHODS: [&str; 6] = [
+const ADMIN_METHODS: &[&str] = &[
     "ListTopics",
     "DescribeTopic",
     "ListSchemas",
     "CreateToken",
     "ListTokens",
     "RevokeToken",
+    "Backup",
 ];
 
 /// One RPC, as all that answer it know it. Cheap to clone.

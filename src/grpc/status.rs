@@ -339,7 +339,7 @@ impl From<PositionError> for RpcError {
                 position,
                 valid_from,
             } => format!(
-                "replay id {} was lost when the machine stopped: the next valid replay id is {}",
+                "replay id {} was lost when the machine stopped or the log was restored: the next valid replay id is {}",
                 position.replay_id(),
                 valid_from.replay_id()
             ),

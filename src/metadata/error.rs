@@ -20,6 +20,18 @@ pub enum StoreError {
     /// The disk, or the quota on it, is full. Writes succeed again when there is space.
     #[error("the disk is full")]
     DiskFull(#[source] io::Error),
+    /// The store keeps nothing that could be copied.
+    #[error("metadata is kept in memory only: there is nothing to copy")]
+    InMemory,
+    /// A copy of a file of the store cannot be made.
+    #[error("cannot copy the metadata to {path}")]
+    Copy {
+        /// The copy.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
     /// An open store failed.
     #[error("the metadata store failed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),

@@ -11,7 +11,7 @@ pub mod error;
 pub mod memory;
 pub mod records;
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use crate::types::TenantId;
 
@@ -118,6 +118,23 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// Not cancel safe: after a drop the changes may or may not be written, all of them together.
     async fn write(&self, scope: Scope, changes: Vec<Change>) -> Result<(), WriteError>;
+
+    /// Copies everything into `dir`, which holds no metadata yet, each scope as it is at one moment, and returns the number of files. Writes go on.
+    ///
+    /// The gateway's own tables come last: every tenant whose tables are copied is in them. What is
+    /// copied is durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; [`StoreError::InMemory`] by default. There may be files in `dir` then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the store is as it was.
+    async fn back_up(&self, dir: &Path) -> Result<u64, StoreError> {
+        _ = dir;
+        Err(StoreError::InMemory)
+    }
 
     /// Lets go of what is open for tenants that no call was made for in the time `idle`. No call
     /// answers differently for it.

@@ -29,7 +29,7 @@ use tokio::{
 use tonic::service::Routes;
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, Backups},
     auth::{Authenticator, token::TokenStore},
     broker::{self, Broker},
     clock::{Clock, SystemClock},
@@ -180,7 +180,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let authenticator: Arc<dyn Authenticator> = Arc::clone(&tokens) as _;
     let (edge, signed_in) = (config.grpc.clone(), Arc::clone(&authenticator));
     let pub_sub = PubSub::new(edge, broker.clone(), signed_in, signal.clone());
-    let admin = Admin::new(broker.clone(), authenticator, Arc::clone(&tokens));
+    let admin = Admin::new(
+        broker.clone(),
+        authenticator,
+        Arc::clone(&tokens),
+        Backups::new(Arc::clone(&home.log), Arc::clone(&home.store)),
+    );
     let keepers = quiet::Keepers {
         broker,
         tokens,

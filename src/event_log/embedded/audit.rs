@@ -13,6 +13,8 @@ use crate::{event_log::AuditEntry, types::limits::AUDIT_FILE_BYTES_MAX};
 
 const AUDIT: &str = "audit.ndjson";
 const AUDIT_OLD: &str = "audit.old.ndjson";
+/// Names of the files, the older one first.
+pub(super) const AUDIT_FILES: [&str; 2] = [AUDIT_OLD, AUDIT];
 
 /// Appends an entry to the audit file in `dir`; durable when it returns.
 pub(super) fn append(io: &dyn Io, dir: &Path, entry: &AuditEntry) -> io::Result<()> {
@@ -46,7 +48,7 @@ pub(super) fn append(io: &dyn Io, dir: &Path, entry: &AuditEntry) -> io::Result<
 /// When a file is there and cannot be read.
 pub fn audit_entries(io: &dyn Io, log_dir: &Path) -> io::Result<Vec<AuditEntry>> {
     let mut entries = Vec::new();
-    for name in [AUDIT_OLD, AUDIT] {
+    for name in AUDIT_FILES {
         let file = match io.open(&log_dir.join(name), Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

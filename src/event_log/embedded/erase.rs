@@ -79,7 +79,9 @@ impl Store {
     /// Looks at a few segments for bytes that are not wanted any more, and makes at most one of
     /// them anew without them.
     pub(super) fn compact(&self) {
-        let _upkeep = self.upkeep();
+        let Some(_upkeep) = self.try_upkeep() else {
+            return;
+        };
         for _ in 0..COMPACTION_SEGMENTS_PER_TICK {
             let Some(after) = self.compaction().next else {
                 return;

@@ -15,7 +15,9 @@ use std::{
 };
 
 use super::{
+    backup::{MANIFEST, MANIFEST_NEW},
     io::{Access, Io, IoFile, RealIo, read_up_to, write_all_at},
+    restore::RESTORING,
     segment::FORMAT_VERSION,
 };
 use crate::{event_log::OpenError, types::TenantId};
@@ -43,6 +45,7 @@ impl DataDir {
     /// The same on another disk.
     pub fn open_with(path: PathBuf, io: Arc<dyn Io>) -> Result<Arc<Self>, OpenError> {
         create_dir(&*io, &path)?;
+        refuse_backup(&*io, &path)?;
         let lock = take_lock(&*io, &path)?;
         // A directory of an older version becomes one of this version before anything in it does, so
         // that the older program refuses it from then on.
@@ -138,8 +141,29 @@ pub fn is_in_use(data_dir: &Path) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Refuses a directory whose logs would give out positions that another one's have given out.
+fn refuse_backup(io: &dyn Io, path: &Path) -> Result<(), OpenError> {
+    let names = io.list(path).map_err(|source| OpenError::Io {
+        action: "list",
+        path: path.to_owned(),
+        source,
+    })?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    let reason = if has(MANIFEST) || has(MANIFEST_NEW) {
+        "it is a backup; make a data directory of it with `tidegate log restore`"
+    } else if has(RESTORING) {
+        "a restore into it was not finished; remove it and restore again"
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::Unusable {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
 /// Makes a directory and its name durable.
-fn create_dir(io: &dyn Io, path: &Path) -> Result<(), OpenError> {
+pub(super) fn create_dir(io: &dyn Io, path: &Path) -> Result<(), OpenError> {
     let made = io.create_dir(path).and_then(|()| match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => io.sync_dir(parent),
         _ => io.sync_dir(Path::new(".")),
@@ -183,7 +207,7 @@ fn take_lock(io: &dyn Io, dir: &Path) -> Result<Arc<dyn IoFile>, OpenError> {
 }
 
 /// The version of the directory, which is known to be readable; `None` for a new directory.
-fn read_version(io: &dyn Io, dir: &Path) -> Result<Option<u32>, OpenError> {
+pub(super) fn read_version(io: &dyn Io, dir: &Path) -> Result<Option<u32>, OpenError> {
     let path = dir.join(VERSION);
     let failed = |source| OpenError::Io {
         action: "read",
@@ -212,7 +236,7 @@ fn read_version(io: &dyn Io, dir: &Path) -> Result<Option<u32>, OpenError> {
     Ok(Some(version))
 }
 
-fn write_version(io: &dyn Io, dir: &Path) -> Result<(), OpenError> {
+pub(super) fn write_version(io: &dyn Io, dir: &Path) -> Result<(), OpenError> {
     let path = dir.join(VERSION);
     let new = dir.join(VERSION_NEW);
     let mut text = String::new();
@@ -235,8 +259,10 @@ const LOCK: &str = "LOCK";
 const VERSION: &str = "version";
 const VERSION_NEW: &str = "version.new";
 const VERSION_PREFIX: &str = "tidegate ";
-const TENANTS: &str = "tenants";
-const LOG: &str = "log";
+/// The directory with one of each tenant.
+pub(super) const TENANTS: &str = "tenants";
+/// The directory of a tenant's event log in that.
+pub(super) const LOG: &str = "log";
 const PID_CHARS_MAX: usize = 20;
 const VERSION_CHARS_MAX: usize = 40;
 

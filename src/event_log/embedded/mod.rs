@@ -14,6 +14,7 @@
 //! schedule under them.
 
 mod audit;
+mod backup;
 mod block;
 mod cache;
 mod committer;
@@ -29,6 +30,7 @@ mod reader;
 mod recovery;
 mod repair;
 mod report;
+mod restore;
 mod retention;
 mod rewrite;
 mod round;
@@ -48,14 +50,14 @@ mod writer;
 mod tests;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     thread,
 };
 
 use tokio::sync::Semaphore;
 
-use super::{Config, EventLog, OpenError, TenantLog, tail::Tail};
+use super::{Backup, BackupError, Config, EventLog, OpenError, TenantLog, tail::Tail};
 use crate::{
     clock::Clock,
     types::{
@@ -67,7 +69,7 @@ use committer::Pool;
 use recovery::Recovery;
 use segments::Segments;
 use store::{Process, Store};
-use tenant::EmbeddedTenantLog;
+use tenant::{EmbeddedTenantLog, Handle};
 use tenants::Tenants;
 use upkeep::{Chore, Upkeep};
 use writer::Writer;
@@ -81,6 +83,7 @@ pub use repair::{RepairAction, RepairReport, plan_repair, repair};
 pub use report::{
     DamageReport, Depth, LogReport, LossReport, Progress, SegmentReport, TopicReport,
 };
+pub use restore::{Restore, RestoreError};
 pub use verify::inspect;
 
 /// The logs of all tenants in one data directory.
@@ -157,9 +160,9 @@ impl Drop for EmbeddedLog {
     }
 }
 
-#[async_trait::async_trait]
-impl EventLog for EmbeddedLog {
-    async fn open(&self, tenant: TenantId) -> Result<Arc<dyn TenantLog>, OpenError> {
+impl EmbeddedLog {
+    /// A handle to the log of `tenant`.
+    async fn handle(&self, tenant: TenantId) -> Result<Arc<Handle>, OpenError> {
         let place = self.tenants.place(tenant)?;
         if let Some(handle) = place.handle() {
             return Ok(handle);
@@ -182,12 +185,31 @@ impl EventLog for EmbeddedLog {
             }
             place.handle_or_open(&gate, &tenants, || open(&dir, process, pool, tenant))
         });
-        let handle = open.await.map_err(|source| OpenError::Io {
+        open.await.map_err(|source| OpenError::Io {
             action: "open the log in",
             path: self.dir.tenant_dir(tenant),
             source: source.into(),
-        })?;
-        Ok(handle?)
+        })?
+    }
+}
+
+#[async_trait::async_trait]
+impl EventLog for EmbeddedLog {
+    async fn open(&self, tenant: TenantId) -> Result<Arc<dyn TenantLog>, OpenError> {
+        Ok(self.handle(tenant).await?)
+    }
+
+    async fn back_up(&self, dir: &Path) -> Result<Backup, BackupError> {
+        self.back_up_logs(dir).await
+    }
+
+    async fn finish_backup(
+        &self,
+        dir: &Path,
+        backup: &Backup,
+        metadata_files: u64,
+    ) -> Result<(), BackupError> {
+        self.finish(dir, backup, metadata_files).await
     }
 
     async fn close(&self) {
@@ -217,11 +239,11 @@ fn open_store(
     process: Arc<Process>,
     tenant: TenantId,
 ) -> Result<(Arc<Store>, Writer), OpenError> {
-    restore(dir.make_log_dir(tenant)?, process, tenant)
+    recover(dir.make_log_dir(tenant)?, process, tenant)
 }
 
 /// Recovers the log in `dir`.
-fn restore(
+fn recover(
     dir: PathBuf,
     process: Arc<Process>,
     tenant: TenantId,

@@ -54,7 +54,9 @@ impl ClockGuard {
 impl Store {
     /// Removes the segments that retention no longer keeps at `now`.
     pub(super) fn purge(&self, now: Timestamp) {
-        let _upkeep = self.upkeep();
+        let Some(_upkeep) = self.try_upkeep() else {
+            return;
+        };
         // While there is space: a log may get more topics before it is purged for the first time.
         let topics = self.tail.topics().len();
         _ = self.state().make_ready(self.io(), &self.dir, topics);

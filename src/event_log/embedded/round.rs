@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc, time::Instant};
 
-use super::{lock::DataDir, restore, segment::SegmentName, store::Process, tenants::Tenants};
+use super::{lock::DataDir, recover, segment::SegmentName, store::Process, tenants::Tenants};
 use crate::{
     clock::Timestamp,
     event_log::OpenError,
@@ -78,7 +78,7 @@ fn purge(
     if !names.iter().any(is_segment) {
         return Ok(());
     }
-    let (store, _) = restore(path, Arc::clone(process), tenant)?;
+    let (store, _) = recover(path, Arc::clone(process), tenant)?;
     store.purge(now);
     store.compact();
     for segment in store.segments.all() {

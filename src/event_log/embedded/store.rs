@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, mpsc},
+    sync::{Arc, Mutex, MutexGuard, TryLockError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -174,6 +174,16 @@ impl Store {
     /// Keeps the segments as they are until the guard is dropped.
     pub(super) fn upkeep(&self) -> MutexGuard<'_, ()> {
         self.upkeep.lock().expect(NO_PANIC)
+    }
+
+    /// The same for the upkeep thread, which comes back to it: a backup may hold the lock for as long
+    /// as it takes to copy a log to another file system, and every log needs that thread.
+    pub(super) fn try_upkeep(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.upkeep.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(error)) => panic!("{NO_PANIC}: {error}"),
+        }
     }
 
     pub(super) fn compaction(&self) -> MutexGuard<'_, Compaction> {

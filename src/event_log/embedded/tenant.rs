@@ -1,8 +1,10 @@
 //! One tenant's log: room in the queue, the queue, the writer behind it, and the handle to it all.
 
 use std::{
+    io,
     ops::Deref,
-    sync::{Arc, Mutex},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -19,8 +21,9 @@ use super::{
 use crate::{
     clock::Timestamp,
     event_log::{
-        AppendError, Appending, AuditEntry, BlockBody, Erased, LogState, LogTopic, PositionError,
-        ReadBatch, ReadError, Refusal, RemoveError, TenantLog, TopicState, Watcher,
+        AppendError, Appending, AuditEntry, BackupError, BlockBody, Erased, LogBackup, LogState,
+        LogTopic, OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError, TenantLog,
+        TopicState, Watcher,
     },
     types::{Position, Start, TenantId, TopicId, TopicName},
 };
@@ -111,14 +114,48 @@ impl EmbeddedTenantLog {
     ) -> Result<Erased, RemoveError> {
         positions.sort_unstable();
         positions.dedup();
-        let refused = || RemoveError::Refused(Refusal::Poisoned);
-        let mut writer = self.writer.lock().map_err(|_| refused())?;
-        writer.seal_now().map_err(|error| match error {
+        let sealed = self.seal().map_err(|error| match error {
             AppendError::Refused(refusal) => RemoveError::Refused(refusal),
             AppendError::Unconfirmed(error) => RemoveError::Storage(error),
         })?;
-        drop(writer);
+        drop(sealed);
         self.store.erase(topic, &positions)
+    }
+
+    /// Seals the open segment; nothing is written until the writer that this returns is let go.
+    fn seal(&self) -> Result<MutexGuard<'_, Writer>, AppendError> {
+        let poisoned = |_| AppendError::Refused(Refusal::Poisoned);
+        let mut writer = self.writer.lock().map_err(poisoned)?;
+        writer.seal_now()?;
+        Ok(writer)
+    }
+
+    /// Copies the log into the directory `to`, which is empty. Appends wait for the seal only.
+    pub(super) fn back_up(&self, to: &Path) -> Result<LogBackup, BackupError> {
+        // Before the seal: nothing goes that is sealed by then.
+        let upkeep = self.store.upkeep();
+        let writer = self.seal().map_err(|error| match error {
+            AppendError::Refused(refusal) => BackupError::Refused {
+                tenant: self.store.tenant,
+                refusal,
+            },
+            AppendError::Unconfirmed(source) => BackupError::Failed(OpenError::Io {
+                action: "seal the open segment in",
+                path: self.store.dir.clone(),
+                source: io::Error::other(source),
+            }),
+        })?;
+        let next_block = writer.next_block();
+        let (head, _) = self.store.tail.ends();
+        drop(writer);
+        let (segments, bytes) = self.store.copy_to(&upkeep, next_block, to)?;
+        Ok(LogBackup {
+            tenant: self.store.tenant,
+            head,
+            next_block,
+            segments,
+            bytes,
+        })
     }
 
     /// Makes durable what was acknowledged without a sync.

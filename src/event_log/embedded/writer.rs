@@ -166,6 +166,11 @@ impl Writer {
         self.seal().map_err(Failure::into_error)
     }
 
+    /// Number of the next block.
+    pub(super) fn next_block(&self) -> u64 {
+        self.numbering.next_block()
+    }
+
     /// The file with what was acknowledged and not synced, which the caller is going to sync. It
     /// need not hold the writer meanwhile: what is written after this call is for the next one.
     pub(super) fn take_unsynced(&mut self) -> Option<Arc<dyn IoFile>> {

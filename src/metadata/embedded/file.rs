@@ -9,8 +9,8 @@ use std::{
 };
 
 use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    TableError, WriteTransaction, backends::FileBackend,
+    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, TableError, WriteTransaction, backends::FileBackend,
 };
 
 use super::overlay::Overlay;
@@ -133,6 +133,23 @@ impl MetadataFile {
         }
     }
 
+    /// Copies all of it, as it is at one moment, into a new file; false if there is nothing to copy.
+    pub(super) fn copy_to(&self, to: &Path) -> Result<bool, StoreError> {
+        // A failure of the copy is not one of this file, which would be closed for it.
+        let copied: Option<Result<(), OpenError>> = self.read(|database| {
+            let rows = database.begin_read().map_err(failed)?;
+            Ok(Some(create_with(to, self.scope, |into| {
+                copy_rows(&rows, into)
+            })))
+        })?;
+        let Some(copied) = copied else {
+            return Ok(false);
+        };
+        copied
+            .map(|()| true)
+            .map_err(|source| copy_error(to, source))
+    }
+
     /// Runs a call that stores nothing. A file that does not exist reads as an empty one and is not
     /// made.
     fn read<T: Default>(
@@ -232,8 +249,71 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-/// Makes an empty file under another name first, so that a crash leaves a whole file or none.
+/// Copies a file that nobody has open, and opens the copy to see that it can be; false if there is
+/// nothing to copy.
+pub(super) fn copy(from: &Path, to: &Path, scope: Scope) -> Result<bool, StoreError> {
+    let copy = || -> Result<bool, OpenError> {
+        if !exists(from)? {
+            return Ok(false);
+        }
+        let dir = to.parent().unwrap_or(Path::new("."));
+        create_dir_durably(dir)?;
+        let mut source = File::open(from).map_err(|error| io_error("open", from, error))?;
+        let mut file = create_new(to)?;
+        io::copy(&mut source, &mut file)
+            .and_then(|_| file.sync_all())
+            .map_err(|error| io_error("write", to, error))?;
+        drop(file);
+        sync_dir(dir)?;
+        open(to, scope).map(|_| true)
+    };
+    copy().map_err(|source| copy_error(to, source))
+}
+
+fn copy_error(to: &Path, source: OpenError) -> StoreError {
+    match source {
+        OpenError::Io { source, .. } if is_disk_full(&source) => StoreError::DiskFull(source),
+        source => StoreError::Copy {
+            path: to.to_owned(),
+            source,
+        },
+    }
+}
+
+fn copy_rows(from: &ReadTransaction, into: &WriteTransaction) -> Result<(), redb::Error> {
+    for table in Table::ALL {
+        let found = match from.open_table(rows(table)) {
+            Err(TableError::TableDoesNotExist(_)) => continue,
+            found => found?,
+        };
+        let mut into = into.open_table(rows(table))?;
+        for row in found.iter()? {
+            let (key, value) = row?;
+            into.insert(key.value(), value.value())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty file.
 fn create(path: &Path, scope: Scope) -> Result<(), OpenError> {
+    create_with(path, scope, |_| Ok(()))
+}
+
+fn create_new(path: &Path) -> Result<File, OpenError> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create_new(true);
+    let file = options.mode(0o600).open(path);
+    file.map_err(|source| io_error("create", path, source))
+}
+
+/// Makes a file with what `fill` writes, under another name first, so that a crash leaves a whole
+/// file or none.
+fn create_with(
+    path: &Path,
+    scope: Scope,
+    fill: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), OpenError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     create_dir_durably(dir)?;
     let new = path.with_extension("redb.new");
@@ -243,26 +323,21 @@ fn create(path: &Path, scope: Scope) -> Result<(), OpenError> {
         }
         _ => {}
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)
-        .map_err(|source| io_error("create", &new, source))?;
-    let fill = || -> Result<(), redb::Error> {
+    let file = create_new(&new)?;
+    let write = || -> Result<(), redb::Error> {
         let database = builder().create_with_backend(FileBackend::new(file)?)?;
         let transaction = database.begin_write()?;
         transaction
             .open_table(ABOUT)?
             .insert(FORMAT, FORMAT_KNOWN)?;
         own(&transaction, scope)?;
+        fill(&transaction)?;
         transaction.commit()?;
         repeat(&database)?;
         database.close()?;
         Ok(())
     };
-    fill().map_err(|error| open_error(&new, "write", error))?;
+    write().map_err(|error| open_error(&new, "write", error))?;
     fs::rename(&new, path).map_err(|source| io_error("create", path, source))?;
     sync_dir(dir)
 }

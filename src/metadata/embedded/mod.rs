@@ -11,14 +11,15 @@ mod overlay;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
 
-use super::{Change, Entry, MetadataStore, Scope, StoreError, Table, WriteError};
+use super::{Change, Entry, MetadataStore, OpenError, Scope, StoreError, Table, WriteError};
 use crate::types::{
     TenantId,
     limits::{METADATA_CALLS_MAX, METADATA_TENANTS_OPEN_MAX},
@@ -45,7 +46,10 @@ impl EmbeddedStore {
     fn with_places(data_dir: PathBuf, tenants_open_max: usize) -> Self {
         Self {
             files: Arc::new(Files {
-                server: Arc::new(MetadataFile::new(data_dir.join(SERVER_FILE), Scope::Server)),
+                server: Arc::new(MetadataFile::new(
+                    path_of(&data_dir, Scope::Server),
+                    Scope::Server,
+                )),
                 tenants: Mutex::default(),
                 tenants_open_max,
                 data_dir,
@@ -95,6 +99,19 @@ impl MetadataStore for EmbeddedStore {
         self.run(scope, move |file| file.write(&changes)).await
     }
 
+    async fn back_up(&self, dir: &Path) -> Result<u64, StoreError> {
+        let home = self.files.data_dir.clone();
+        let found = tokio::task::spawn_blocking(move || scopes(&home)).await;
+        let scopes = found.map_err(StoreError::failed)?;
+        let scopes = scopes.map_err(StoreError::failed)?;
+        let mut copied = 0;
+        for scope in scopes {
+            let to = path_of(dir, scope);
+            copied += u64::from(self.run(scope, move |file| file.copy_to(&to)).await?);
+        }
+        Ok(copied)
+    }
+
     async fn close_quiet(&self, idle: Duration) {
         let files = Arc::clone(&self.files);
         // One after the other, since closing syncs and nobody gets a file meanwhile.
@@ -102,6 +119,58 @@ impl MetadataStore for EmbeddedStore {
         // A panic of the storage engine leaves the file closed.
         _ = tokio::task::spawn_blocking(close).await;
     }
+}
+
+/// Puts the files of the backup in `from` into the data directory `to`, which has none and which
+/// nobody has open, and returns how many there are. Each is opened once, which reads all of it, so
+/// that one that is damaged is found out.
+///
+/// # Errors
+///
+/// [`StoreError::Copy`] names the file that could not be copied, or that does not open.
+pub fn restore(from: &Path, to: &Path) -> Result<u64, StoreError> {
+    let found = scopes(from).map_err(|source| StoreError::Copy {
+        path: to.to_owned(),
+        source: OpenError::Io {
+            action: "list",
+            path: from.to_owned(),
+            source,
+        },
+    })?;
+    let mut copied = 0;
+    for scope in found {
+        copied += u64::from(file::copy(
+            &path_of(from, scope),
+            &path_of(to, scope),
+            scope,
+        )?);
+    }
+    Ok(copied)
+}
+
+/// Where the tables of a scope are in a data directory or a backup.
+fn path_of(dir: &Path, scope: Scope) -> PathBuf {
+    match scope {
+        Scope::Server => dir.join(SERVER_FILE),
+        Scope::Tenant(tenant) => dir.join("tenants").join(tenant.as_str()).join(TENANT_FILE),
+    }
+}
+
+/// The scopes that may have a file in a data directory or a backup: the tenants', then the server's.
+fn scopes(dir: &Path) -> io::Result<Vec<Scope>> {
+    let mut scopes = Vec::new();
+    match fs::read_dir(dir.join("tenants")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        entries => {
+            for entry in entries? {
+                let name = entry?.file_name();
+                let tenant = name.to_str().and_then(|name| name.parse().ok());
+                scopes.extend(tenant.map(Scope::Tenant));
+            }
+        }
+    }
+    scopes.push(Scope::Server);
+    Ok(scopes)
 }
 
 /// The files, at most so many of tenants open at once.
@@ -133,11 +202,7 @@ impl Files {
         if tenants.files.len() >= self.tenants_open_max {
             tenants.close_oldest(now);
         }
-        let path = self
-            .data_dir
-            .join("tenants")
-            .join(tenant.as_str())
-            .join(TENANT_FILE);
+        let path = path_of(&self.data_dir, scope);
         let file = Arc::new(MetadataFile::new(path, scope));
         tenants.files.insert(tenant, (Arc::clone(&file), now));
         file

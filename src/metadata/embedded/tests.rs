@@ -227,3 +227,61 @@ proptest! {
         _ = file.write(&put("l", b"v"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_each_file_as_it_was_at_one_moment_under_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = std::sync::Arc::new(EmbeddedStore::new(dir.path().join("data")));
+    let scope = Scope::Tenant(tenant(1));
+    store.write(Scope::Server, put("t", b"1")).await.unwrap();
+    // Two keys that are always written together.
+    let pair = |number: u64, expected| {
+        let change = |key: &str| Change {
+            table: Table::Topics,
+            key: key.to_owned(),
+            expected,
+            value: number.to_be_bytes().to_vec(),
+        };
+        vec![change("a"), change("b")]
+    };
+    store.write(scope, pair(0, Expected::Absent)).await.unwrap();
+    let writer = std::sync::Arc::clone(&store);
+    let writing = tokio::spawn(async move {
+        for number in 1..30 {
+            let changes = pair(number, Expected::Revision(number));
+            writer.write(scope, changes).await.unwrap();
+        }
+    });
+    let mut before = Vec::new();
+    for number in 0..5 {
+        let backup = dir.path().join(format!("backup-{number}"));
+        assert_eq!(store.back_up(&backup).await.unwrap(), 2);
+        let to = dir.path().join(format!("restored-{number}"));
+        assert_eq!(restore(&backup, &to).unwrap(), 2);
+        assert_eq!(mode(&to.join("server.redb")), 0o600);
+        let copy = EmbeddedStore::new(&to);
+        assert_eq!(value(&copy, Scope::Server, "t").await.unwrap(), b"1");
+        let a = copy.get(scope, Table::Topics, "a").await.unwrap().unwrap();
+        let b = copy.get(scope, Table::Topics, "b").await.unwrap().unwrap();
+        assert_eq!((&a.value, a.revision), (&b.value, b.revision));
+        assert!(a.value >= before);
+        before = a.value;
+    }
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::new(dir.path().join("data"));
+    store.write(Scope::Server, put("t", b"1")).await.unwrap();
+    let backup = dir.path().join("backup");
+    assert_eq!(store.back_up(&backup).await.unwrap(), 1);
+    fs::write(backup.join("server.redb"), b"no database").unwrap();
+    let refused = restore(&backup, &dir.path().join("to")).unwrap_err();
+    assert!(matches!(refused, StoreError::Copy { .. }), "{refused}");
+
+    let memory = crate::metadata::MemoryStore::default();
+    let refused = memory.back_up(&backup).await.unwrap_err();
+    assert!(matches!(refused, StoreError::InMemory));
+}

@@ -165,7 +165,7 @@ fn note(response: PublishResponse, acknowledged: &mut Acknowledged) -> usize {
 }
 
 /// Every event after `from`, or from the oldest, up to the head.
-async fn read_to_head(client: &Client, from: Option<&[u8]>) -> Vec<ConsumerEvent> {
+pub(super) async fn read_to_head(client: &Client, from: Option<&[u8]>) -> Vec<ConsumerEvent> {
     // A mark at the end: what is read up to it is everything.
     let mut mark = order::event(0);
     mark.id = "mark".into();

@@ -1,5 +1,6 @@
 //! The embedded log as a whole, over a real directory and a disk that can be told to fail.
 
+mod backup;
 mod damage;
 mod disk;
 mod erase;
