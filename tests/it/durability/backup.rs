@@ -181,3 +181,26 @@ async fn a_backup_that_cannot_be_made_is_refused_with_the_reason() {
     expect_error(&gateway, &arguments, 2, "it has no file named backup.json");
     assert!(is_empty(&backup));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_of_the_readme_work() {
+    let gateway = Gateway::start();
+    let readme = include_str!("../../../README.md");
+    let lines = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("tidegate log "));
+    let lines = lines.filter(|line| line.starts_with("backup") || line.starts_with("restore"));
+    let mut count = 0;
+    for line in lines {
+        let mut command = gateway.command(&format!("log {line}"));
+        let output = command.current_dir(gateway.dir()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {stderr}");
+        count += 1;
+    }
+    assert_eq!(count, 2, "the README shows both commands");
+    let data_dir = gateway.dir().join("restored-data");
+    let version = std::fs::read_to_string(data_dir.join("version")).unwrap();
+    assert!(version.starts_with("tidegate "), "{version}");
+    assert!(!data_dir.join("profile.json").exists() && !data_dir.join("tls").exists());
+}
