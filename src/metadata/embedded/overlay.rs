@@ -101,6 +101,12 @@ impl StorageBackend for Overlay {
         Ok(())
     }
 
+    /// Gives up the lock, if whoever opened the file took one. Closing alone would leave it to a child
+    /// that another thread forked meanwhile, until that runs its program.
+    fn close(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut changed = self.changed();
         let end = offset.checked_add(data.len() as u64);
