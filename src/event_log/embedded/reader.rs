@@ -226,6 +226,31 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// The same as [`Self::read`], on the thread of the caller: for tests that read so often that
+    /// going to another thread and back would take most of their time.
+    pub(super) fn read_here(
+        &self,
+        topics: &[TopicId],
+        after: Position,
+        bytes_max: usize,
+    ) -> Result<ReadBatch, ReadError> {
+        let head = match self.tail.read(topics, after, bytes_max)? {
+            TailRead::Ring(batch) => return Ok(batch),
+            TailRead::Storage { head } => head,
+        };
+        let request = Request {
+            topics: topics.to_vec(),
+            after,
+            head,
+            bytes_max,
+        };
+        let batch = self.collect(&request, Reach::Disk)?;
+        Ok(batch.expect("a read that may go to the disk has something to say"))
+    }
+}
+
 /// What a reader asked for, and how far it may see.
 #[derive(Debug)]
 struct Request {

@@ -1,7 +1,6 @@
 //! A log that is open on a [`Machine`]: no thread, one operation after the other.
 
 use std::{
-    future::Future,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -124,7 +123,9 @@ pub(super) fn view(store: &Arc<Store>) -> Result<View, Violation> {
         .resolve(&topics, Start::Earliest)
         .map_err(|e| failed(&e))?;
     loop {
-        let batch = block_on(store.read(&topics, after, 1 << 20)).map_err(|e| failed(&e))?;
+        let batch = store
+            .read_here(&topics, after, 1 << 20)
+            .map_err(|e| failed(&e))?;
         if batch.blocks.is_empty() {
             view.head = batch.examined;
             break;
@@ -156,13 +157,4 @@ pub(super) fn has_purged_segment(store: &Store) -> bool {
 /// Whether a subscriber can go on from `position`.
 pub(super) fn resolves(store: &Store, topic: TopicId, position: Position) -> bool {
     store.tail.resolve(&[topic], Start::After(position)).is_ok()
-}
-
-/// Reads go to a thread of their own, which needs a runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    thread_local! {
-        static RUNTIME: tokio::runtime::Runtime =
-            tokio::runtime::Builder::new_current_thread().build().unwrap();
-    }
-    RUNTIME.with(|runtime| runtime.block_on(future))
 }
