@@ -84,6 +84,17 @@ impl Losses {
         }
     }
 
+    /// Takes up what is known of the end of the log from when it last ended cleanly.
+    pub(super) fn end(&mut self, state: &State) {
+        for (id, end) in &state.ends {
+            let seen = Seen {
+                last: end.last,
+                ordinal: end.ordinal,
+            };
+            self.see(*id, end.ordinal, end.last, seen);
+        }
+    }
+
     /// A topic that had `ordinal` events up to `until` has been seen up to `seen`.
     fn see(&mut self, topic: TopicId, ordinal: u64, until: Position, seen: Seen) {
         if self.deleted.binary_search(&topic).is_ok() {

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     footer::{Footer, SealedBy},
-    index::{Hole, SegmentIndex, TopicIndex, before},
+    index::{Hole, SegmentIndex, TopicIndex, before, unnamed},
     io::{Access, Io, IoFile, is_full},
     metrics::Metrics,
     rewrite::SEGMENT_NEW,
@@ -92,10 +92,21 @@ impl Recovery<'_> {
             self.check_owner(&segment.header, &state)?;
             let expected = match firsts.get(number + 1) {
                 Some(next) => Expected::Through(next.first_group - 1),
+                // The log ended cleanly after it.
+                None if segment.header.first_group <= state.end_group => {
+                    Expected::Through(state.end_group)
+                }
                 None if number == last && segment.header.unsynced => Expected::Unsynced,
                 None => Expected::Torn,
             };
-            let until = firsts.get(number + 1).map(|next| before(next.name.first()));
+            let until = match firsts.get(number + 1) {
+                Some(next) => before(next.name.first()),
+                None if segment.header.first_group <= state.end_group => state.clean_end(),
+                None => Position::MAX,
+            };
+            if segment.header.first_group > state.end_group {
+                index.reach(&state);
+            }
             let recovered = self.recover(segment, &index, expected, until)?;
             if let Some((segment, next_index)) = recovered {
                 segments.push(segment);
@@ -113,6 +124,9 @@ impl Recovery<'_> {
         segments: Vec<Arc<Segment>>,
         mut index: SegmentIndex,
     ) -> Result<Recovered, OpenError> {
+        index.catch_up(&state);
+        self.miss(&state, &index);
+        index.reach(&state);
         let mut head = index.last.max(state.trim);
         let newest_lost = state.lost.last().map_or(Position::ZERO, |lost| lost.until);
         head = head.max(newest_lost);
@@ -136,7 +150,6 @@ impl Recovery<'_> {
             stored.map_err(|source| self.failed("write the state in", self.dir, source))?;
             head = until;
         }
-        index.catch_up(&state);
         let topics = index.states().map(|(id, mut topic)| {
             if let Some(base) = state.topic(id) {
                 topic.trim = base.trim;
@@ -257,7 +270,7 @@ impl Recovery<'_> {
         unsealed: Unsealed,
         before: &SegmentIndex,
         expected: Expected,
-        until: Option<Position>,
+        until: Position,
     ) -> Result<Option<(Arc<Segment>, SegmentIndex)>, OpenError> {
         let Unsealed { file, header } = unsealed;
         let path = self.path(header.name);
@@ -270,7 +283,7 @@ impl Recovery<'_> {
         });
         let end = scan(&*file, &header, expected, |found| rebuild.note(&found));
         let end = end.map_err(|source| self.failed("read", &path, source))?;
-        let mut index = rebuild.finish(until.unwrap_or(Position::MAX));
+        let mut index = rebuild.finish(until);
         if let Some(rewritten) = header.rewritten {
             // What was taken out had positions too.
             index.last = index.last.max(rewritten.last);
@@ -310,6 +323,27 @@ impl Recovery<'_> {
             Err(source) => return Err(self.failed("seal", &path, source)),
         };
         Ok(Some((segment, index)))
+    }
+
+    /// Tells that something is missing which was there when the log ended cleanly.
+    fn miss(self, state: &State, index: &SegmentIndex) {
+        for (id, end) in &state.ends {
+            let known = index.topics.get(id).map(|topic| topic.last);
+            let known = known.unwrap_or_default();
+            if known < end.last
+                && state.settled_until(*id) < end.last
+                && !state.deleted.contains(id)
+            {
+                self.metrics.holes.inc();
+                tracing::error!(
+                    tenant = %self.tenant,
+                    topic = id.get(),
+                    after = known.get(),
+                    until = end.last.get(),
+                    "events are missing that were there when the log ended"
+                );
+            }
+        }
     }
 
     fn report(self, path: &Path, holes: &[Hole]) {
@@ -398,6 +432,24 @@ impl SegmentIndex {
                 topic.last_at = topic.last_at.max(base.last_at);
             }
         }
+        self.forget(&state.deleted);
+    }
+
+    /// Takes up how far the log reached when it last ended cleanly, be it in a segment or not.
+    fn reach(&mut self, state: &State) {
+        for (id, end) in &state.ends {
+            let topic = self
+                .topics
+                .entry(*id)
+                .or_insert_with(|| TopicIndex::new(unnamed(), end.ordinal));
+            if topic.last < end.last {
+                topic.last = end.last;
+                topic.ordinal_end = topic.ordinal_end.max(end.ordinal);
+                topic.last_at = topic.last_at.max(end.last_at);
+            }
+            self.last = self.last.max(end.last);
+        }
+        self.last_group = self.last_group.max(state.end_group);
         self.forget(&state.deleted);
     }
 }

@@ -51,6 +51,21 @@ pub(super) struct State {
     pub(super) deleted: Vec<TopicId>,
     /// How long topics keep their events, where that is not left to the log.
     pub(super) retentions: BTreeMap<TopicId, Duration>,
+    /// How far the log reached when it last ended cleanly, by topic: what is missing up to there is
+    /// lost, though no segment says so.
+    pub(super) ends: BTreeMap<TopicId, CleanEnd>,
+    /// The last group at that time.
+    pub(super) end_group: u64,
+}
+
+/// Where a topic ended when its log ended cleanly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CleanEnd {
+    /// Position of its newest event.
+    pub(super) last: Position,
+    /// Events ever accepted.
+    pub(super) ordinal: u64,
+    pub(super) last_at: Timestamp,
 }
 
 /// What is purged of one topic.
@@ -109,6 +124,8 @@ impl State {
             origins: Vec::new(),
             deleted: Vec::new(),
             retentions: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            end_group: 0,
         }
     }
 
@@ -186,6 +203,26 @@ impl State {
         losses.map(|loss| loss.until).max().unwrap_or_default()
     }
 
+    /// Position of the newest event when the log last ended cleanly.
+    pub(super) fn clean_end(&self) -> Position {
+        let lasts = self.ends.values().map(|end| end.last);
+        lasts.max().unwrap_or_default()
+    }
+
+    /// Notes where the log ends cleanly.
+    pub(super) fn end_at(&mut self, index: &SegmentIndex) {
+        let ends = index.topics.iter().map(|(id, topic)| {
+            let end = CleanEnd {
+                last: topic.last,
+                ordinal: topic.ordinal_end,
+                last_at: topic.last_at,
+            };
+            (*id, end)
+        });
+        self.ends = ends.collect();
+        self.end_group = index.last_group;
+    }
+
     /// Notes that the positions of a range were lost; the oldest ranges give way.
     pub(super) fn lose(&mut self, range: LostRange) {
         self.lost.push(range);
@@ -226,7 +263,8 @@ impl State {
     /// At most this many bytes are both copies of the state, grown to `topics` topics.
     fn encoded_len_max(&self, topics: usize) -> u64 {
         const FIXED: usize = 96 + LOST_RANGES_MAX * 16;
-        const TOPIC: usize = 32 + TOPIC_NAME_BYTES_MAX;
+        // What is purged of it, and where it ended.
+        const TOPIC: usize = 32 + TOPIC_NAME_BYTES_MAX + 28;
         let more = self.retentions.len() * 12;
         let more = more + self.losses.len() * 28 + self.origins.len() * 16 + self.deleted.len() * 4;
         2 * (FIXED + topics * TOPIC + more).next_multiple_of(PAGE) as u64
@@ -318,6 +356,14 @@ impl State {
             bytes.put_u32_le(topic.get());
             bytes.put_u64_le(retention.as_millis() as u64);
         }
+        bytes.put_u64_le(self.end_group);
+        bytes.put_u32_le(self.ends.len() as u32);
+        for (topic, end) in &self.ends {
+            bytes.put_u32_le(topic.get());
+            bytes.put_u64_le(end.last.get());
+            bytes.put_u64_le(end.ordinal);
+            bytes.put_i64_le(end.last_at.as_millis());
+        }
         let len = bytes.len() as u32;
         bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&len.to_le_bytes());
         bytes.put_u32_le(crc32c::crc32c(&bytes));
@@ -385,6 +431,16 @@ impl State {
             let topic = TopicId::new(rest.try_get_u32_le()?);
             let retention = Duration::from_millis(rest.try_get_u64_le()?);
             state.retentions.insert(topic, retention);
+        }
+        state.end_group = get_number(&mut rest)?;
+        for _ in 0..rest.try_get_u32_le()? {
+            let topic = TopicId::new(rest.try_get_u32_le()?);
+            let end = CleanEnd {
+                last: get_position(&mut rest)?,
+                ordinal: get_number(&mut rest)?,
+                last_at: Timestamp::from_millis(rest.try_get_i64_le()?),
+            };
+            state.ends.insert(topic, end);
         }
         Ok(state)
     }

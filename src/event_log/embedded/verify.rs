@@ -335,8 +335,13 @@ impl<'a> Inspection<'a> {
     ) -> io::Result<SegmentIndex> {
         let expected = match footer {
             Some(footer) => footer.expected(),
-            None if header.unsynced => Expected::Unsynced,
-            None => Expected::Torn,
+            None => match &self.state {
+                Some(state) if header.first_group <= state.end_group && next.is_none() => {
+                    Expected::Through(state.end_group)
+                }
+                _ if header.unsynced => Expected::Unsynced,
+                _ => Expected::Torn,
+            },
         };
         let base = match &self.before {
             Some(before) => SegmentIndex::following(before),
@@ -357,8 +362,7 @@ impl<'a> Inspection<'a> {
             }
             rebuild.note(&found);
         })?;
-        let until = next.map_or(Position::MAX, |next| before(next.first()));
-        let index = rebuild.finish(until);
+        let index = rebuild.finish(self.until(header, next));
         for (hole, offset) in index.holes.iter().zip(offsets) {
             self.report.damage.push(DamageReport {
                 file: header.name.to_string(),
@@ -373,6 +377,17 @@ impl<'a> Inspection<'a> {
             });
         }
         Ok(index)
+    }
+
+    /// Where what is lost at the end of a segment ends, as far as that is known.
+    fn until(&self, header: &SegmentHeader, next: Option<SegmentName>) -> Position {
+        let ended = self.state.as_ref();
+        let ended = ended.filter(|state| header.first_group <= state.end_group);
+        match (next, ended) {
+            (Some(next), _) => before(next.first()),
+            (None, Some(state)) => state.clean_end(),
+            (None, None) => Position::MAX,
+        }
     }
 
     /// Compares a footer with what the blocks say, and returns what to go on with.
@@ -486,7 +501,28 @@ impl<'a> Inspection<'a> {
         self.dir.join(name.to_string())
     }
 
+    /// Checks that the newest segment reaches as far as the log did when it last ended cleanly.
+    fn check_end(&mut self) {
+        let Some(state) = &self.state else { return };
+        let last = self.before.as_ref().map_or(state.trim, |index| index.last);
+        let end = state.clean_end();
+        let is_settled = |id: &TopicId| state.settled_until(*id) >= end;
+        if last < end && !state.ends.keys().any(is_settled) {
+            self.report.damage.push(DamageReport {
+                file: STATE.into(),
+                offset: None,
+                what: "events are missing that were there when the log ended".into(),
+                topic: None,
+                after: Some(last.get()),
+                until: Some(end.get()),
+            });
+        }
+        self.losses.end(state);
+        self.report.head = self.report.head.max(end.get());
+    }
+
     fn finish(mut self) -> Examination {
+        self.check_end();
         let settled = self.state.as_ref().map(|state| &*state.losses);
         let settled = settled.unwrap_or_default();
         let reports = settled.iter().map(|loss| self.losses.report(loss));

@@ -190,14 +190,17 @@ impl Writer {
         if self.store.health.is_poisoned() || self.seal().is_err() {
             return false;
         }
-        if self.reserved_block > 0 {
-            match self.store.change_state(|state| state.reserved_block = 0) {
-                Ok(()) => self.reserved_block = 0,
-                Err(error) => {
-                    tracing::warn!(tenant = %self.store.tenant, %error, "cannot record the clean end");
-                    return false;
-                }
+        if self.reserved_block > 0 || self.before.last > self.store.state().clean_end() {
+            let index = &self.before;
+            let ended = self.store.change_state(|state| {
+                state.reserved_block = 0;
+                state.end_at(index);
+            });
+            if let Err(error) = ended {
+                tracing::warn!(tenant = %self.store.tenant, %error, "cannot record the clean end");
+                return false;
             }
+            self.reserved_block = 0;
         }
         true
     }

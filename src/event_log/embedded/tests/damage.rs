@@ -49,7 +49,7 @@ async fn a_damaged_body_before_a_later_group_is_a_hole_of_its_topic() {
         assert_eq!(found, [0, 1]);
         let (last_good, valid_from) = damaged(error);
         assert!(last_good < positions[2] && positions[2] <= valid_from);
-        assert_eq!(open.metrics().holes.get(), 1);
+        assert_eq!(open.metrics().holes.get(), 1, "sealed: {is_sealed}");
         let (found, error) = read_until_error(&*open.log, A, valid_from).await;
         assert_eq!(found, [3, 4, 5]);
         assert!(error.is_none());
@@ -284,4 +284,51 @@ async fn a_log_of_another_tenant_is_refused() {
         refused.to_string().contains("belongs to tenant"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn an_end_that_is_missing_after_a_clean_stop_is_told_and_its_positions_stay_used() {
+    for cut in [Some(3), Some(5), Some(0), None] {
+        let bench = Bench::new();
+        let open = bench.open().await;
+        let (positions, starts) = fill(&open, 6).await;
+        open.close().await;
+        let path = bench.segments()[0].clone();
+        match cut {
+            Some(groups) => bench.change(&path, |bytes| bytes.truncate(starts[groups])),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let left = cut.unwrap_or(0);
+        let report = inspect(&RealIo, &bench.log_dir(), Depth::Blocks, &mut |_| {}).unwrap();
+        assert_ne!(report.damage, [], "{cut:?}");
+        let lost: u64 = report.losses.iter().map(|loss| loss.events).sum();
+        assert_eq!(lost, 2 * (6 - left as u64), "{cut:?}");
+        let mut newest = positions[5];
+        for round in 0..2 {
+            let open = bench.open().await;
+            // Once it is in a footer it is known.
+            assert!(open.metrics().holes.get() > 0 || round > 0, "{cut:?}");
+            let (found, error) = read_until_error(&*open.log, A, Position::ZERO).await;
+            assert_eq!(found.len(), left, "{cut:?}");
+            let (_, valid_from) = damaged(error);
+            assert!(valid_from >= positions[5], "{cut:?}");
+            let (_, error) = read_until_error(&*open.log, A, valid_from).await;
+            assert!(error.is_none(), "it goes on: {error:?}");
+            let next = open.feeder(1).append(1).await;
+            assert!(next > newest, "round {round} of {cut:?}");
+            newest = next;
+            let found = open.feeder(1).read(valid_from, 1_000).await;
+            assert_eq!(found.last().unwrap().1, next, "{cut:?}");
+            assert_eq!(open.log.topic(A).ordinal, 7 + round);
+            open.crash();
+        }
+        let now = Timestamp::from_millis(5);
+        repair(&bench.disk, &bench.log_dir(), now, &mut |_| {}).unwrap();
+        let report = inspect(&RealIo, &bench.log_dir(), Depth::Blocks, &mut |_| {}).unwrap();
+        assert_eq!((report.damage, report.losses), (vec![], vec![]), "{cut:?}");
+        let open = bench.open().await;
+        let earliest = open.log.resolve(&[A], Start::Earliest).unwrap();
+        let (found, error) = read_until_error(&*open.log, A, earliest).await;
+        assert!(error.is_none() && found.len() == 2, "{cut:?}: {error:?}");
+    }
 }

@@ -218,11 +218,12 @@ async fn positions_of_a_newest_segment_that_is_set_aside_are_not_used_again() {
     let newest = numbered.last().unwrap().1;
     assert!(open.log.state().head >= newest);
     assert!(open.feeder(1).append(1).await > newest);
-    let stale = open.log.resolve(&[A], Start::After(numbered[14].1));
-    assert!(
-        matches!(stale, Err(PositionError::Lost { .. })),
-        "{stale:?}"
-    );
+    let (found, error) = read_until_error(&*open.log, A, numbered[14].1).await;
+    assert_eq!(found, [0; 0]);
+    let Some(ReadError::Position(PositionError::Damaged { valid_from, .. })) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(read_over_holes(&open, A, valid_from).await, (1, 0));
 }
 
 #[tokio::test]
