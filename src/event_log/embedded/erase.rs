@@ -35,6 +35,22 @@ impl Store {
         positions: &[Position],
     ) -> Result<Erased, RemoveError> {
         let _upkeep = self.upkeep();
+        let mut done = 0;
+        let erased = self.erase_from_segments(topic, positions, &mut done);
+        // Also of an erasure that failed in the middle: memory shows what the files hold.
+        self.tail.erase(topic, &positions[..done]);
+        self.process.caches.sweep();
+        erased
+    }
+
+    /// Makes the segments anew that hold `positions`, oldest first, and counts how many of those are
+    /// `done`.
+    fn erase_from_segments(
+        &self,
+        topic: TopicId,
+        positions: &[Position],
+        done: &mut usize,
+    ) -> Result<Erased, RemoveError> {
         let mut erased = Erased::default();
         let mut segment = self.segments.oldest();
         while let Some(current) = segment {
@@ -45,13 +61,13 @@ impl Store {
             });
             if from < to {
                 let here = BTreeMap::from([(topic, positions[from..to].to_vec())]);
-                erased.events += self.remake(&current, &here)?;
+                let events = self.remake(&current, &here)?;
+                self.metrics().erased_events.inc_by(events);
+                erased.events += events;
                 erased.segments += 1;
             }
+            *done = to;
         }
-        self.tail.erase(topic, positions);
-        self.process.caches.sweep();
-        self.metrics().erased_events.inc_by(erased.events);
         Ok(erased)
     }
 
@@ -86,6 +102,10 @@ impl Store {
             let Some(after) = self.compaction().next else {
                 return;
             };
+            // A disk that failed is left alone until the log is opened again.
+            if self.health.is_poisoned() {
+                return;
+            }
             let segment = self.segments.containing(after);
             let next = segment.as_ref().and_then(|s| self.segments.after(s.name));
             let is_remade = segment.is_some_and(|segment| {
