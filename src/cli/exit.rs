@@ -103,7 +103,7 @@ impl Failure {
         } else if error.has_error_code("topic.not.found") {
             Some("`tidegate topic list` shows the topics there are")
         } else if error.has_error_code("subscription.fetch.replayid.corrupted") {
-            Some("start with --from earliest or --from latest")
+            Some("start with that replay id, or with --from earliest or --from latest")
         } else {
             None
         }

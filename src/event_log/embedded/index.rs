@@ -298,7 +298,7 @@ pub(super) fn before(position: Position) -> Position {
 /// Stands in for the name of a topic that was lost with the block that carried it.
 pub const UNNAMED: &str = "/event/unnamed";
 
-pub(super) fn unnamed() -> TopicName {
+fn unnamed() -> TopicName {
     UNNAMED
         .parse()
         .expect("the name keeps to the rules of names")

@@ -87,6 +87,7 @@ impl Losses {
     /// Takes up what is known of the end of the log from when it last ended cleanly.
     pub(super) fn end(&mut self, state: &State) {
         for (id, end) in &state.ends {
+            self.names.insert(*id, end.name.clone());
             let seen = Seen {
                 last: end.last,
                 ordinal: end.ordinal,

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     footer::{Footer, SealedBy},
-    index::{Hole, SegmentIndex, TopicIndex, before, unnamed},
+    index::{Hole, SegmentIndex, TopicIndex, before},
     io::{Access, Io, IoFile, is_full},
     metrics::Metrics,
     rewrite::SEGMENT_NEW,
@@ -441,7 +441,7 @@ impl SegmentIndex {
             let topic = self
                 .topics
                 .entry(*id)
-                .or_insert_with(|| TopicIndex::new(unnamed(), end.ordinal));
+                .or_insert_with(|| TopicIndex::new(end.name.clone(), end.ordinal));
             if topic.last < end.last {
                 topic.last = end.last;
                 topic.ordinal_end = topic.ordinal_end.max(end.ordinal);

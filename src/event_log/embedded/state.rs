@@ -59,8 +59,9 @@ pub(super) struct State {
 }
 
 /// Where a topic ended when its log ended cleanly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CleanEnd {
+    pub(super) name: TopicName,
     /// Position of its newest event.
     pub(super) last: Position,
     /// Events ever accepted.
@@ -213,6 +214,7 @@ impl State {
     pub(super) fn end_at(&mut self, index: &SegmentIndex) {
         let ends = index.topics.iter().map(|(id, topic)| {
             let end = CleanEnd {
+                name: topic.name.clone(),
                 last: topic.last,
                 ordinal: topic.ordinal_end,
                 last_at: topic.last_at,
@@ -264,7 +266,7 @@ impl State {
     fn encoded_len_max(&self, topics: usize) -> u64 {
         const FIXED: usize = 96 + LOST_RANGES_MAX * 16;
         // What is purged of it, and where it ended.
-        const TOPIC: usize = 32 + TOPIC_NAME_BYTES_MAX + 28;
+        const TOPIC: usize = 2 * (32 + TOPIC_NAME_BYTES_MAX);
         let more = self.retentions.len() * 12;
         let more = more + self.losses.len() * 28 + self.origins.len() * 16 + self.deleted.len() * 4;
         2 * (FIXED + topics * TOPIC + more).next_multiple_of(PAGE) as u64
@@ -360,6 +362,7 @@ impl State {
         bytes.put_u32_le(self.ends.len() as u32);
         for (topic, end) in &self.ends {
             bytes.put_u32_le(topic.get());
+            put_name(&mut bytes, &end.name);
             bytes.put_u64_le(end.last.get());
             bytes.put_u64_le(end.ordinal);
             bytes.put_i64_le(end.last_at.as_millis());
@@ -436,6 +439,7 @@ impl State {
         for _ in 0..rest.try_get_u32_le()? {
             let topic = TopicId::new(rest.try_get_u32_le()?);
             let end = CleanEnd {
+                name: get_name(&mut rest)?,
                 last: get_position(&mut rest)?,
                 ordinal: get_number(&mut rest)?,
                 last_at: Timestamp::from_millis(rest.try_get_i64_le()?),

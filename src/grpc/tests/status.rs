@@ -84,6 +84,7 @@ InvalidArgument publish.topic.validation.empty
 InvalidArgument managed.subscription.fetch.request.invalid
 InvalidArgument admin.request.invalid
 NotFound admin.not.found
+FailedPrecondition admin.log.damaged
 PermissionDenied admin.permission
 ";
     assert_eq!(table, expected);
