@@ -183,10 +183,11 @@ impl Store {
 }
 
 impl State {
-    /// Notes that everything up to the end of the segment with this index is purged.
+    /// Notes that everything up to the end of the segment with this index is purged. More may be: a
+    /// segment that could not be removed is met again by a later process, after newer ones went.
     fn restore_purged(&mut self, index: &SegmentIndex) {
-        self.trim = index.last;
-        self.trim_group = index.last_group;
+        self.trim = self.trim.max(index.last);
+        self.trim_group = self.trim_group.max(index.last_group);
         // A footer that was made anew may not know every topic: what was known before stays.
         for (id, topic) in &index.topics {
             self.raise(BaseTopic {
@@ -208,6 +209,34 @@ const JUMP_MAX: Duration = Duration::from_secs(3_600);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        event_log::embedded::index::TopicIndex,
+        types::{Position, TopicId},
+    };
+
+    #[test]
+    fn purging_a_segment_that_was_left_over_takes_nothing_back() {
+        let index = |block, events| {
+            let last = Position::in_block(block, 0).unwrap();
+            let topic = TopicIndex {
+                last,
+                ordinal_end: events,
+                ..TopicIndex::new("/event/A__e".parse().unwrap(), 0)
+            };
+            SegmentIndex {
+                last,
+                last_group: events,
+                topics: [(TopicId::new(1), topic)].into(),
+                ..SegmentIndex::default()
+            }
+        };
+        let mut state = State::new(1);
+        state.restore_purged(&index(9, 5));
+        let purged = state.clone();
+        assert_eq!(purged.topics[0].ordinal, 5);
+        state.restore_purged(&index(4, 2));
+        assert_eq!(state, purged);
+    }
 
     #[test]
     fn a_jump_ahead_holds_retention_back_for_an_hour() {
