@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use super::{Broker, Comparison, Tenant, TopicError};
 use crate::{
     event_log::{AuditEntry, Block, PositionError, ReadError, RemoveError},
-    schema::registry::{EventType, RegistryError},
+    schema::registry::{EventType, RegistryError, SchemaVersion},
     types::{
         EventView, Position, Principal, TopicName,
         limits::{ERASED_AT_ONCE_MAX, READ_BYTES_MAX, RETENTION_MAX, RETENTION_MIN},
@@ -58,12 +58,41 @@ pub enum RemovalError {
     /// The registry did not let go of the topic.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A field that no schema of the topic has: more likely a slip than a question.
+    #[error("no schema of {topic} has a field {field}")]
+    UnknownField {
+        /// The topic.
+        topic: TopicName,
+        /// The field's name.
+        field: String,
+    },
     /// A retention that makes no sense; holds it.
     #[error("a topic keeps its events for {RETENTION_MIN:?} to {RETENTION_MAX:?}, not {0:?}")]
     Retention(Duration),
 }
 
 impl Selection {
+    /// Refuses what can select nothing.
+    fn check(&self, event_type: &EventType) -> Result<(), RemovalError> {
+        let Self::Field(comparison) = self else {
+            return Ok(());
+        };
+        let field = comparison.field();
+        let has_field = |version: &SchemaVersion| {
+            let fields = version.schema.program().root().fields().iter();
+            fields
+                .into_iter()
+                .any(|found| found.name().eq_ignore_ascii_case(field))
+        };
+        match event_type.versions().iter().any(has_field) {
+            true => Ok(()),
+            false => Err(RemovalError::UnknownField {
+                topic: event_type.topic().clone(),
+                field: field.to_owned(),
+            }),
+        }
+    }
+
     /// What was asked for, without the value that was looked for: that is what has to go.
     fn description(&self) -> String {
         match self {
@@ -88,6 +117,7 @@ impl Broker {
         is_rehearsal: bool,
     ) -> Result<Erasure, RemovalError> {
         let (tenant, event_type) = self.find_topic(principal, topic).await?;
+        selection.check(&event_type)?;
         let record = |detail| self.record(principal, "erase", event_type.topic(), detail);
         let what = selection.description();
         if !is_rehearsal {

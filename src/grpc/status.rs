@@ -297,7 +297,9 @@ impl From<RemovalError> for RpcError {
     fn from(error: RemovalError) -> Self {
         let kind = match error {
             RemovalError::Topic(error) => return error.into(),
-            RemovalError::Retention(_) => kinds::ADMIN_REQUEST_INVALID,
+            RemovalError::Retention(_) | RemovalError::UnknownField { .. } => {
+                kinds::ADMIN_REQUEST_INVALID
+            }
             RemovalError::Remove(RemoveError::Refused(_)) => kinds::UNAVAILABLE,
             RemovalError::Remove(RemoveError::Damaged(_)) => kinds::ADMIN_DAMAGED,
             _ => kinds::OUTAGE,

@@ -101,6 +101,10 @@ fn single_events_are_erased_and_the_record_says_so_and_not_what_they_held() {
     for (arguments, wanted) in [
         (vec!["--where", "Order_Number__c > 'A'"], "`=` is wanted"),
         (vec!["--where", "Order_Number__c = 'A"], "closing quote"),
+        (
+            vec!["--where", "Order_Numbr__c = 'A-1'"],
+            "has a field Order_Numbr__c",
+        ),
         (vec!["--event-id", ""], "event id is empty"),
     ] {
         let (code, said) = ended(tidegate(&gateway, &erase, &arguments));

@@ -70,6 +70,15 @@ async fn events_are_erased_by_what_a_field_says_whatever_wrote_them() {
     assert_eq!(left(&engines, STATUSES).await.len(), 1, "another topic");
     let again = erase(false).await;
     assert_eq!((again.examined, again.matched), (4, 0));
+    let slip = by_field("Order_Numbr__c = '1'");
+    let refused = broker
+        .erase(caller, ORDERS, &slip, false)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, RemovalError::UnknownField { .. }),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
