@@ -81,6 +81,7 @@ impl Store {
                 state.topics.retain(|base| base.id != topic);
                 state.losses.retain(|loss| loss.topic != topic);
                 state.retentions.remove(&topic);
+                state.ends.remove(&topic);
                 state.deleted.push(topic);
                 state.deleted.sort_unstable();
             })?;

@@ -101,7 +101,7 @@ impl Recovery<'_> {
             };
             let until = match firsts.get(number + 1) {
                 Some(next) => before(next.name.first()),
-                None if segment.header.first_group <= state.end_group => state.clean_end(),
+                None if segment.header.first_group <= state.end_group => state.clean_end,
                 None => Position::MAX,
             };
             if segment.header.first_group > state.end_group {
@@ -447,8 +447,8 @@ impl SegmentIndex {
                 topic.ordinal_end = topic.ordinal_end.max(end.ordinal);
                 topic.last_at = topic.last_at.max(end.last_at);
             }
-            self.last = self.last.max(end.last);
         }
+        self.last = self.last.max(state.clean_end);
         self.last_group = self.last_group.max(state.end_group);
         self.forget(&state.deleted);
     }

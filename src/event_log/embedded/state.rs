@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) ends: BTreeMap<TopicId, CleanEnd>,
     /// The last group at that time.
     pub(super) end_group: u64,
+    /// Position of the newest event at that time.
+    pub(super) clean_end: Position,
 }
 
 /// Where a topic ended when its log ended cleanly.
@@ -127,6 +129,7 @@ impl State {
             retentions: BTreeMap::new(),
             ends: BTreeMap::new(),
             end_group: 0,
+            clean_end: Position::ZERO,
         }
     }
 
@@ -204,12 +207,6 @@ impl State {
         losses.map(|loss| loss.until).max().unwrap_or_default()
     }
 
-    /// Position of the newest event when the log last ended cleanly.
-    pub(super) fn clean_end(&self) -> Position {
-        let lasts = self.ends.values().map(|end| end.last);
-        lasts.max().unwrap_or_default()
-    }
-
     /// Notes where the log ends cleanly.
     pub(super) fn end_at(&mut self, index: &SegmentIndex) {
         let ends = index.topics.iter().map(|(id, topic)| {
@@ -223,6 +220,7 @@ impl State {
         });
         self.ends = ends.collect();
         self.end_group = index.last_group;
+        self.clean_end = index.last;
     }
 
     /// Notes that the positions of a range were lost; the oldest ranges give way.
@@ -359,6 +357,7 @@ impl State {
             bytes.put_u64_le(retention.as_millis() as u64);
         }
         bytes.put_u64_le(self.end_group);
+        bytes.put_u64_le(self.clean_end.get());
         bytes.put_u32_le(self.ends.len() as u32);
         for (topic, end) in &self.ends {
             bytes.put_u32_le(topic.get());
@@ -436,6 +435,7 @@ impl State {
             state.retentions.insert(topic, retention);
         }
         state.end_group = get_number(&mut rest)?;
+        state.clean_end = get_position(&mut rest)?;
         for _ in 0..rest.try_get_u32_le()? {
             let topic = TopicId::new(rest.try_get_u32_le()?);
             let end = CleanEnd {

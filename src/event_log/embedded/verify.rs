@@ -385,7 +385,7 @@ impl<'a> Inspection<'a> {
         let ended = ended.filter(|state| header.first_group <= state.end_group);
         match (next, ended) {
             (Some(next), _) => before(next.first()),
-            (None, Some(state)) => state.clean_end(),
+            (None, Some(state)) => state.clean_end,
             (None, None) => Position::MAX,
         }
     }
@@ -505,7 +505,7 @@ impl<'a> Inspection<'a> {
     fn check_end(&mut self) {
         let Some(state) = &self.state else { return };
         let last = self.before.as_ref().map_or(state.trim, |index| index.last);
-        let end = state.clean_end();
+        let end = state.clean_end;
         let is_settled = |id: &TopicId| state.settled_until(*id) >= end;
         if last < end && !state.ends.keys().any(is_settled) {
             self.report.damage.push(DamageReport {

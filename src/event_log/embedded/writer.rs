@@ -190,7 +190,7 @@ impl Writer {
         if self.store.health.is_poisoned() || self.seal().is_err() {
             return false;
         }
-        if self.reserved_block > 0 || self.before.last > self.store.state().clean_end() {
+        if self.reserved_block > 0 || self.before.last > self.store.state().clean_end {
             let index = &self.before;
             let ended = self.store.change_state(|state| {
                 state.reserved_block = 0;
