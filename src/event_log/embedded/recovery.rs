@@ -314,8 +314,8 @@ impl Recovery<'_> {
         };
         let segment = match write_footer(&*file, &footer) {
             Ok(len) => Segment::sealed(header.name, len),
-            // A full disk must not keep anyone from reading. The next opening tries again, and
-            // tells by its end that nothing of the segment is missing.
+            // A full disk must not keep anyone from reading. The next opening tries again, unless a
+            // newer segment has a footer by then, and tells by its end that nothing is missing.
             Err(error) if is_full(&error) => {
                 cut()?;
                 Segment::unsealed(index.end, Live::new(header, index.clone()))

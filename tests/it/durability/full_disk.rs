@@ -80,10 +80,8 @@ async fn retention_frees_a_full_disk_by_itself() {
     publish_until_refused(&client, &mut log).await;
     disk.fill();
     log.publish_until_refused(&client, 1, 10_000).await;
-    within("retention", async {
-        while log_bytes(&gateway).await > f64::from(8 << 20) {
-            tokio::time::sleep(wait::PAUSE).await;
-        }
+    wait::until_true("retention", async || {
+        log_bytes(&gateway).await <= f64::from(8 << 20)
     })
     .await;
     log.publish_until_stored(&client, 20, 10_000).await;
@@ -194,10 +192,8 @@ impl Published {
 
     /// Publishes batches of this size until one is stored.
     async fn publish_until_stored(&mut self, client: &Client, count: usize, len: usize) {
-        within("space", async {
-            while self.publish(client, count, len).await.is_err() {
-                tokio::time::sleep(wait::PAUSE).await;
-            }
+        wait::until_true("space", async || {
+            self.publish(client, count, len).await.is_ok()
         })
         .await;
     }

@@ -9,7 +9,7 @@ use std::{
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Between two looks at a condition, so that looking costs nothing.
-pub(crate) const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Asks `condition` until it has a value.
 ///
@@ -25,6 +25,20 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
         assert!(start.elapsed() < DEADLINE, "no {what} within {DEADLINE:?}");
         thread::sleep(PAUSE);
     }
+}
+
+/// Asks `condition` until it is true.
+///
+/// # Panics
+///
+/// When it is not within [`DEADLINE`], with `what` was waited for.
+pub(crate) async fn until_true(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    within(what, async {
+        while !condition().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+    .await;
 }
 
 /// Awaits `future`.
