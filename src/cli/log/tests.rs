@@ -55,20 +55,25 @@ async fn make_metadata(data_dir: &Path) {
     let known = vec![records::change(&tenant, Expected::Absent)];
     store.write(Scope::Server, known).await.unwrap();
     let topics = [1, 2].map(|number| {
-        let topic = TopicRecord {
-            name: format!("/event/Topic_{number}__e"),
-            id: number,
-            current: String::new(),
-            versions: Vec::new(),
-            validates: true,
-            created_at_ms: 1,
-            deleted_at_ms: None,
-            former_ids: Vec::new(),
-        };
+        let topic = topic(number, format!("/event/Topic_{number}__e"));
         records::change(&topic, Expected::Absent)
     });
     let tenant = Scope::Tenant(TENANT.parse().unwrap());
     store.write(tenant, topics.to_vec()).await.unwrap();
+}
+
+/// A topic without schemas.
+fn topic(id: u32, name: String) -> TopicRecord {
+    TopicRecord {
+        name,
+        id,
+        current: String::new(),
+        versions: Vec::new(),
+        validates: true,
+        created_at_ms: 1,
+        deleted_at_ms: None,
+        former_ids: Vec::new(),
+    }
 }
 
 fn log_of(data_dir: &Path) -> PathBuf {
@@ -411,16 +416,7 @@ async fn metadata_that_do_not_belong_to_the_log_are_told_with_the_topic() {
     let dir = data_dir();
     fs::remove_file(metadata_of(dir.path())).unwrap();
     let store = EmbeddedStore::new(dir.path());
-    let topic = TopicRecord {
-        name: "/event/Other__e".into(),
-        id: 1,
-        current: String::new(),
-        versions: Vec::new(),
-        validates: true,
-        created_at_ms: 1,
-        deleted_at_ms: None,
-        former_ids: Vec::new(),
-    };
+    let topic = topic(1, "/event/Other__e".into());
     let change = vec![records::change(&topic, Expected::Absent)];
     let scope = Scope::Tenant(TENANT.parse().unwrap());
     store.write(scope, change).await.unwrap();
