@@ -17,7 +17,7 @@ use super::{
     io::{Access, Io, IoFile, is_full},
     metrics::Metrics,
     rewrite::SEGMENT_NEW,
-    scan::{Expected, Rebuild, scan},
+    scan::{Expected, Rebuild, ScanEnd, scan},
     segment::{HeaderError, SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
     segments::{Live, Segment},
     state::State,
@@ -275,20 +275,11 @@ impl Recovery<'_> {
         let Unsealed { file, header } = unsealed;
         let path = self.path(header.name);
         self.metrics.recoveries.inc();
-        let mut rebuild = Rebuild::new(SegmentIndex {
-            first_group: header.first_group,
-            last_group: header.first_group - 1,
-            end: SEGMENT_HEADER_LEN,
-            ..SegmentIndex::following(before)
-        });
-        let end = scan(&*file, &header, expected, |found| rebuild.note(&found));
-        let end = end.map_err(|source| self.failed("read", &path, source))?;
-        let mut index = rebuild.finish(until);
-        if let Some(rewritten) = header.rewritten {
-            // What was taken out had positions too.
-            index.last = index.last.max(rewritten.last);
-            index.last_group = index.last_group.max(rewritten.last_group);
-        }
+        let walk = |expected| {
+            let walked = walk(&*file, &header, before, expected, until);
+            walked.map_err(|source| self.failed("read", &path, source))
+        };
+        let (mut index, end) = walk(expected)?;
         self.report(&path, &index.holes);
         tracing::info!(
             path = %path.display(),
@@ -296,17 +287,18 @@ impl Recovery<'_> {
             torn = end.torn,
             "recovered a segment that was not sealed"
         );
-        if index.blocks == 0 && index.holes.is_empty() && header.rewritten.is_none() {
-            drop(file);
+        let is_empty = |index: &SegmentIndex| {
+            index.blocks == 0 && index.holes.is_empty() && header.rewritten.is_none()
+        };
+        let cut = |at| {
+            let cut = file.truncate(at).and_then(|()| file.sync());
+            cut.map_err(|source| self.failed("cut off the torn end of", &path, source))
+        };
+        if is_empty(&index) {
             self.unlink(&header.name.to_string())?;
             return Ok(None);
         }
-        index.end = index.end.max(end.end);
-        let cut = || {
-            let cut = file.truncate(index.end).and_then(|()| file.sync());
-            cut.map_err(|source| self.failed("cut off the torn end of", &path, source))
-        };
-        cut()?;
+        cut(index.end)?;
         let footer = Footer {
             header,
             sealed_by: SealedBy::Recovery,
@@ -314,10 +306,18 @@ impl Recovery<'_> {
         };
         let segment = match write_footer(&*file, &footer) {
             Ok(len) => Segment::sealed(header.name, len),
-            // A full disk must not keep anyone from reading. The next opening tries again, unless a
-            // newer segment has a footer by then, and tells by its end that nothing is missing.
+            // A full disk must not keep anyone from reading. What is left of a torn group has to go:
+            // without a footer, and with groups after it, nobody could tell later that the rest of
+            // it was never acknowledged.
             Err(error) if is_full(&error) => {
-                cut()?;
+                if let Some(group) = end.begun {
+                    (index, _) = walk(Expected::Through(group - 1))?;
+                }
+                if is_empty(&index) {
+                    self.unlink(&header.name.to_string())?;
+                    return Ok(None);
+                }
+                cut(index.end)?;
                 Segment::unsealed(index.end, Live::new(header, index.clone()))
             }
             Err(source) => return Err(self.failed("seal", &path, source)),
@@ -402,6 +402,31 @@ impl Recovery<'_> {
             source,
         }
     }
+}
+
+/// Makes the index of a segment that follows `before` out of its blocks.
+fn walk(
+    file: &dyn IoFile,
+    header: &SegmentHeader,
+    before: &SegmentIndex,
+    expected: Expected,
+    until: Position,
+) -> io::Result<(SegmentIndex, ScanEnd)> {
+    let mut rebuild = Rebuild::new(SegmentIndex {
+        first_group: header.first_group,
+        last_group: header.first_group - 1,
+        end: SEGMENT_HEADER_LEN,
+        ..SegmentIndex::following(before)
+    });
+    let end = scan(file, header, expected, |found| rebuild.note(&found))?;
+    let mut index = rebuild.finish(until);
+    index.end = index.end.max(end.end);
+    if let Some(rewritten) = header.rewritten {
+        // What was taken out had positions too.
+        index.last = index.last.max(rewritten.last);
+        index.last_group = index.last_group.max(rewritten.last_group);
+    }
+    Ok((index, end))
 }
 
 /// What is known of a log none of whose segments tells.

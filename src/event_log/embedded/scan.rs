@@ -64,6 +64,8 @@ pub(super) struct ScanEnd {
     pub(super) end: u64,
     /// Whether there are bytes behind it that were never acknowledged.
     pub(super) torn: bool,
+    /// The last group, if only its first blocks are there and it was never acknowledged.
+    pub(super) begun: Option<u64>,
 }
 
 /// Reads the blocks of one file through a window that moves forward.
@@ -108,6 +110,7 @@ pub(super) fn scan(
             return Ok(ScanEnd {
                 end: offset,
                 torn: false,
+                begun: None,
             });
         }
         let mut probe = scanner.probe(offset)?;
@@ -142,17 +145,20 @@ pub(super) fn scan(
                 place.pass(header, end);
             }
             _ => {
-                // A recovery cut the group here, and could not seal the segment.
-                let is_cut = !place.is_start() && offset == scanner.len;
-                if !is_cut && place.is_lost(expected, later.is_some()) {
+                let is_lost = place.is_lost(expected, later.is_some());
+                if is_lost {
                     let header = None;
                     visit(Found::Damage { offset, header });
                 }
                 match later {
                     Some(later) => place = later,
                     None => {
-                        let torn = !scanner.is_blank(offset)?;
-                        return Ok(ScanEnd { end: offset, torn });
+                        let is_begun = !is_lost && !place.is_start();
+                        return Ok(ScanEnd {
+                            end: offset,
+                            torn: !scanner.is_blank(offset)?,
+                            begun: is_begun.then_some(place.group),
+                        });
                     }
                 }
             }

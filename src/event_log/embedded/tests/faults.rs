@@ -223,24 +223,36 @@ async fn a_file_that_found_no_space_ahead_of_its_use_is_made_later() {
 
 #[tokio::test]
 async fn a_torn_group_that_could_not_be_sealed_is_no_hole_later() {
-    let bench = Bench::new();
-    let open = bench.open().await;
-    let bodies = vec![open.feeder(1).body(1, 0), open.feeder(2).body(1, 100)];
-    append(&*open.log, bodies).await;
-    let end = open.log.state().bytes as usize;
-    open.crash();
-    bench.change(&bench.segments()[0], |bytes| bytes[end - 50..end].fill(0));
-    let embedded = bench.embedded();
-    bench.disk.fail_after(100);
-    bench.disk.fail(Op::Write, ErrorKind::StorageFull);
-    let log = embedded.open(tenant()).await.unwrap();
-    bench.disk.heal();
-    let next = Feeder::new(&log, 1).append(1).await;
-    drop(embedded);
-    let open = bench.open().await;
-    assert_eq!(open.metrics().holes.get(), 0);
-    let found = open.feeder(1).read(Position::ZERO, 10).await;
-    assert_eq!((found.len(), found[1].1), (2, next));
+    for has_whole_group in [true, false] {
+        let bench = Bench::new();
+        let open = bench.open().await;
+        let mut wanted = Vec::new();
+        if has_whole_group {
+            wanted.push(open.feeder(1).append(1).await);
+        }
+        let bodies = vec![open.feeder(1).body(1, 0), open.feeder(2).body(1, 100)];
+        append(&*open.log, bodies).await;
+        let end = open.log.state().bytes as usize;
+        open.crash();
+        let segment = bench.segments()[0].clone();
+        bench.change(&segment, |bytes| bytes[end - 50..end].fill(0));
+        let embedded = bench.embedded();
+        bench.disk.fail_after(100);
+        bench.disk.fail(Op::Write, ErrorKind::StorageFull);
+        let log = embedded.open(tenant()).await.unwrap();
+        bench.disk.heal();
+        wanted.push(Feeder::new(&log, 1).append(1).await);
+        drop(embedded);
+        if has_whole_group {
+            // Another footer that did not get far.
+            bench.change(&segment, |bytes| bytes.resize(bytes.len() + 1_000, 1));
+        }
+        let open = bench.open().await;
+        assert_eq!(open.metrics().holes.get(), 0);
+        let found = open.feeder(1).read(Position::ZERO, 10).await;
+        let found: Vec<_> = found.into_iter().map(|event| event.1).collect();
+        assert_eq!(found, wanted);
+    }
 }
 
 #[tokio::test]
