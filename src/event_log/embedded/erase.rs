@@ -129,7 +129,8 @@ impl Store {
     /// Makes a segment anew if enough of it is not wanted any more; returns whether it did.
     fn compact_segment(&self, segment: &Arc<Segment>) -> Result<bool, RewriteError> {
         let footer = self.footer_of(segment)?;
-        if !segment.is_open() && self.is_worth_it(segment, &footer.index) {
+        // Segments are sealed in their order, and one that is made anew is sealed.
+        if segment.live_index().is_none() && self.is_worth_it(segment, &footer.index) {
             self.remake(segment, &BTreeMap::new())?;
             return Ok(true);
         }
@@ -217,8 +218,7 @@ impl Store {
         Ok(events_gone)
     }
 
-    /// The footer of a segment that is not written any more. A full disk may have kept it from
-    /// getting one.
+    /// The footer of a segment, or what it would be if the segment were sealed now.
     fn footer_of(&self, segment: &Segment) -> io::Result<Footer> {
         match segment.live_index() {
             Some(live) => Ok(Footer {

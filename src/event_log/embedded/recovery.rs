@@ -14,7 +14,7 @@ use std::{
 use super::{
     footer::{Footer, SealedBy},
     index::{Hole, SegmentIndex, TopicIndex, before},
-    io::{Access, Io, IoFile, is_full},
+    io::{Access, Io, IoFile},
     metrics::Metrics,
     rewrite::SEGMENT_NEW,
     scan::{Expected, Rebuild, ScanEnd, scan},
@@ -22,7 +22,7 @@ use super::{
     segments::{Live, Segment},
     state::State,
     store::SPARE,
-    writer::write_footer,
+    writer::seal_file,
 };
 use crate::{
     event_log::{
@@ -224,6 +224,9 @@ impl Recovery<'_> {
             file.drop_cache().map_err(read)?;
             if let Some(footer) = Footer::read(&*file).map_err(read)? {
                 self.metrics.footer_reads.inc();
+                // It may be in memory only, if the sync that was to follow it failed.
+                let synced = file.sync();
+                synced.map_err(|source| self.failed("sync", &path, source))?;
                 unsealed.reverse();
                 return Ok(((Some(footer), number + 1), unsealed));
             }
@@ -304,23 +307,23 @@ impl Recovery<'_> {
             sealed_by: SealedBy::Recovery,
             index: index.clone(),
         };
-        let segment = match write_footer(&*file, &footer) {
+        let sealed = seal_file(&*file, &footer);
+        let segment = match sealed.map_err(|source| self.failed("seal", &path, source))? {
             Ok(len) => Segment::sealed(header.name, len),
-            // A full disk must not keep anyone from reading. What is left of a torn group has to go:
-            // without a footer, and with groups after it, nobody could tell later that the rest of
-            // it was never acknowledged.
-            Err(error) if is_full(&error) => {
+            // A full disk must not keep anyone from reading: the writer tries again. What is left of
+            // a torn group has to go: without a footer, and with groups after it, nobody could tell
+            // later that the rest of it was never acknowledged.
+            Err(_) => {
                 if let Some(group) = end.begun {
                     (index, _) = walk(Expected::Through(group - 1))?;
+                    if is_empty(&index) {
+                        self.unlink(&header.name.to_string())?;
+                        return Ok(None);
+                    }
+                    cut(index.end)?;
                 }
-                if is_empty(&index) {
-                    self.unlink(&header.name.to_string())?;
-                    return Ok(None);
-                }
-                cut(index.end)?;
                 Segment::unsealed(index.end, Live::new(header, index.clone()))
             }
-            Err(source) => return Err(self.failed("seal", &path, source)),
         };
         Ok(Some((segment, index)))
     }

@@ -181,6 +181,7 @@ impl<'a> Remaking<'a> {
         let pages = header.encode_pages();
         write_all_at(&*to, &mut [IoSlice::new(&pages)], 0)?;
         let bytes = write_footer(&*to, &footer)?;
+        to.sync()?;
         Ok(Remade {
             footer,
             bytes,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    block::align,
     footer::{Footer, SealedBy},
     index::{SegmentIndex, before},
     io::{Access, Io, IoFile},
@@ -91,11 +92,13 @@ struct Inspection<'a> {
     before: Option<SegmentIndex>,
 }
 
-/// A segment file and the segment after it.
+/// A segment file and what comes after it.
 #[derive(Clone, Copy)]
 struct Place {
     name: SegmentName,
     next: Option<SegmentName>,
+    /// Whether one after it has a footer, so that it has to have one too.
+    is_sealed: bool,
 }
 
 impl Examination {
@@ -113,9 +116,13 @@ impl Examination {
         }
         let bytes_total = sizes.iter().sum();
         let mut bytes_done = 0;
+        let sealed = inspection.sealed(&names)?;
         for (number, name) in names.iter().enumerate() {
-            let next = names.get(number + 1).copied();
-            inspection.segment(Place { name: *name, next })?;
+            inspection.segment(Place {
+                name: *name,
+                next: names.get(number + 1).copied(),
+                is_sealed: number < sealed,
+            })?;
             bytes_done += sizes[number];
             progress(Progress {
                 bytes_done,
@@ -181,6 +188,22 @@ impl<'a> Inspection<'a> {
             is_same
         });
         Ok(names)
+    }
+
+    /// How many segments there are up to the newest footer.
+    fn sealed(&self, names: &[SegmentName]) -> Result<usize, OpenError> {
+        for (number, name) in names.iter().enumerate().rev() {
+            let path = self.path(*name);
+            let file = self.io.open(&path, Access::Read);
+            match file.and_then(|file| Footer::read(&*file)) {
+                Ok(Some(_)) => return Ok(number + 1),
+                Ok(None) => {}
+                // The gateway was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(failed("read", &path, source)),
+            }
+        }
+        Ok(0)
     }
 
     /// Looks at one segment.
@@ -255,13 +278,6 @@ impl<'a> Inspection<'a> {
                 "one of the two copies of the header is not intact",
             );
         }
-        if footer.is_none() && place.next.is_some() {
-            self.damage(
-                &name,
-                None,
-                "the footer is not intact, though a segment follows",
-            );
-        }
         if !self.is_own(place.name, &header) {
             return Ok(Need::SettingAside);
         }
@@ -274,12 +290,22 @@ impl<'a> Inspection<'a> {
                 self.check_footer(&name, footer.as_ref(), found.map_err(read)?)
             }
         };
+        let bytes = file.size().map_err(read)?;
+        // A full disk may have left it without one, but then with nothing in its place.
+        let lacks_footer = place.is_sealed || (place.next.is_some() && bytes > align(index.end));
+        if footer.is_none() && lacks_footer {
+            self.damage(
+                &name,
+                None,
+                "the footer is not intact, though a segment follows",
+            );
+        }
         if footer.is_some() {
             self.losses.footer(&index);
         }
         let is_whole = self.report.damage.len() == places;
         self.check_order(&name, &index);
-        self.take_segment(place.name, file.size().map_err(read)?, &index, sealed_by);
+        self.take_segment(place.name, bytes, &index, sealed_by);
         self.before = Some(index.clone());
         if is_whole {
             return Ok(Need::Nothing);

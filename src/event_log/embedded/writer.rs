@@ -18,7 +18,7 @@ use super::{
     footer::{Footer, SealedBy},
     group::Group,
     index::SegmentIndex,
-    io::{IoFile, is_full, write_all_at},
+    io::{Access, IoFile, is_full, write_all_at},
     segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
     segments::{Live, Segment},
     state::State,
@@ -64,6 +64,8 @@ pub(super) struct Writer {
     store: Arc<Store>,
     numbering: Numbering,
     active: Option<Active>,
+    /// Segments of earlier processes that wait for their footers, oldest first.
+    left_over: Vec<Arc<Segment>>,
     /// What is known up to the end of the last sealed segment.
     before: SegmentIndex,
     /// Size of the next segment.
@@ -99,7 +101,10 @@ impl Writer {
     pub(super) fn new(store: Arc<Store>, before: SegmentIndex, next_block: u64) -> Self {
         let reserved_block = store.state().reserved_block;
         let ordinals = before.topics.iter().map(|(id, t)| (*id, t.ordinal_end));
+        let mut left_over = store.segments.all();
+        left_over.retain(|segment| segment.live_index().is_some());
         Self {
+            left_over,
             numbering: Numbering::new(next_block, before.last_at, ordinals),
             next_bytes: store.config().segment_bytes_min,
             reserved_block,
@@ -388,6 +393,7 @@ impl Writer {
 
     /// Writes the footer of the open segment, after which nothing is written to it any more.
     fn seal(&mut self) -> Result<(), Failure> {
+        self.seal_left_over()?;
         let Some(active) = &self.active else {
             return Ok(());
         };
@@ -409,9 +415,10 @@ impl Writer {
             sealed_by: SealedBy::Writer,
             index,
         };
-        let len = match write_footer(&*active.file, &footer) {
-            Ok(len) => len,
-            Err(error) => return Err(self.write_failed(error)),
+        let len = match seal_file(&*active.file, &footer) {
+            Ok(Ok(len)) => len,
+            Ok(Err(full)) => return Err(self.refuse("seal", full)),
+            Err(error) => return Err(self.poison("seal", error)),
         };
         self.before = SegmentIndex::following(&footer.index);
         self.before.forget(&self.store.state().deleted);
@@ -422,6 +429,31 @@ impl Writer {
         self.active = None;
         if !self.store.state().deleted.is_empty() {
             self.store.compaction().begin();
+        }
+        Ok(())
+    }
+
+    /// Gives their footers to the segments that had no room for them when the log was opened. They
+    /// come first: opening takes what is before the newest footer as sealed.
+    fn seal_left_over(&mut self) -> Result<(), Failure> {
+        while let Some(segment) = self.left_over.first() {
+            if let Some(live) = segment.live_index() {
+                let path = segment.path(&self.store.dir);
+                let footer = Footer {
+                    header: live.header,
+                    sealed_by: SealedBy::Recovery,
+                    index: live.index().clone(),
+                };
+                let file = self.store.io().open(&path, Access::Write);
+                match file.and_then(|file| seal_file(&*file, &footer)) {
+                    Ok(Ok(len)) => segment.is_now_sealed(len),
+                    // Retention has removed it.
+                    Err(_) if !self.store.segments.has(segment.uid) => {}
+                    Ok(Err(full)) => return Err(self.refuse("seal", full)),
+                    Err(error) => return Err(self.poison("seal", error)),
+                }
+            }
+            self.left_over.remove(0);
         }
         Ok(())
     }
@@ -486,7 +518,21 @@ impl Failure {
     }
 }
 
-/// Writes the footer behind the blocks, cuts the file off behind it and makes all of it durable.
+/// Gives a file, whose blocks are durable, its footer, and returns its size. Where the disk has no
+/// room for a footer, that is the inner error: the file is then cut off behind its blocks.
+pub(super) fn seal_file(file: &dyn IoFile, footer: &Footer) -> io::Result<Result<u64, io::Error>> {
+    match write_footer(file, footer) {
+        Ok(len) => file.sync().map(|()| Ok(len)),
+        Err(error) if is_full(&error) => {
+            file.truncate(footer.index.end)?;
+            file.sync()?;
+            Ok(Err(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the footer behind the blocks and cuts the file off behind it, which is left to be synced.
 /// Returns the size of the file.
 pub(super) fn write_footer(file: &dyn IoFile, footer: &Footer) -> io::Result<u64> {
     let offset = align(footer.index.end);
@@ -494,6 +540,5 @@ pub(super) fn write_footer(file: &dyn IoFile, footer: &Footer) -> io::Result<u64
     let len = offset + bytes.len() as u64;
     write_all_at(file, &mut [IoSlice::new(&bytes)], offset)?;
     file.truncate(len)?;
-    file.sync()?;
     Ok(len)
 }

@@ -1,6 +1,6 @@
 //! Backups of a log that goes on, and what becomes of them.
 
-use std::{io::ErrorKind, sync::atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
 
 use super::{disk::Op, *};
 use crate::{

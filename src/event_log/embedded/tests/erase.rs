@@ -1,7 +1,5 @@
 //! Events that have to go while others stay: erased, deleted, or kept for a shorter time.
 
-use std::io::ErrorKind;
-
 use super::{disk::Op, *};
 use crate::event_log::RemoveError;
 

@@ -1,7 +1,5 @@
 //! A disk that refuses: what was acknowledged stays, and nobody is told what is not so.
 
-use std::io::ErrorKind;
-
 use futures_util::FutureExt;
 
 use super::{disk::Op, *};
@@ -115,6 +113,24 @@ async fn a_failed_write_or_sync_poisons_the_log_until_it_is_opened_again() {
         assert_eq!(found[0], (0, kept));
         assert!(open.feeder(1).append(1).await > kept);
     }
+}
+
+#[tokio::test]
+async fn a_footer_that_cannot_be_synced_stops_the_log() {
+    let bench = Bench::new();
+    let open = bench.open().await;
+    let kept = open.feeder(1).append(1).await;
+    // A sync that finds no space is a failed sync all the same.
+    bench.disk.fail(Op::Sync, ErrorKind::StorageFull);
+    bench.clock.advance(bench.config.segment_age_max);
+    open.tick(&bench);
+    bench.disk.heal();
+    let refused = try_append(&*open.log, &open.feeder(1)).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Refused(Refusal::Poisoned)));
+    assert_eq!(open.metrics().seals.get(), 0);
+    open.close().await;
+    let open = bench.open().await;
+    assert_eq!(open.feeder(1).read(Position::ZERO, 10).await, [(0, kept)]);
 }
 
 #[tokio::test]

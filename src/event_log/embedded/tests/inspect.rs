@@ -94,7 +94,8 @@ async fn damage_is_reported_with_its_place() {
     assert_eq!((header.len(), header[0].topic), (1, None));
     assert!(header[0].after < header[0].until);
     let cut = damage(&|bytes| bytes.truncate(8_192 + 100));
-    assert!(cut[0].what.contains("footer"), "{cut:?}");
+    let is_footer = |damage: &DamageReport| damage.what.contains("footer");
+    assert!(cut.iter().any(is_footer), "{cut:?}");
     assert_eq!(cut.len(), 3, "and each topic misses events: {cut:?}");
     let headers = damage(&|bytes| bytes[..8_192].fill(9));
     assert_eq!(headers.len(), 1);
@@ -119,4 +120,66 @@ async fn a_torn_group_that_was_cut_and_sealed_is_no_damage() {
     let report = report(&bench, Depth::Blocks);
     assert_eq!(report.segments[0].sealed_by, Some("recovery"));
     assert_eq!((report.events, report.damage), (1, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_footer_is_missed_where_a_full_disk_is_no_reason() {
+    let bench = Bench::new();
+    let open = bench.open().await;
+    open.feeder(1).append(1).await;
+    open.crash();
+    let open = bench.open_on_a_full_disk().await;
+    open.feeder(1).append(1).await;
+    let damage = || report(&bench, Depth::Blocks).damage;
+    assert_eq!(damage(), []);
+    open.crash();
+    assert_eq!(damage(), []);
+
+    let open = bench.open().await;
+    open.feeder(1).append(1).await;
+    let sealed = bench.segments();
+    for (number, segment) in sealed[..2].iter().enumerate() {
+        let whole = std::fs::read(segment).unwrap();
+        bench.change(segment, |bytes| *bytes.last_mut().unwrap() ^= 1);
+        let found = damage();
+        assert_eq!(found.len(), 1, "{number}: {found:?}");
+        assert!(found[0].what.contains("footer"));
+        std::fs::write(segment, whole).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_segment_without_room_for_its_footer_gets_it_before_the_next_one_does() {
+    let bench = Bench::new();
+    let open = bench.open().await;
+    open.feeder(1).append(1).await;
+    open.crash();
+    let open = bench.open_on_a_full_disk().await;
+    open.feeder(1).append(1).await;
+    open.crash();
+    let sealed_by = || {
+        let segments = report(&bench, Depth::Blocks).segments;
+        segments
+            .into_iter()
+            .map(|segment| segment.sealed_by)
+            .collect::<Vec<_>>()
+    };
+    let open = bench.open_on_a_full_disk().await;
+    open.feeder(1).append(1).await;
+    assert_eq!(sealed_by(), [None; 3]);
+    bench.disk.fail(disk::Op::Write, ErrorKind::StorageFull);
+    bench.clock.advance(bench.config.segment_age_max);
+    open.tick(&bench);
+    assert_eq!(sealed_by(), [None; 3], "none before the older ones");
+    bench.disk.heal();
+    open.tick(&bench);
+    assert_eq!(
+        sealed_by(),
+        [Some("recovery"), Some("recovery"), Some("writer")]
+    );
+    assert_eq!(open.feeder(1).read(Position::ZERO, 100).await.len(), 3);
+    open.crash();
+    let open = bench.open().await;
+    assert_eq!(open.metrics().recoveries.get(), 0);
+    assert_eq!(open.feeder(1).read(Position::ZERO, 100).await.len(), 3);
 }

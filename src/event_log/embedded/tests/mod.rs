@@ -15,6 +15,7 @@ mod scale;
 mod sim;
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -76,6 +77,18 @@ impl Bench {
 
     async fn open(&self) -> Open {
         self.try_open().await.unwrap()
+    }
+
+    /// Opens the log while there is no room for the footer of what was left unsealed.
+    async fn open_on_a_full_disk(&self) -> Open {
+        let embedded = self.embedded();
+        self.disk.fail(disk::Op::Write, ErrorKind::StorageFull);
+        let log = embedded.open(tenant()).await.unwrap();
+        self.disk.heal();
+        Open {
+            embedded: Some(embedded),
+            log,
+        }
     }
 
     /// What opening is refused with.
