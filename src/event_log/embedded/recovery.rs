@@ -65,8 +65,11 @@ impl Recovery<'_> {
         // that comes back beside what is written from here on would look like damage.
         let synced = self.io.sync_dir(self.dir);
         synced.map_err(|source| self.failed("sync", self.dir, source))?;
-        let names = self.names()?;
+        let mut names = self.names()?;
         let found = State::load(self.io, self.dir)?;
+        if let Some(state) = &found {
+            self.finish_purge(&mut names, state)?;
+        }
         let (sealed, unsealed) = self.newest(&names)?;
         let dropped = names.len() - unsealed.len() - sealed.1;
         let kept = &names[..names.len() - dropped];
@@ -108,9 +111,16 @@ impl Recovery<'_> {
                 index.reach(&state);
             }
             let recovered = self.recover(segment, &index, expected, until)?;
-            if let Some((segment, next_index)) = recovered {
-                segments.push(segment);
-                index = next_index;
+            match recovered {
+                // All of it is purged.
+                Some((segment, found)) if found.holes.is_empty() && found.last <= state.trim => {
+                    self.unlink(&segment.name.to_string())?;
+                }
+                Some((segment, found)) => {
+                    segments.push(segment);
+                    index = found;
+                }
+                None => {}
             }
         }
         self.finish(state, is_state_lost, segments, index)
@@ -202,6 +212,30 @@ impl Recovery<'_> {
             }
         }
         Ok(newest)
+    }
+
+    /// Removes the segments that are purged and still there. Newer ones may have gone before them, so
+    /// what their footers tell of the log's topics may be older than what the state does.
+    fn finish_purge(self, names: &mut Vec<SegmentName>, state: &State) -> Result<(), OpenError> {
+        while let Some(oldest) = names.first().filter(|name| name.first() <= state.trim) {
+            let path = self.path(*oldest);
+            let file = self.io.open(&path, Access::Read);
+            let footer = file.and_then(|file| Footer::read(&*file));
+            let footer = footer.map_err(|source| self.failed("read", &path, source))?;
+            // One without a footer is looked at once its blocks have been walked, and one of another
+            // log is not for us to remove.
+            let is_purged = |footer: Footer| {
+                footer.index.last <= state.trim
+                    && footer.header.name == *oldest
+                    && self.check_owner(&footer.header, state).is_ok()
+            };
+            if !footer.is_some_and(is_purged) {
+                break;
+            }
+            self.unlink(&oldest.to_string())?;
+            names.remove(0);
+        }
+        Ok(())
     }
 
     /// The newest footer with the number of segments up to it, and the segments after it, none of

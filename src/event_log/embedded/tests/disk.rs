@@ -22,6 +22,7 @@ pub(super) enum Op {
     Truncate,
     SyncDir,
     Rename,
+    Unlink,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -134,6 +135,7 @@ impl Io for TestDisk {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.check(Op::Unlink)?;
         self.resize(RealIo.file_len(path).unwrap_or(0), 0)?;
         RealIo.unlink(path)
     }

@@ -1,6 +1,7 @@
 //! Retention: what goes, what stays, and what is known afterwards.
 
 use super::*;
+use crate::event_log::embedded::io::Io;
 
 const A: TopicId = TopicId::new(1);
 const B: TopicId = TopicId::new(2);
@@ -159,16 +160,7 @@ async fn a_segment_without_room_for_its_footer_is_removed_in_its_time_too() {
     let open = bench.open().await;
     let last = open.feeder(1).append(3).await;
     open.crash();
-    let embedded = bench.embedded();
-    bench
-        .disk
-        .fail(disk::Op::Write, std::io::ErrorKind::StorageFull);
-    let log = embedded.open(tenant()).await.unwrap();
-    bench.disk.heal();
-    let open = Open {
-        embedded: Some(embedded),
-        log,
-    };
+    let open = bench.open_on_a_full_disk().await;
     open.tick(&bench);
     assert_eq!(bench.segments().len(), 1);
     assert_eq!(open.feeder(1).read(Position::ZERO, 1_000).await.len(), 3);
@@ -177,6 +169,82 @@ async fn a_segment_without_room_for_its_footer_is_removed_in_its_time_too() {
     assert!(bench.segments().is_empty());
     assert_eq!(open.log.resolve(&[A], Start::Earliest), Ok(last));
     assert_eq!(open.log.state().head, last);
+}
+
+#[tokio::test]
+async fn a_purged_segment_that_could_not_be_removed_goes_when_the_log_is_opened() {
+    let bench = bench();
+    for is_sealed in [true, false] {
+        let open = bench.open().await;
+        let ordinal = open.log.topic(A).ordinal;
+        open.feeder(1).append(2).await;
+        let open = match is_sealed {
+            true => open,
+            false => {
+                open.crash();
+                bench.open_on_a_full_disk().await
+            }
+        };
+        bench.clock.advance(Duration::from_secs(61));
+        open.tick(&bench);
+        let last = match is_sealed {
+            // A newer one goes before it.
+            true => open.feeder(1).append(3).await,
+            false => open.log.state().head,
+        };
+        bench.clock.advance(Duration::from_secs(61));
+        open.tick(&bench);
+        bench.clock.advance(Duration::from_secs(601));
+        bench
+            .disk
+            .fail(disk::Op::Unlink, ErrorKind::PermissionDenied);
+        open.tick(&bench);
+        bench.disk.heal();
+        open.tick(&bench);
+        assert_eq!(bench.segments().len(), 1, "left over");
+        open.crash();
+
+        let open = bench.open().await;
+        assert!(bench.segments().is_empty());
+        let topic = open.log.topic(A);
+        let events = if is_sealed { 5 } else { 2 };
+        assert_eq!((topic.trim, topic.last), (last, last));
+        assert_eq!(topic.trim_ordinal, ordinal + events);
+        assert_eq!(topic.ordinal, ordinal + events);
+        let next = open.feeder(1).append(1).await;
+        open.crash();
+        let open = bench.open().await;
+        assert_eq!(open.metrics().holes.get(), 0);
+        let found = open.feeder(1).read(last, 100).await;
+        assert_eq!(found, [(0, next)]);
+        open.crash();
+    }
+}
+
+#[tokio::test]
+async fn a_segment_of_another_log_is_not_removed_though_it_looks_purged() {
+    let (bench, other) = (bench(), bench());
+    // Another id than the first log draws.
+    Io::random(&other.disk).unwrap();
+    let open = other.open().await;
+    open.feeder(1).append(1).await;
+    open.close().await;
+    let open = bench.open().await;
+    for _ in 0..3 {
+        open.feeder(1).append(1).await;
+        bench.clock.advance(Duration::from_secs(61));
+        open.tick(&bench);
+    }
+    bench.clock.advance(Duration::from_secs(601));
+    open.tick(&bench);
+    assert!(bench.segments().is_empty());
+    open.close().await;
+    let foreign = &other.segments()[0];
+    let to = bench.log_dir().join(foreign.file_name().unwrap());
+    std::fs::copy(foreign, &to).unwrap();
+    let refused = bench.refusal().await;
+    assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+    assert!(to.exists());
 }
 
 #[tokio::test]

@@ -30,8 +30,6 @@ pub(super) struct Model {
     pub(super) is_purging: bool,
     /// Whether a purge failed: it may have got far enough to be seen without being durable.
     pub(super) purge_failed: bool,
-    /// Whether segments may be there that are purged.
-    pub(super) has_leftovers: bool,
     /// Whether there was a time in which events were acknowledged before they were synced.
     pub(super) was_unsynced: bool,
     /// Whether a sync failed since the log was opened.

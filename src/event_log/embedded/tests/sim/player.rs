@@ -167,11 +167,9 @@ impl Player {
             let mut shared = self.shared();
             let view = self.machine.look(|| view(&session.store))?;
             shared.model.check(&view, after, self.expired())?;
-            // A purge that was interrupted leaves a segment, which the next one removes.
-            let model = &mut shared.model;
-            model.has_leftovers |= model.is_purging || model.purge_failed;
             let is_there = self.machine.look(|| has_purged_segment(&session.store));
-            ensure!(model.has_leftovers || !is_there, "a purged segment is back");
+            ensure!(!is_there, "a purged segment is back");
+            let model = &mut shared.model;
             model.adopt(&view, after);
             for &(topic, position) in &model.lost {
                 ensure!(
@@ -206,9 +204,6 @@ impl Player {
         }
         let failed = self.failures() > failures;
         self.shared().model.purge_failed |= failed;
-        if action == Action::Purge && !failed && self.is_open() {
-            self.shared().model.has_leftovers = false;
-        }
         self.look()
     }
 
