@@ -14,7 +14,7 @@ use std::{
     io::{self, IoSlice},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use rustix::{
@@ -76,6 +76,66 @@ pub trait IoFile: fmt::Debug + Send + Sync + 'static {
     fn drop_cache(&self) -> io::Result<()>;
     /// Takes the file for this process until it is dropped; false if another has it.
     fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// A file of which no sync succeeds after one has failed.
+///
+/// The operating system tells only once that it could not write something. Whoever syncs next, on
+/// another thread perhaps, would take for safe what is lost.
+#[derive(Debug)]
+pub(super) struct FailsForGood {
+    file: Arc<dyn IoFile>,
+    /// Held during a sync: the next one has to know.
+    has_failed: Mutex<bool>,
+}
+
+impl FailsForGood {
+    pub(super) fn new(file: Arc<dyn IoFile>) -> Self {
+        Self {
+            file,
+            has_failed: Mutex::new(false),
+        }
+    }
+}
+
+impl IoFile for FailsForGood {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut has_failed = self.has_failed.lock().expect("no holder panics");
+        if *has_failed {
+            return Err(io::Error::other("an earlier sync of the file failed"));
+        }
+        let synced = self.file.sync();
+        *has_failed = synced.is_err();
+        synced
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        self.file.drop_cache()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
 }
 
 /// Writes all of `slices` at `offset`.

@@ -18,7 +18,7 @@ use super::{
     footer::{Footer, SealedBy},
     group::Group,
     index::SegmentIndex,
-    io::{Access, IoFile, is_full, write_all_at},
+    io::{Access, FailsForGood, IoFile, is_full, write_all_at},
     segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentName},
     segments::{Live, Segment},
     state::State,
@@ -381,7 +381,7 @@ impl Writer {
         let segment = Segment::live(0, Arc::clone(&live));
         store.segments.push(Arc::clone(&segment));
         self.active = Some(Active {
-            file,
+            file: Arc::new(FailsForGood::new(file)),
             segment,
             live,
             end: 0,
@@ -398,7 +398,7 @@ impl Writer {
             return Ok(());
         };
         // A footer vouches for the blocks before it, so it must not reach the disk without them.
-        // Upkeep may be about to sync them, but has perhaps not done so yet.
+        // Upkeep may be about to sync them, or may have tried in vain: then this fails, too.
         if self.store.config().durability != Durability::Sync
             && let Err(error) = active.file.sync()
         {

@@ -23,6 +23,8 @@ pub(super) enum Action {
     Erase,
     /// What was acknowledged without a sync is synced.
     Sync,
+    /// The same, and before the writer hears what came of it, it seals the segment.
+    SyncAndSeal,
     /// The log is closed and opened again.
     Close,
     /// The process ends and the log is opened again.
@@ -38,7 +40,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Append,
         Self::AppendLarge,
         Self::AppendMany,
@@ -47,6 +49,7 @@ impl Action {
         Self::Purge,
         Self::Erase,
         Self::Sync,
+        Self::SyncAndSeal,
         Self::Close,
         Self::Restart,
         Self::Full,

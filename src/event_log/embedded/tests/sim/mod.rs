@@ -113,6 +113,14 @@ fn a_name_that_was_removed_in_vain_does_not_come_back_beside_new_ones() {
     }
 }
 
+#[test]
+fn a_segment_is_not_sealed_after_a_sync_that_failed_elsewhere() {
+    let actions = [Action::AppendLarge, Action::FailSync, Action::SyncAndSeal];
+    let mut crasher = Crasher::new(exhaustive::EFFORT, 1, None);
+    let survived = Word::new(Durability::Os, &actions).crash(&mut crasher);
+    assert!(survived.is_ok(), "{survived:?}");
+}
+
 fn of_word(word: &Word, Violation(what): Violation) -> Violation {
     Violation(format!("{what}; {word:?}"))
 }

@@ -235,8 +235,14 @@ impl Player {
                 Ok(())
             }
             Action::Erase => self.erase(&mut session, a),
+            Action::SyncAndSeal => {
+                self.pass(SEAL_AGE);
+                let now = self.clock.now();
+                session.sync(|writer| writer.seal_if_old(now));
+                Ok(())
+            }
             Action::Sync => {
-                if session.sync() {
+                if session.sync(|_| ()) {
                     self.synced();
                 }
                 Ok(())

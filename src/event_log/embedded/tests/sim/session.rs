@@ -83,11 +83,11 @@ impl Session {
     }
 
     /// Syncs what was acknowledged without a sync, as the upkeep thread does, and says whether all
-    /// of it is synced now.
-    pub(super) fn sync(&mut self) -> bool {
-        if let Some(file) = self.writer.take_unsynced()
-            && let Err(error) = file.sync()
-        {
+    /// of it is synced now. The writer goes on `meanwhile`.
+    pub(super) fn sync(&mut self, meanwhile: impl FnOnce(&mut Writer)) -> bool {
+        let synced = self.writer.take_unsynced().map(|file| file.sync());
+        meanwhile(&mut self.writer);
+        if let Some(Err(error)) = synced {
             self.writer.sync_failed(error);
         }
         !self.store.health.is_poisoned()
