@@ -85,7 +85,7 @@ impl Recovery<'_> {
             Some(footer) => footer.index,
             None => base_index(&state),
         };
-        let mut segments = Vec::with_capacity(kept.len());
+        let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(kept.len());
         for name in &kept[..sealed.1] {
             segments.push(Segment::sealed(*name, self.len_of(*name)?));
         }
@@ -110,7 +110,10 @@ impl Recovery<'_> {
             if segment.header.first_group > state.end_group {
                 index.reach(&state);
             }
-            let recovered = self.recover(segment, &index, expected, until)?;
+            let is_room = segments
+                .last()
+                .is_none_or(|last| last.live_index().is_none());
+            let recovered = self.recover(segment, &index, expected, until, is_room)?;
             match recovered {
                 // All of it is purged.
                 Some((segment, found)) if found.holes.is_empty() && found.last <= state.trim => {
@@ -301,13 +304,15 @@ impl Recovery<'_> {
         Ok(state)
     }
 
-    /// Walks one unsealed segment, cuts off what is torn, and seals it. `None` if nothing is left.
+    /// Walks one unsealed segment, cuts off what is torn, and seals it if there is room for a footer:
+    /// none for an older segment is none for this one. `None` if nothing is left.
     fn recover(
         self,
         unsealed: Unsealed,
         before: &SegmentIndex,
         expected: Expected,
         until: Position,
+        is_room: bool,
     ) -> Result<Option<(Arc<Segment>, SegmentIndex)>, OpenError> {
         let Unsealed { file, header } = unsealed;
         let path = self.path(header.name);
@@ -341,13 +346,16 @@ impl Recovery<'_> {
             sealed_by: SealedBy::Recovery,
             index: index.clone(),
         };
-        let sealed = seal_file(&*file, &footer);
-        let segment = match sealed.map_err(|source| self.failed("seal", &path, source))? {
-            Ok(len) => Segment::sealed(header.name, len),
+        let seal = || match is_room {
+            true => Ok(seal_file(&*file, &footer)?.ok()),
+            false => Ok(None),
+        };
+        let segment = match seal().map_err(|source| self.failed("seal", &path, source))? {
+            Some(len) => Segment::sealed(header.name, len),
             // A full disk must not keep anyone from reading: the writer tries again. What is left of
             // a torn group has to go: without a footer, and with groups after it, nobody could tell
             // later that the rest of it was never acknowledged.
-            Err(_) => {
+            None => {
                 if let Some(group) = end.begun {
                     (index, _) = walk(Expected::Through(group - 1))?;
                     if is_empty(&index) {
