@@ -53,7 +53,7 @@ use crasher::{Counts, Crasher, Effort};
 use exhaustive::Word;
 use faults::{Fault, Kind, Op};
 use model::Violation;
-use player::Player;
+use player::{Player, Point};
 
 use crate::event_log::Durability;
 
@@ -119,6 +119,37 @@ fn a_segment_is_not_sealed_after_a_sync_that_failed_elsewhere() {
     let mut crasher = Crasher::new(exhaustive::EFFORT, 1, None);
     let survived = Word::new(Durability::Os, &actions).crash(&mut crasher);
     assert!(survived.is_ok(), "{survived:?}");
+}
+
+#[test]
+fn what_a_failed_recovery_left_in_memory_is_not_built_on() {
+    let mut player = Player::new(1, None);
+    player.open(Durability::Sync).unwrap();
+    player.keep_points(true);
+    player.play(Action::AppendMany, Durability::Sync).unwrap();
+    let points = player.take_points();
+    let is_torn = |point: &&Point| {
+        let operation = point.operation.as_ref();
+        operation.is_some_and(|done| (done.op, done.kind) == (Op::Sync, Kind::Segment))
+    };
+    let torn = points.iter().rfind(is_torn).unwrap();
+    for seed in 0..6 {
+        let mut crasher = Crasher::new(random::EFFORT, seed, None);
+        // More than an opening has.
+        for number in 0..60 {
+            let mut player = crasher.go_on(torn);
+            player
+                .machine
+                .faults(|faults| faults.fail_at(number, Fault::Error));
+            player.open(Durability::Sync).unwrap();
+            player.machine.faults(|faults| faults.heal());
+            player.play(Action::Restart, Durability::Sync).unwrap();
+            player.keep_points(true);
+            player.play(Action::Append, Durability::Sync).unwrap();
+            let survived = crasher.crash_at_all(&player.take_points());
+            assert!(survived.is_ok(), "{survived:?}");
+        }
+    }
 }
 
 fn of_word(word: &Word, Violation(what): Violation) -> Violation {
