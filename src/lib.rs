@@ -12,7 +12,7 @@
 //! | layer | modules | what they are about |
 //! |---|---|---|
 //! | 6 entry | `main`, [`cli`], [`config`] | arguments, environment, files of settings |
-//! | 5 assembly | [`server`] | the gateway put together, sockets, TLS, start and stop |
+//! | 5 assembly | [`server`], [`mod@bench`] | the gateway put together, sockets, TLS, start and stop; load for one |
 //! | 4 edges | [`grpc`], [`http`], [`admin`] | wire messages, statuses, metrics and health |
 //! | 3 domain | [`broker`] | topics, rights, publishing, subscriptions |
 //! | 2 engines | [`event_log`], [`metadata`], [`schema`], [`auth`] | one subject each |
@@ -28,7 +28,7 @@
 //! |---|---|
 //! | `server` | the gateway: layers 2 to 5 |
 //! | `client` | [`client`] |
-//! | `cli` | the program: [`cli`] and [`config`]; needs both others |
+//! | `cli` | the program: [`cli`], [`config`] and [`mod@bench`]; needs both others |
 //! | `test-util` | suites that every backend is held to, for this package's own tests |
 //!
 //! # Where to begin
@@ -42,6 +42,8 @@
 pub mod admin;
 #[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "cli")]
+pub mod bench;
 #[cfg(feature = "server")]
 pub mod broker;
 #[cfg(feature = "cli")]

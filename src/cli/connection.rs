@@ -67,8 +67,21 @@ impl ConnectionArgs {
     ///
     /// [`Failure::Usage`] names everything that is missing or wrong, and what to do.
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
-        let endpoint = self.resolve(&|name| std::env::var_os(name))?;
-        Ok(endpoint.connect().await?)
+        Ok(self.endpoint()?.connect().await?)
+    }
+
+    /// What to connect to.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::connect`] that need no connection.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
+        self.resolve(&|name| std::env::var_os(name))
+    }
+
+    /// Whether a flag says what to connect to.
+    pub(super) fn has_endpoint(&self) -> bool {
+        self.endpoint.is_some()
     }
 
     /// What to connect to.

@@ -4,6 +4,7 @@
 //! line; whatever else there is to say goes to standard error; the exit code tells the rest. Client
 //! commands reach a running gateway over gRPC and nothing else.
 
+mod bench;
 mod certs;
 mod config;
 mod connection;
@@ -51,6 +52,8 @@ enum Command {
     Config(config::Args),
     /// Look at the files of the event log, repair them, and erase events
     Log(log::Args),
+    /// Measure how fast a gateway is
+    Bench(bench::Args),
 }
 
 /// Parses the arguments of this process, runs the command and says on standard error why it ended,
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Certs(args) => wait_for(certs::run(args)),
         Command::Config(args) => wait_for(config::run(args)),
         Command::Log(args) => wait_for(log::run(args)),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

@@ -1,0 +1,189 @@
+//! A gateway of the bench's own: this program, serving from a directory that goes with it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child as Process, Command, Stdio},
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use super::{
+    error::BenchError,
+    load::{SCHEMA, TOPIC},
+    target::Target,
+};
+use crate::{
+    client::{Endpoint, Profile},
+    event_log::Durability,
+};
+
+/// What the gateway is started with.
+#[derive(Clone, Debug)]
+pub struct ChildOptions {
+    /// The program, which is this one.
+    pub program: PathBuf,
+    /// Where its directory is made; on the disk that is to be measured.
+    pub parent_dir: PathBuf,
+    /// When it acknowledges.
+    pub durability: Durability,
+    /// Whether it is called over TLS.
+    pub tls: bool,
+}
+
+/// A running gateway. It ends, and its directory goes, when this is dropped.
+#[derive(Debug)]
+pub struct Child {
+    process: Mutex<Process>,
+    id: u32,
+    dir: tempfile::TempDir,
+    tls: bool,
+}
+
+impl Child {
+    /// Starts a gateway with an empty log, and returns once it answers.
+    pub async fn start(options: &ChildOptions) -> Result<Self, BenchError> {
+        let made = tempfile::Builder::new()
+            .prefix("tidegate-bench-")
+            .tempdir_in(&options.parent_dir);
+        let dir = made.map_err(BenchError::io("cannot make a directory for the gateway"))?;
+        let process = spawn(options, dir.path())
+            .map_err(BenchError::io("cannot start a gateway to be measured"))?;
+        let child = Self {
+            id: process.id(),
+            process: Mutex::new(process),
+            dir,
+            tls: options.tls,
+        };
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !child.dir.path().join(READY_FILE).exists() {
+            child.ensure_running(Duration::ZERO).await?;
+            if Instant::now() > deadline {
+                return Err(child.failed("did not get ready"));
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+        Ok(child)
+    }
+
+    /// How to reach it.
+    pub async fn target(&self) -> Result<Target, BenchError> {
+        let profile = Profile::read(&self.dir.path().join(DATA_DIR));
+        let profile = profile.map_err(|_| self.failed("left no profile"))?;
+        let addr = match self.tls {
+            true => profile.grpc_tls_addr.map(|addr| format!("https://{addr}")),
+            false => profile.grpc_addr.map(|addr| format!("http://{addr}")),
+        };
+        let url = addr.and_then(|addr| addr.parse().ok());
+        let url = url.ok_or_else(|| self.failed("does not listen"))?;
+        Target::new(Endpoint {
+            url,
+            ca_file: Some(profile.ca_pem.clone()),
+            credentials: profile.credentials(),
+            allow_plaintext: false,
+        })
+        .await
+    }
+
+    /// Seconds of processor time it has used.
+    pub fn cpu_seconds(&self) -> Result<f64, BenchError> {
+        let stat = self.proc("stat")?;
+        // The name, in parentheses, may hold anything.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(ticks as f64 / TICKS_PER_SECOND)
+    }
+
+    /// The most memory it has had, in MB of 2^20 bytes.
+    pub fn peak_memory_mb(&self) -> Result<f64, BenchError> {
+        let status = self.proc("status")?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kb = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        Ok(kb.ok_or_else(|| self.failed("has ended"))? / 1_024.0)
+    }
+
+    /// Fails with the end of what the gateway wrote, if it has ended or does within `grace`.
+    pub async fn ensure_running(&self, grace: Duration) -> Result<(), BenchError> {
+        let deadline = Instant::now() + grace;
+        loop {
+            if !matches!(self.process().try_wait(), Ok(None)) {
+                return Err(self.failed("ended"));
+            }
+            if Instant::now() >= deadline {
+                return Ok(());
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().expect("no holder of this lock panics")
+    }
+
+    fn proc(&self, file: &str) -> Result<String, BenchError> {
+        let path = format!("/proc/{}/{file}", self.id);
+        fs::read_to_string(path).map_err(|_| self.failed("has ended"))
+    }
+
+    fn failed(&self, what: &'static str) -> BenchError {
+        let output = fs::read_to_string(self.dir.path().join(OUTPUT_FILE)).unwrap_or_default();
+        let lines: Vec<&str> = output.lines().collect();
+        let last = lines.len().saturating_sub(OUTPUT_LINES_MAX);
+        BenchError::Child {
+            what,
+            output: lines[last..].join("; "),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nothing in it is worth a clean end.
+        let mut process = self.process();
+        _ = process.kill();
+        _ = process.wait();
+    }
+}
+
+fn spawn(options: &ChildOptions, dir: &Path) -> std::io::Result<Process> {
+    let name = TOPIC.trim_start_matches("/event/");
+    fs::create_dir(dir.join("schemas"))?;
+    fs::write(dir.join("schemas").join(format!("{name}.avsc")), SCHEMA)?;
+    let durability = match options.durability {
+        Durability::Sync => "sync",
+        Durability::Os => "os",
+    };
+    let mut command = Command::new(&options.program);
+    command
+        .current_dir(dir)
+        // No setting of whoever runs this is one of the gateway's.
+        .env_clear()
+        .env("TIDEGATE_EVENT_LOG__DURABILITY", durability)
+        .args(["serve", "--data-dir", DATA_DIR, "--ready-file", READY_FILE]);
+    for listener in [
+        "--grpc-tls-addr",
+        "--grpc-addr",
+        "--http-addr",
+        "--https-addr",
+    ] {
+        command.args([listener, "127.0.0.1:0"]);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.join(OUTPUT_FILE))?)
+        .spawn()
+}
+
+const DATA_DIR: &str = "data";
+const READY_FILE: &str = "ready.json";
+const OUTPUT_FILE: &str = "output";
+/// How much of what a gateway wrote is told when it fails.
+const OUTPUT_LINES_MAX: usize = 3;
+/// How long a gateway without a history may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has, or has ended.
+const START_POLL: Duration = Duration::from_millis(10);
+/// What Linux counts processor time in for programs, on every machine.
+const TICKS_PER_SECOND: f64 = 100.0;

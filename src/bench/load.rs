@@ -1,0 +1,254 @@
+//! What is published: events of one schema, all alike but for the time they were due at.
+
+use bytes::Bytes;
+use prost::Message;
+use serde_json::json;
+
+use crate::{
+    proto::{ConsumerEvent, ProducerEvent, raw::PublishRequest},
+    schema::{Fill, Schema},
+    types::limits::{EVENT_BYTES_MAX, REQUEST_BYTES_MAX},
+};
+
+/// The topic of the load.
+pub const TOPIC: &str = "/event/TidegateBench__e";
+
+/// The schema of the load: ten fields, as an order may have them.
+pub const SCHEMA: &str = r#"{"type":"record","name":"TidegateBench__e","namespace":"com.sforce.eventbus","fields":[
+ {"name":"CreatedDate","type":"long"},{"name":"CreatedById","type":"string"},
+ {"name":"Due__c","type":["null","double"],"default":null},
+ {"name":"Amount__c","type":["null","double"],"default":null},
+ {"name":"Paid__c","type":["null","boolean"],"default":null},
+ {"name":"Quantity__c","type":["null","double"],"default":null},
+ {"name":"Order__c","type":["null","string"],"default":null},
+ {"name":"Customer__c","type":["null","string"],"default":null},
+ {"name":"Street__c","type":["null","string"],"default":null},
+ {"name":"City__c","type":["null","string"],"default":null}]}"#;
+
+/// Payload of an event if nothing else is asked for.
+pub const PAYLOAD_BYTES_DEFAULT: usize = 200;
+
+/// How much is published, and in what portions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishLoad {
+    /// Events of one run; a whole number of batches is made of them, rounded up.
+    pub events: u64,
+    /// Bytes of one payload, as near as the encoding allows, never more.
+    pub payload_bytes: usize,
+    /// Events of one request.
+    pub batch: usize,
+    /// Publish streams at the same time, each on a connection of its own.
+    pub streams: usize,
+}
+
+impl PublishLoad {
+    /// Requests of one run.
+    pub(super) fn requests(&self) -> u64 {
+        self.events.div_ceil(self.batch as u64)
+    }
+
+    /// Events that these requests have.
+    pub(super) fn events_sent(&self) -> u64 {
+        self.requests() * self.batch as u64
+    }
+}
+
+/// Why a load cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The fields take more bytes even when they are empty.
+    #[error("a payload of the load has at least {min} bytes, not {found}")]
+    PayloadTooSmall {
+        /// Asked for.
+        found: usize,
+        /// The smallest.
+        min: usize,
+    },
+    /// No gateway takes such an event.
+    #[error("a payload of the load has at most {PAYLOAD_BYTES_MAX} bytes, not {found}")]
+    PayloadTooLarge {
+        /// Asked for.
+        found: usize,
+    },
+    /// No gateway takes such a request.
+    #[error(
+        "a request has at most {REQUEST_BYTES_MAX} bytes; a batch of {batch} such events has {found}"
+    )]
+    BatchTooLarge {
+        /// Events asked for.
+        batch: usize,
+        /// Their bytes.
+        found: usize,
+    },
+}
+
+/// Makes requests: one event, again and again.
+#[derive(Clone, Debug)]
+pub(super) struct EventTemplate {
+    /// An encoded `ProducerEvent`.
+    event: Vec<u8>,
+    /// Where in it the eight bytes of the due time are.
+    due_at: usize,
+    /// Where in the payload they are.
+    due_at_in_payload: usize,
+    payload_len: usize,
+}
+
+impl EventTemplate {
+    pub(super) fn new(payload_bytes: usize) -> Result<Self, LoadError> {
+        let schema = Schema::parse(SCHEMA).expect("the schema of the load is one");
+        let min = payload(&schema, 0).len();
+        if payload_bytes < min {
+            return Err(LoadError::PayloadTooSmall {
+                found: payload_bytes,
+                min,
+            });
+        }
+        if payload_bytes > PAYLOAD_BYTES_MAX {
+            return Err(LoadError::PayloadTooLarge {
+                found: payload_bytes,
+            });
+        }
+        // Longer texts have longer lengths before them: a few bytes less until it fits.
+        let fitting = (0..=payload_bytes - min)
+            .rev()
+            .map(|text| payload(&schema, text));
+        let payload = fitting
+            .take(1 + TEXT_FIELDS * LENGTH_BYTES_MAX)
+            .find(|payload| payload.len() <= payload_bytes)
+            .expect("empty texts fit, and each field's length takes so many bytes at most");
+        let due_at_in_payload = find(&payload, &DUE_MARK.to_le_bytes());
+        let payload_len = payload.len();
+        let event = ProducerEvent {
+            id: "00000000-0000-4000-8000-000000000000".into(),
+            schema_id: schema.id().to_string(),
+            payload: payload.into(),
+            ..Default::default()
+        };
+        let event = event.encode_to_vec();
+        Ok(Self {
+            due_at: find(&event, &DUE_MARK.to_le_bytes()),
+            due_at_in_payload,
+            payload_len,
+            event,
+        })
+    }
+
+    /// A request of `batch` events that are due `due` seconds after some moment.
+    pub(super) fn request(&self, batch: usize, due: f64) -> Result<PublishRequest, LoadError> {
+        let mut event = self.event.clone();
+        event[self.due_at..self.due_at + 8].copy_from_slice(&due.to_le_bytes());
+        let request = PublishRequest {
+            topic_name: TOPIC.into(),
+            events: vec![Bytes::from(event); batch],
+            ..Default::default()
+        };
+        let found = request.encoded_len();
+        if found > REQUEST_BYTES_MAX {
+            return Err(LoadError::BatchTooLarge { batch, found });
+        }
+        Ok(request)
+    }
+
+    /// When an event that arrived was due; `None` if it is none of these.
+    pub(super) fn due(&self, event: &Bytes) -> Option<f64> {
+        let event = ConsumerEvent::decode(event.clone()).ok()?.event?;
+        if event.payload.len() != self.payload_len {
+            return None;
+        }
+        let due = event.payload.get(self.due_at_in_payload..)?.first_chunk()?;
+        Some(f64::from_le_bytes(*due))
+    }
+}
+
+/// A payload with so many characters of text in its four text fields together.
+fn payload(schema: &Schema, text: usize) -> Vec<u8> {
+    let part = |field: usize| "x".repeat((text + field) / TEXT_FIELDS);
+    let json = json!({
+        "Due__c": DUE_MARK, "Amount__c": 42.5, "Paid__c": true, "Quantity__c": 12.0,
+        "Order__c": part(0), "Customer__c": part(1), "Street__c": part(2), "City__c": part(3),
+    });
+    let fill = Fill {
+        created_date_ms: 1_700_000_000_000,
+        created_by_id: "005000000000001AAA",
+    };
+    let payload = schema.encode_json(&json, &fill);
+    payload.expect("the fields are those of the schema")
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> usize {
+    let mut windows = bytes.windows(part.len());
+    windows
+        .position(|window| window == part)
+        .expect("the mark is in what was made of it")
+}
+
+/// A time whose bytes stand nowhere else in an event.
+const DUE_MARK: f64 = -1.234_567_89e-101;
+/// An event has this much room besides its id, the schema's, and the lengths of the three.
+const PAYLOAD_BYTES_MAX: usize = EVENT_BYTES_MAX - 100;
+const TEXT_FIELDS: usize = 4;
+/// Bytes that the length of a text takes at most: one of an event has fewer than 2^21.
+const LENGTH_BYTES_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_have_the_size_that_is_asked_for() {
+        for bytes in [100, 200, 317, 600, 5_000, 66_000, 1_000_000] {
+            let template = EventTemplate::new(bytes).unwrap();
+            assert!(
+                (bytes - 3..=bytes).contains(&template.payload_len),
+                "{bytes}: {}",
+                template.payload_len
+            );
+        }
+    }
+
+    #[test]
+    fn a_load_that_no_gateway_takes_is_refused_with_the_bound() {
+        let refused = |bytes| EventTemplate::new(bytes).unwrap_err();
+        let min = match refused(10) {
+            LoadError::PayloadTooSmall { found: 10, min } => min,
+            other => panic!("{other}"),
+        };
+        assert!(EventTemplate::new(min).is_ok());
+        assert_eq!(
+            refused(EVENT_BYTES_MAX),
+            LoadError::PayloadTooLarge {
+                found: EVENT_BYTES_MAX
+            }
+        );
+        let largest = EventTemplate::new(PAYLOAD_BYTES_MAX).unwrap();
+        assert!(largest.event.len() <= EVENT_BYTES_MAX);
+        let large = EventTemplate::new(500_000).unwrap();
+        assert!(large.request(8, 0.0).is_ok());
+        let refused = large.request(9, 0.0).unwrap_err();
+        assert!(matches!(refused, LoadError::BatchTooLarge { batch: 9, .. }));
+    }
+
+    #[test]
+    fn an_event_tells_when_it_was_due() {
+        let template = EventTemplate::new(200).unwrap();
+        let request = template.request(3, 12.5).unwrap();
+        let sent = ProducerEvent::decode(request.events[2].clone()).unwrap();
+        let arrived = |sent: ProducerEvent| {
+            let event = ConsumerEvent {
+                event: Some(sent),
+                ..Default::default()
+            };
+            template.due(&event.encode_to_vec().into())
+        };
+        assert_eq!(arrived(sent.clone()), Some(12.5));
+        let schema = Schema::parse(SCHEMA).unwrap();
+        assert_eq!(schema.to_json(&sent.payload).unwrap()["Due__c"], 12.5);
+        let other = ProducerEvent {
+            payload: Bytes::from_static(b"something else"),
+            ..sent
+        };
+        assert_eq!(arrived(other), None);
+    }
+}

@@ -1,0 +1,135 @@
+use std::time::Instant;
+
+use prost::Message;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    error::BenchError,
+    load::{EventTemplate, PublishLoad},
+    next,
+    target::Target,
+};
+use crate::{
+    client::{CallError, Connection},
+    proto::{
+        PublishResult,
+        raw::{PublishRequest, PublishResponse},
+    },
+};
+
+/// Publishes a load once, and returns the events per second from the first request to the last
+/// answer.
+///
+/// # Errors
+///
+/// If an event is refused or not answered.
+pub async fn publish(target: &Target, load: &PublishLoad) -> Result<f64, BenchError> {
+    let request = EventTemplate::new(load.payload_bytes)?.request(load.batch, 0.0)?;
+    let streams = load.streams.max(1) as u64;
+    let mut connections = Vec::new();
+    for _ in 0..streams {
+        connections.push(target.connect().await?);
+    }
+    let start = Instant::now();
+    let mut running = JoinSet::new();
+    for (number, connection) in (0..).zip(connections) {
+        // The first ones take what does not divide.
+        let requests = (load.requests() + streams - 1 - number) / streams;
+        running.spawn(stream(connection, request.clone(), requests));
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("a stream of the bench does not panic")?;
+    }
+    Ok(load.events_sent() as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Sends `request` again and again on one stream, and waits for the answer to every event.
+async fn stream(
+    connection: Connection,
+    request: PublishRequest,
+    requests: u64,
+) -> Result<(), BenchError> {
+    if requests == 0 {
+        return Ok(());
+    }
+    let wanted = requests * request.events.len() as u64;
+    let (sender, receiver) = mpsc::channel(REQUESTS_AHEAD);
+    tokio::spawn(async move {
+        for _ in 0..requests {
+            // Nobody takes any more: the answers tell why.
+            if sender.send(request.clone()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut client = connection.pub_sub();
+    let answers = client.publish_stream(ReceiverStream::new(receiver)).await;
+    let mut answers = answers.map_err(CallError::from)?.into_inner();
+    let mut found = 0;
+    while found < wanted {
+        found += check_results(&next(&mut answers).await?)?;
+    }
+    match found == wanted {
+        true => Ok(()),
+        false => Err(BenchError::Miscounted {
+            what: "answered",
+            found,
+            wanted,
+        }),
+    }
+}
+
+/// The number of events that an answer is about, all of which were stored.
+pub(super) fn check_results(answer: &PublishResponse) -> Result<u64, BenchError> {
+    let results = answer.results.values();
+    results.iter().try_for_each(|result| check(result))?;
+    Ok(results.len() as u64)
+}
+
+/// Whether an event was stored. A result begins with its replay id, which one that was refused does
+/// not have; to decode each of them would take a good part of what is measured.
+fn check(result: &[u8]) -> Result<(), BenchError> {
+    if let [REPLAY_ID_KEY, 1..=u8::MAX, ..] = result {
+        return Ok(());
+    }
+    let refused = PublishResult::decode(result)
+        .ok()
+        .and_then(|result| result.error);
+    Err(BenchError::Refused(refused.map_or_else(
+        || "without a reason".into(),
+        |error| error.msg,
+    )))
+}
+
+/// Requests that wait to be sent on a stream: enough that it never runs dry, and of 200 events less
+/// than 4 MB.
+const REQUESTS_AHEAD: usize = 64;
+/// Field 1, with a length: the first byte of an encoded replay id.
+const REPLAY_ID_KEY: u8 = 0x0a;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Error;
+
+    #[test]
+    fn a_result_without_a_replay_id_is_a_refusal() {
+        let stored = PublishResult {
+            replay_id: vec![0, 0, 1].into(),
+            correlation_key: "a".into(),
+            ..Default::default()
+        };
+        assert!(check(&stored.encode_to_vec()).is_ok());
+        let refused = PublishResult {
+            error: Some(Error {
+                msg: "no such field".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let error = check(&refused.encode_to_vec()).unwrap_err();
+        assert_eq!(error.to_string(), "an event was refused: no such field");
+        assert!(check(&[]).is_err());
+    }
+}
