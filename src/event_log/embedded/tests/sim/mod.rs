@@ -55,7 +55,7 @@ use faults::{Fault, Kind, Op};
 use model::Violation;
 use player::{Player, Point};
 
-use crate::event_log::Durability;
+use crate::{event_log::Durability, types::TopicId};
 
 #[test]
 fn every_short_history_survives_a_crash_at_every_operation() {
@@ -122,7 +122,7 @@ fn a_segment_is_not_sealed_after_a_sync_that_failed_elsewhere() {
 }
 
 #[test]
-fn what_a_failed_recovery_left_in_memory_is_not_built_on() {
+fn a_recovery_of_a_torn_group_that_failed_somewhere_can_be_gone_on_from() {
     let mut player = Player::new(1, None);
     player.open(Durability::Sync).unwrap();
     player.keep_points(true);
@@ -133,21 +133,53 @@ fn what_a_failed_recovery_left_in_memory_is_not_built_on() {
         operation.is_some_and(|done| (done.op, done.kind) == (Op::Sync, Kind::Segment))
     };
     let torn = points.iter().rfind(is_torn).unwrap();
-    for seed in 0..6 {
+    // Crashes that leave a part of the group.
+    let crashed = |seed| {
         let mut crasher = Crasher::new(random::EFFORT, seed, None);
-        // More than an opening has.
-        for number in 0..60 {
-            let mut player = crasher.go_on(torn);
+        let player = crasher.go_on(torn);
+        (crasher, player)
+    };
+    let seeds = (0..).filter(|seed| {
+        let (_, mut player) = crashed(*seed);
+        player.open(Durability::Sync).unwrap();
+        player.events_of(TopicId::new(1)) == 2
+    });
+    // More operations than an opening has.
+    for (seed, number) in seeds
+        .take(2)
+        .flat_map(|seed| (0..60).map(move |at| (seed, at)))
+    {
+        for fault in [Fault::Error, Fault::Full] {
+            let (mut crasher, mut player) = crashed(seed);
             player
                 .machine
-                .faults(|faults| faults.fail_at(number, Fault::Error));
+                .faults(|faults| faults.fail_at(number, fault));
             player.open(Durability::Sync).unwrap();
             player.machine.faults(|faults| faults.heal());
-            player.play(Action::Restart, Durability::Sync).unwrap();
+            if !player.is_open() {
+                // What it left in memory is found here.
+                player.play(Action::Restart, Durability::Sync).unwrap();
+            }
             player.keep_points(true);
             player.play(Action::Append, Durability::Sync).unwrap();
             let survived = crasher.crash_at_all(&player.take_points());
             assert!(survived.is_ok(), "{survived:?}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_was_cut_inside_its_first_sector_is_none() {
+    // The cut is anywhere in the write, and the header is a small part of it.
+    for seed in 0..500 {
+        let mut player = Player::new(seed, None);
+        player.open(Durability::Sync).unwrap();
+        player.machine.faults(|faults| {
+            faults.fail_next(Op::Write, Kind::Segment, Fault::Part);
+        });
+        for action in [Action::Append, Action::Restart, Action::Append] {
+            let played = player.play(action, Durability::Sync);
+            assert!(played.is_ok(), "{seed}: {played:?}");
         }
     }
 }

@@ -137,6 +137,12 @@ impl Player {
         self.session.is_some()
     }
 
+    /// How many events the open log says that a topic has had.
+    pub(super) fn events_of(&self, topic: TopicId) -> u64 {
+        let session = self.session.as_ref();
+        session.map_or(0, |session| session.store.tail.topic(topic).ordinal)
+    }
+
     /// Opens the log and checks what is in it. It may stay closed if the disk fails.
     pub(super) fn open(&mut self, durability: Durability) -> Result<(), Violation> {
         self.session = None;
