@@ -102,6 +102,25 @@ fn a_segment_that_can_be_neither_begun_nor_removed_stops_the_log() {
 }
 
 #[test]
+fn a_segment_that_had_no_room_for_its_footer_gets_it_before_the_next_one_does() {
+    // More operations than an opening has.
+    for number in 0..60 {
+        let mut player = Player::new(1, None);
+        player.open(Durability::Sync).unwrap();
+        player.play(Action::Append, Durability::Sync).unwrap();
+        player
+            .machine
+            .faults(|faults| faults.fail_at(number, Fault::Full));
+        player.play(Action::Restart, Durability::Sync).unwrap();
+        player.machine.faults(|faults| faults.heal());
+        for action in [Action::Append, Action::Seal, Action::Restart] {
+            let played = player.play(action, Durability::Sync);
+            assert!(played.is_ok(), "{number}: {played:?}");
+        }
+    }
+}
+
+#[test]
 fn a_name_that_was_removed_in_vain_does_not_come_back_beside_new_ones() {
     // The clean-up of the second group fails at the sync of the directory.
     let word = Word::new(Durability::Sync, &[Action::Full, Action::Full]);

@@ -15,7 +15,9 @@ use super::{
     faults::{Fault, Faults, Kind, Op, Operation},
     machine::{Lie, Machine, Watcher},
     model::{After, Model, Violation, ensure},
-    session::{RETENTION, SEAL_AGE, Session, body, has_purged_segment, resolves, view},
+    session::{
+        RETENTION, SEAL_AGE, Session, body, has_purged_segment, lacks_footer, resolves, view,
+    },
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
@@ -175,6 +177,8 @@ impl Player {
             shared.model.check(&view, after, self.expired())?;
             let is_there = self.machine.look(|| has_purged_segment(&session.store));
             ensure!(!is_there, "a purged segment is back");
+            let lacks_footer = self.machine.look(|| lacks_footer(&session.store));
+            ensure!(!lacks_footer, "a segment before a sealed one has no footer");
             let model = &mut shared.model;
             model.adopt(&view, after);
             for &(topic, position) in &model.lost {

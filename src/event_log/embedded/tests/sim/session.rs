@@ -15,7 +15,13 @@ use crate::{
         AppendOutcome, Appending, BlockBody, Config, DataDir, Durability, LogTopic, OpenError,
         contract,
         embedded::{
-            Store, Writer, io::Io, open_store, store::Process, tests::tenant, writer::Request,
+            Store, Writer,
+            footer::Footer,
+            io::{Access, Io},
+            open_store,
+            store::Process,
+            tests::tenant,
+            writer::Request,
         },
     },
     types::{Position, Start, TopicId},
@@ -151,6 +157,17 @@ pub(super) fn has_purged_segment(store: &Store) -> bool {
     oldest.is_some_and(|segment| {
         let footer = store.load_footer(&segment);
         trim > Position::ZERO && footer.is_ok_and(|footer| footer.index.last <= trim)
+    })
+}
+
+/// Whether a segment that counts as sealed has no footer.
+pub(super) fn lacks_footer(store: &Store) -> bool {
+    let sealed = store.segments.all().into_iter();
+    let mut sealed = sealed.filter(|segment| segment.live_index().is_none());
+    sealed.any(|segment| {
+        let file = store.io().open(&segment.path(&store.dir), Access::Read);
+        let footer = file.and_then(|file| Footer::read(&*file));
+        footer.is_ok_and(|footer| footer.is_none())
     })
 }
 
