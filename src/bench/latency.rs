@@ -7,7 +7,7 @@ use tonic::Streaming;
 
 use super::{
     error::BenchError,
-    load::{EventTemplate, TOPIC},
+    load::{EventTemplate, LoadError, TOPIC},
     next,
     publish::check_results,
     target::Target,
@@ -54,6 +54,12 @@ impl LatencyLoad {
 pub async fn latency(target: &Target, load: &LatencyLoad) -> Result<Histogram<u64>, BenchError> {
     let template = EventTemplate::new(load.payload_bytes)?;
     template.request(load.batch as usize, 0.0)?;
+    if load.step() > STEP_MAX {
+        return Err(BenchError::Load(LoadError::TooSlow {
+            found_s: load.step().as_secs(),
+            max_s: STEP_MAX.as_secs(),
+        }));
+    }
     let (subscriber, publisher) = (target.connect().await?, target.connect().await?);
     let subscription = Subscription::begin(&subscriber).await?;
     let epoch = Instant::now();
@@ -165,6 +171,8 @@ fn ask(events: usize) -> FetchRequest {
 /// How long before the first event is due everything else is begun: a subscription begins at the
 /// latest event once the gateway has seen it, which nothing tells the subscriber.
 const HEAD_START: Duration = Duration::from_millis(500);
+/// Longest time between two requests: well below how long the gateway may be quiet.
+const STEP_MAX: Duration = Duration::from_secs(10);
 /// Requests that wait to be sent; what waits longer is measured from when it was due.
 const REQUESTS_AHEAD: usize = 64;
 /// Requests for credit that wait to be sent: one for each delivery that was not answered yet.

@@ -71,6 +71,14 @@ pub enum LoadError {
         /// Asked for.
         found: usize,
     },
+    /// The gateway would have nothing to say for longer than the bench waits for it.
+    #[error("a request is due each {found_s} s; the bench waits for at most {max_s} s")]
+    TooSlow {
+        /// As the load has it.
+        found_s: u64,
+        /// The longest.
+        max_s: u64,
+    },
     /// No gateway takes such a request.
     #[error(
         "a request has at most {REQUEST_BYTES_MAX} bytes; a batch of {batch} such events has {found}"

@@ -171,6 +171,7 @@ fn what_goes_wrong_is_no_figure() {
         ("publish --streams 100000", "1..=500"),
         ("latency --rate 0", "1..=5000000"),
         ("latency --duration 2h", "3600 s"),
+        ("latency --rate 1 --batch 60 --runs 1", "at most 10 s"),
         ("calibrate --runs 0", "1..=1000"),
     ] {
         expect_error(bench(dir.path(), absurd), USAGE, bound);
@@ -194,6 +195,24 @@ fn a_gateway_that_dies_in_the_middle_is_no_figure() {
     assert_eq!(output.status.code(), Some(UNREACHABLE), "{stderr}");
     assert!(stderr.starts_with("error: "), "{stderr}");
     assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_bench_that_is_stopped_leaves_no_gateway() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = bench(dir.path(), "publish --events 1000000000 --runs 1");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = command.spawn().unwrap();
+    until("the load to arrive", || {
+        (bytes_in(dir.path()) > 30 << 20).then_some(())
+    });
+    let pid = running.id().to_string();
+    let killed = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(killed.unwrap().success());
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(FAILED), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 fn bytes_in(dir: &Path) -> u64 {
