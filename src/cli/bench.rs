@@ -11,7 +11,6 @@ use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use clap::{Subcommand, ValueEnum, builder::RangedU64ValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     connection::ConnectionArgs,
@@ -173,23 +172,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         tokio::select! {
             result = measure(args.command, &progress) => result,
             // Whatever was started has to be ended.
-            () = asked_to_stop() => Err(Failure::failed("stopped before it was done")),
+            () = super::interrupted() => Err(Failure::failed("stopped before it was done")),
         }
     });
     progress.clear();
     runtime.shutdown_background();
     result
-}
-
-/// Waits for the signals that ask a program to stop.
-async fn asked_to_stop() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 async fn measure(command: Command, progress: &Progress) -> Result<(), Failure> {

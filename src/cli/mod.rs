@@ -107,6 +107,25 @@ fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     result
 }
 
+/// Resolves when this process is asked to end.
+async fn interrupted() {
+    #[cfg(unix)]
+    let terminated = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => _ = signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        // Without a handler the signal ends the process by itself.
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
 #[cfg(test)]
 mod fake_gateway;
 #[cfg(test)]

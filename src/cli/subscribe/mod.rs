@@ -70,26 +70,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     tokio::select! {
         ended = subscriber.run() => ended,
         // Interrupting is how a subscription without an end is ended.
-        () = interrupted() => Ok(()),
-    }
-}
-
-/// Resolves when this process is asked to end.
-async fn interrupted() {
-    #[cfg(unix)]
-    let terminated = async {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => _ = signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        // Without a handler the signal ends the process by itself.
-        Ok(()) = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        () = crate::cli::interrupted() => Ok(()),
     }
 }
 

@@ -97,7 +97,7 @@ struct Inspection<'a> {
 struct Place {
     name: SegmentName,
     next: Option<SegmentName>,
-    /// Whether one after it has a footer, so that it has to have one too.
+    /// Whether it or one after it had a footer, so that it has to have one.
     is_sealed: bool,
 }
 
