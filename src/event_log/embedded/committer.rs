@@ -80,18 +80,21 @@ impl Drop for Pool {
 
 impl Shared {
     fn work(&self) {
-        while let Some(log) = self.next() {
+        let mut unfinished = None;
+        while let Some(log) = self.next(unfinished.take()) {
             // A panic is our bug. It must not take the other tenants' commits with it; whoever
             // awaits an answer from this group learns that there is none.
             let more = catch_unwind(AssertUnwindSafe(|| log.commit_one()));
-            if more.unwrap_or(true) {
-                self.schedule(log);
-            }
+            unfinished = more.unwrap_or(true).then_some(log);
         }
     }
 
-    fn next(&self) -> Option<Arc<dyn Commit>> {
+    /// The log that has waited longest, once `unfinished` is listed behind all others. Nobody is
+    /// woken for that one: this thread takes one in its place, and a busy log that is alone stays
+    /// with one thread.
+    fn next(&self, unfinished: Option<Arc<dyn Commit>>) -> Option<Arc<dyn Commit>> {
         let mut ready = self.lock();
+        ready.list.extend(unfinished);
         loop {
             if ready.is_stopped {
                 return None;
