@@ -9,7 +9,8 @@ use tidegate::{
     client::{Connection, Endpoint, Profile},
     proto::{
         ConsumerEvent, FetchRequest, ProducerEvent, PublishResult, ReplayPreset, SchemaRequest,
-        TopicRequest, raw::PublishRequest,
+        TopicRequest,
+        raw::{PublishRequest, Repeated},
     },
     schema::{Fill, Schema},
 };
@@ -61,16 +62,17 @@ impl Service {
         };
         let request = PublishRequest {
             topic_name: topic.topic_name,
-            events: vec![event.encode_to_vec().into()],
+            events: Repeated::of([event.encode_to_vec()]),
             ..Default::default()
         };
         let response = client.publish(request).await?.into_inner();
         let result = response
             .results
             .values()
-            .first()
+            .iter()
+            .next()
             .context("one event has one result")?;
-        let result = PublishResult::decode(result.clone())?;
+        let result = PublishResult::decode(result)?;
         match result.error {
             Some(error) => bail!("the event was refused: {}", error.msg),
             None => Ok(result.replay_id.to_vec()),
@@ -99,10 +101,8 @@ impl Service {
             .into_inner();
         let mut events = Vec::new();
         while let Some(response) = responses.next().await {
-            for event in response?.events.values() {
-                let event = ConsumerEvent::decode(event.clone())?
-                    .event
-                    .unwrap_or_default();
+            for event in response?.events.values().iter() {
+                let event = ConsumerEvent::decode(event)?.event.unwrap_or_default();
                 events.push(
                     self.schema(&event.schema_id)
                         .await?

@@ -147,7 +147,7 @@ impl Subscription {
             let delivery = next(&mut self.deliveries).await?;
             let now = epoch.elapsed().as_secs_f64();
             let events = delivery.events.values();
-            for event in events {
+            for event in events.iter() {
                 let due = template.due(event).ok_or(BenchError::Foreign)?;
                 latencies.saturating_record(((now - due) * 1e6).max(1.0) as u64);
             }

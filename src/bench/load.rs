@@ -1,11 +1,13 @@
 //! What is published: events of one schema, all alike but for the time they were due at.
 
-use bytes::Bytes;
 use prost::Message;
 use serde_json::json;
 
 use crate::{
-    proto::{ConsumerEvent, ProducerEvent, raw::PublishRequest},
+    proto::{
+        ConsumerEvent, ProducerEvent,
+        raw::{PublishRequest, Repeated, WireMessage},
+    },
     schema::{Fill, Schema},
     types::limits::{EVENT_BYTES_MAX, REQUEST_BYTES_MAX},
 };
@@ -149,10 +151,10 @@ impl EventTemplate {
         event[self.due_at..self.due_at + 8].copy_from_slice(&due.to_le_bytes());
         let request = PublishRequest {
             topic_name: TOPIC.into(),
-            events: vec![Bytes::from(event); batch],
+            events: Repeated::of(vec![event; batch]),
             ..Default::default()
         };
-        let found = request.encoded_len();
+        let found = request.wire_len();
         if found > REQUEST_BYTES_MAX {
             return Err(LoadError::BatchTooLarge { batch, found });
         }
@@ -160,8 +162,8 @@ impl EventTemplate {
     }
 
     /// When an event that arrived was due; `None` if it is none of these.
-    pub(super) fn due(&self, event: &Bytes) -> Option<f64> {
-        let event = ConsumerEvent::decode(event.clone()).ok()?.event?;
+    pub(super) fn due(&self, event: &[u8]) -> Option<f64> {
+        let event = ConsumerEvent::decode(event).ok()?.event?;
         if event.payload.len() != self.payload_len {
             return None;
         }
@@ -202,6 +204,8 @@ const LENGTH_BYTES_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -242,13 +246,13 @@ mod tests {
     fn an_event_tells_when_it_was_due() {
         let template = EventTemplate::new(200).unwrap();
         let request = template.request(3, 12.5).unwrap();
-        let sent = ProducerEvent::decode(request.events[2].clone()).unwrap();
+        let sent = ProducerEvent::decode(request.events.values().iter().nth(2).unwrap()).unwrap();
         let arrived = |sent: ProducerEvent| {
             let event = ConsumerEvent {
                 event: Some(sent),
                 ..Default::default()
             };
-            template.due(&event.encode_to_vec().into())
+            template.due(&event.encode_to_vec())
         };
         assert_eq!(arrived(sent.clone()), Some(12.5));
         let schema = Schema::parse(SCHEMA).unwrap();

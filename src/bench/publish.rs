@@ -53,7 +53,7 @@ async fn stream(
     if requests == 0 {
         return Ok(());
     }
-    let wanted = requests * request.events.len() as u64;
+    let wanted = requests * request.events.values().len() as u64;
     let (sender, receiver) = mpsc::channel(REQUESTS_AHEAD);
     tokio::spawn(async move {
         for _ in 0..requests {
@@ -83,7 +83,7 @@ async fn stream(
 /// The number of events that an answer is about, all of which were stored.
 pub(super) fn check_results(answer: &PublishResponse) -> Result<u64, BenchError> {
     let results = answer.results.values();
-    results.iter().try_for_each(|result| check(result))?;
+    results.iter().try_for_each(check)?;
     Ok(results.len() as u64)
 }
 

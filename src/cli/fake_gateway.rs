@@ -267,10 +267,10 @@ impl PubSub for Service {
 
 fn store(state: &Mutex<State>, request: &PublishRequest) -> Result<PublishResponse, Status> {
     let mut state = state.lock().unwrap();
-    state.publishes.push(request.events.len());
+    state.publishes.push(request.events.values().len());
     let mut results = Vec::new();
-    for event in &request.events {
-        let event = ProducerEvent::decode(event.clone()).unwrap();
+    for event in request.events.values().shares() {
+        let event = ProducerEvent::decode(event).unwrap();
         if event.id == BREAKING_ID {
             return Err(refused(tonic::Code::Unavailable, "service.unavailable"));
         }
@@ -286,10 +286,10 @@ fn store(state: &Mutex<State>, request: &PublishRequest) -> Result<PublishRespon
             let id = replay_id(state.events.len());
             result.replay_id = id.as_bytes().to_vec().into();
         }
-        results.push(result.encode_to_vec().into());
+        results.push(result.encode_to_vec());
     }
     Ok(PublishResponse {
-        results: Repeated::Values(results),
+        results: Repeated::of(results),
         ..PublishResponse::default()
     })
 }
@@ -329,12 +329,7 @@ async fn deliver(
             let response = FetchResponse {
                 latest_replay_id: replay_id(after + events.len()).as_bytes().to_vec().into(),
                 pending_num_requested: pending as i32,
-                events: Repeated::Values(
-                    events
-                        .iter()
-                        .map(|event| event.encode_to_vec().into())
-                        .collect(),
-                ),
+                events: Repeated::of(events.iter().map(Message::encode_to_vec)),
                 ..FetchResponse::default()
             };
             let is_broken = state.breaks > 0;

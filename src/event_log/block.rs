@@ -413,7 +413,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        proto::{ConsumerEvent, ProducerEvent, raw::FetchResponse},
+        proto::{
+            ConsumerEvent, ProducerEvent,
+            raw::{FetchResponse, WireMessage},
+        },
         types::limits::EVENT_BYTES_MAX,
     };
 
@@ -437,10 +440,10 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Vec<ConsumerEvent> {
-        let response = FetchResponse::decode(bytes).unwrap();
+        let response = FetchResponse::read(Bytes::copy_from_slice(bytes)).unwrap();
         let values = response.events.values().iter();
         values
-            .map(|value| ConsumerEvent::decode(value.clone()).unwrap())
+            .map(|value| ConsumerEvent::decode(value).unwrap())
             .collect()
     }
 

@@ -32,7 +32,7 @@ const RESULT_MESSAGE_BYTES_MAX: usize = 300;
 /// An [`RpcError`] for a request without events or with too many; what is wrong with one event is
 /// its own result.
 pub(super) fn batch(publisher: &Publisher, request: &PublishRequest) -> Result<Batch, RpcError> {
-    let count = request.events.len();
+    let count = request.events.values().len();
     if count == 0 {
         return Err(kinds::PUBLISH_COUNT_INVALID.error("the request has no events"));
     }
@@ -41,9 +41,9 @@ pub(super) fn batch(publisher: &Publisher, request: &PublishRequest) -> Result<B
             "a request has at most {EVENTS_PER_REQUEST_MAX} events, this one has {count}"
         )));
     }
-    let bytes = request.events.iter().map(Bytes::len).sum();
+    let bytes = request.events.values().iter().map(<[u8]>::len).sum();
     let mut batch = publisher.batch(count, bytes)?;
-    for event in &request.events {
+    for event in request.events.values().iter() {
         push(&mut batch, event);
     }
     Ok(batch)
@@ -168,13 +168,16 @@ pub(super) fn fetch_response(rpc_id: Bytes, delivery: Delivery) -> FetchResponse
 mod tests {
     use super::*;
     use crate::{
-        proto::{PublishResult, raw},
+        proto::{
+            PublishResult,
+            raw::{self, WireMessage},
+        },
         types::{Position, SchemaId},
     };
 
     fn decode(results: BytesMut) -> PublishResult {
-        let response = raw::PublishResponse::decode(results.freeze()).unwrap();
-        PublishResult::decode(response.results.values()[0].clone()).unwrap()
+        let response = raw::PublishResponse::read(results.freeze()).unwrap();
+        PublishResult::decode(response.results.values().iter().next().unwrap()).unwrap()
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl PublishResponder {
                     let principal = &publishing.principal;
                     publishing.principal =
                         self.service.refresh(&self.call, principal, token).await?;
-                    if request.events.is_empty() {
+                    if request.events.values().is_empty() {
                         // Every request has a response, one without events an empty one.
                         let batch = publishing.publisher.batch(0, 0)?;
                         self.appending = Some(Box::pin(batch.append()));

@@ -5,10 +5,13 @@
 
 use std::marker::PhantomData;
 
+use bytes::Buf;
 use tonic::{
     Status,
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+
+use super::raw::WireMessage;
 
 /// First size of a stream's buffer, in bytes: a keepalive or a fetch request fits.
 const BUFFER_BYTES: usize = 128;
@@ -27,8 +30,8 @@ impl<T, U> Default for Codec<T, U> {
 
 impl<T, U> tonic::codec::Codec for Codec<T, U>
 where
-    T: prost::Message + 'static,
-    U: prost::Message + Default + 'static,
+    T: WireMessage + 'static,
+    U: WireMessage + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -48,12 +51,14 @@ where
 #[derive(Debug)]
 pub struct MessageEncoder<T>(PhantomData<fn(T)>);
 
-impl<T: prost::Message> Encoder for MessageEncoder<T> {
+impl<T: WireMessage> Encoder for MessageEncoder<T> {
     type Item = T;
     type Error = Status;
 
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buf).expect("the buffer grows as needed");
+        // Once for the whole of it: growing step by step copies a large message several times.
+        buf.reserve(item.wire_len());
+        item.write(buf);
         Ok(())
     }
 
@@ -66,17 +71,17 @@ impl<T: prost::Message> Encoder for MessageEncoder<T> {
 #[derive(Debug)]
 pub struct MessageDecoder<U>(PhantomData<fn() -> U>);
 
-impl<U: prost::Message + Default> Decoder for MessageDecoder<U> {
+impl<U: WireMessage> Decoder for MessageDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buf)
+        U::read(buf.copy_to_bytes(buf.remaining()))
             .map(Some)
             .map_err(|error| Status::internal(error.to_string()))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+        BufferSettings::new(U::DECODE_BUFFER_BYTES, YIELD_BYTES)
     }
 }

@@ -19,7 +19,10 @@ use super::engines::{Engines, ORDERS, STATUSES, large_order, orders, principal, 
 use crate::{
     broker::{Config, Delivery, GrantError, Subscription, SubscriptionEnd},
     event_log::{self, PositionError},
-    proto::{ConsumerEvent, raw},
+    proto::{
+        ConsumerEvent,
+        raw::{self, WireMessage},
+    },
     types::{
         Start,
         limits::{CREDIT_MAX, RESPONSE_BYTES_MAX},
@@ -41,10 +44,10 @@ async fn subscribe(engines: &Engines, start: Start, requested: i32) -> Subscript
 
 fn events(delivery: &Delivery) -> Vec<ConsumerEvent> {
     let encoded: Bytes = delivery.events.concat().into();
-    let response = raw::FetchResponse::decode(encoded).unwrap();
+    let response = raw::FetchResponse::read(encoded).unwrap();
     let events = response.events.values().iter();
     events
-        .map(|event| ConsumerEvent::decode(event.clone()).unwrap())
+        .map(|event| ConsumerEvent::decode(event).unwrap())
         .collect()
 }
 

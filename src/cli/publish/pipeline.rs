@@ -29,7 +29,7 @@ use crate::{
     client::{CallError, ClientError, Connection},
     proto::{
         PublishResult,
-        raw::{PublishRequest, PublishResponse},
+        raw::{PublishRequest, PublishResponse, Repeated},
     },
     types::{
         TopicName,
@@ -217,7 +217,7 @@ impl<'a, W: AsyncWrite + Unpin> Pipeline<'a, W> {
         }
         let request = PublishRequest {
             topic_name: self.topic.to_string(),
-            events: batch.events,
+            events: Repeated::of(batch.events),
             auth_refresh: String::new(),
         };
         if let Some(stream) = &self.stream {
@@ -354,7 +354,7 @@ async fn next_response(stream: &mut Option<Stream>) -> Result<PublishResponse, C
 fn decode_results(response: &PublishResponse) -> Result<Vec<PublishResult>, ClientError> {
     let results = response.results.values().iter();
     results
-        .map(|result| PublishResult::decode(&**result))
+        .map(PublishResult::decode)
         .collect::<Result<_, _>>()
         .map_err(|error| Status::internal(format!("a result is malformed: {error}")).into())
 }

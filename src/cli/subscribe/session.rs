@@ -172,11 +172,11 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
     }
 
     async fn decode_all(&mut self, response: &FetchResponse) -> Result<(), ClientError> {
-        for encoded in response.events.values() {
+        for encoded in response.events.values().shares() {
             if self.left == Some(0) {
                 return Ok(());
             }
-            let event = decode(&self.connection, &mut self.schemas, &self.topic, encoded).await?;
+            let event = decode(&self.connection, &mut self.schemas, &self.topic, &encoded).await?;
             if let Some(reason) = event.refusal {
                 self.undecoded += 1;
                 let id = super::super::output::hex(&event.replay_id);

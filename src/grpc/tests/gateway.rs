@@ -27,8 +27,10 @@ use crate::{
     grpc::{CallLayer, Config, Metrics, PubSub, call::CallService, status::Kind},
     net::shutdown::{Shutdown, ShutdownSignal},
     proto::{
-        ConsumerEvent, FetchRequest, ProducerEvent, PublishResult, pub_sub_client::PubSubClient,
-        pub_sub_server::PubSubServer, raw,
+        ConsumerEvent, FetchRequest, ProducerEvent, PublishResult,
+        pub_sub_client::PubSubClient,
+        pub_sub_server::PubSubServer,
+        raw::{self, Repeated, WireMessage},
     },
     types::{Grants, Position, ReplayId, TenantId},
 };
@@ -167,10 +169,9 @@ pub(super) fn call_by<T>(token: &str, message: T) -> Request<T> {
 }
 
 pub(super) fn publish_request(topic: &str, events: &[ProducerEvent]) -> raw::PublishRequest {
-    let events = events.iter().map(|event| event.encode_to_vec().into());
     raw::PublishRequest {
         topic_name: topic.into(),
-        events: events.collect(),
+        events: Repeated::of(events.iter().map(Message::encode_to_vec)),
         auth_refresh: String::new(),
     }
 }
@@ -188,7 +189,7 @@ impl Published {
         let results = response.results.values().iter();
         Self {
             results: results
-                .map(|result| PublishResult::decode(result.clone()).unwrap())
+                .map(|result| PublishResult::decode(result).unwrap())
                 .collect(),
             schema_id: response.schema_id,
             rpc_id: std::str::from_utf8(&response.rpc_id).unwrap().to_owned(),
@@ -287,11 +288,11 @@ impl Subscriber {
         let events = response.events.values().iter();
         Fetched {
             events: events
-                .map(|event| ConsumerEvent::decode(event.clone()).unwrap())
+                .map(|event| ConsumerEvent::decode(event).unwrap())
                 .collect(),
             latest: ReplayId::parse(&response.latest_replay_id).unwrap(),
             pending: response.pending_num_requested,
-            len: response.encoded_len(),
+            len: response.wire_len(),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     event_log::Refusal,
     grpc::status::{Kind, kinds},
-    proto::{ErrorCode, ProducerEvent, PublishResult},
+    proto::{ErrorCode, ProducerEvent, PublishResult, raw::Repeated},
     types::{
         Grants,
         limits::{EVENT_BYTES_MAX, EVENTS_PER_REQUEST_MAX},
@@ -168,14 +168,14 @@ async fn unusual_protobuf_is_delivered_in_the_usual_spelling() {
     let odd = [&b"\x0a\x05first\x50\x01"[..], &encoded, b"\x0a\x06second"].concat();
     let malformed = [&b"\x0a\x03bad\x0f"[..], &encoded].concat();
     let mut request = publish_request(ORDERS, &[]);
-    request.events = vec![odd.into(), malformed.into(), encoded.into()];
+    request.events = Repeated::of([odd, malformed, encoded]);
     let request = gateway.call(request);
     let response = gateway.client.clone().publish(request).await.unwrap();
     let results = response.into_inner().results;
     let results: Vec<PublishResult> = results
         .values()
         .iter()
-        .map(|result| prost::Message::decode(result.clone()).unwrap())
+        .map(|result| prost::Message::decode(result).unwrap())
         .collect();
     assert_eq!(results[0].error, None);
     assert_eq!(results[0].correlation_key, "second");

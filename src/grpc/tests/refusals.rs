@@ -14,7 +14,10 @@ use crate::{
         CallLayer, Metrics,
         status::{Kind, kinds},
     },
-    proto::TopicRequest,
+    proto::{
+        TopicRequest,
+        raw::{Repeated, WireMessage},
+    },
     types::limits::REQUEST_BYTES_MAX,
 };
 
@@ -101,16 +104,13 @@ async fn a_request_of_more_than_four_mebibytes_is_too_much() {
         assert_failure(&status, method, kinds::PROTECTION);
     }
     // To the byte: what is not an event is refused as such.
+    let event = orders(0..1)[0].encode_to_vec();
     let mut fits = publish_request(ORDERS, &orders(0..1));
-    let room = REQUEST_BYTES_MAX - fits.encoded_len() - 5;
-    fits.events.push(vec![0xff; room].into());
-    assert_eq!(fits.encoded_len(), REQUEST_BYTES_MAX);
+    let room = REQUEST_BYTES_MAX - fits.wire_len() - 5;
+    fits.events = Repeated::of([event, vec![0xff; room]]);
+    assert_eq!(fits.wire_len(), REQUEST_BYTES_MAX);
     let path = "/eventbus.v1.PubSub/Publish";
-    let status = answer(
-        &gateway,
-        request(&gateway, path, frame(&fits.encode_to_vec())),
-    )
-    .await;
+    let status = answer(&gateway, request(&gateway, path, frame(&fits.to_bytes()))).await;
     assert_eq!(status.code(), Code::Ok, "{status:?}");
 }
 
