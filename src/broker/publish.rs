@@ -19,8 +19,10 @@ use crate::{
     },
 };
 
-/// Bytes an entry adds to an event: three lengths, the replay id and an id made here.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
+/// Bytes an entry adds to an event: two tags with lengths, and the replay id.
+const ENTRY_OVERHEAD_BYTES: usize = 20;
+/// Bytes that an id takes which is made here.
+const MADE_ID_BYTES: usize = 2 + EVENT_ID_CHARS_MAX;
 
 /// Publishing to one topic on behalf of one caller, who has the right to. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -95,7 +97,8 @@ impl Publisher {
             event_type,
             written_with: WrittenWith::Nothing,
             bodies: Vec::new(),
-            bytes_expected: bytes + events * ENTRY_OVERHEAD_BYTES,
+            bytes_left: bytes,
+            events_left: events,
             slots: Vec::with_capacity(events),
             ids: String::with_capacity(events * EVENT_ID_CHARS_MAX),
             made_ids: MadeIds::new(events),
@@ -115,8 +118,9 @@ pub struct Batch {
     last_schema: Schema,
     written_with: WrittenWith,
     bodies: Vec<BlockBody>,
-    /// How many bytes are likely still to be laid out: sizes the next body.
-    bytes_expected: usize,
+    /// Bytes and number of the events that are likely still to come: they size the next body.
+    bytes_left: usize,
+    events_left: usize,
     slots: Vec<Slot>,
     ids: String,
     made_ids: MadeIds,
@@ -216,20 +220,25 @@ impl Batch {
     }
 
     fn lay_out(&mut self, event: &[u8], id: Option<&str>) {
-        if let Some(body) = self.bodies.last_mut()
-            && body.push(event, id)
-        {
-            return;
+        let is_taken = match self.bodies.last_mut() {
+            Some(body) => body.push(event, id),
+            None => false,
+        };
+        if !is_taken {
+            let mut body = BlockBody::with_capacity(Arc::clone(&self.topic), self.room(event, id));
+            let is_taken = body.push(event, id);
+            debug_assert!(is_taken, "an empty body takes any event");
+            self.bodies.push(body);
         }
-        let laid_out = self.bodies.iter().map(BlockBody::byte_len).sum::<usize>();
-        let left = self.bytes_expected.saturating_sub(laid_out);
-        let room = left
-            .min(BLOCK_BYTES_MAX)
-            .max(event.len() + ENTRY_OVERHEAD_BYTES);
-        let mut body = BlockBody::with_capacity(Arc::clone(&self.topic), room);
-        let taken = body.push(event, id);
-        debug_assert!(taken, "an empty body takes any event");
-        self.bodies.push(body);
+        self.bytes_left = self.bytes_left.saturating_sub(event.len());
+        self.events_left = self.events_left.saturating_sub(1);
+    }
+
+    /// Room for `event` and those after it, if they are like it.
+    fn room(&self, event: &[u8], id: Option<&str>) -> usize {
+        let overhead = ENTRY_OVERHEAD_BYTES + id.map_or(0, |_| MADE_ID_BYTES);
+        let expected = self.bytes_left + self.events_left * overhead;
+        expected.min(BLOCK_BYTES_MAX).max(event.len() + overhead)
     }
 
     /// Queues the accepted events, waiting for room for at most the configured time.

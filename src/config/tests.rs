@@ -586,7 +586,7 @@ fn show_prints_each_value_with_its_layer() {
         "# instance_url is not set  # default",
         "credit_max = 50  # environment variable TIDEGATE_BROKER__CREDIT_MAX",
         "retention = \"72h\"  # default",
-        "ring_bytes = \"48MiB\"  # default",
+        "ring_bytes = \"24MiB\"  # default",
         "durability = \"sync\"  # default",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");

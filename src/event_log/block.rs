@@ -31,6 +31,9 @@ const FIELD_2: u8 = 0x12;
 /// Tag, length and value of a replay id.
 const REPLAY_ID_FIELD_LEN: usize = 2 + ReplayId::LEN;
 
+/// Room that a block does not use is given back if it is more than one part in so many.
+const SPARE_PARTS_MIN: usize = 4;
+
 /// Events of one topic on their way into the log, laid out but without positions.
 ///
 /// Stored whole or not at all, in one block. At most [`BLOCK_EVENTS_MAX`] events and
@@ -130,12 +133,18 @@ impl BlockBody {
             let end = end as usize;
             self.bytes[end - ReplayId::LEN..end].copy_from_slice(position.replay_id().as_bytes());
         }
+        // A block stays in memory for a while, and with it what joining bodies left over.
+        let spare = self.bytes.capacity() - self.bytes.len();
+        let bytes = match spare > self.bytes.len() / SPARE_PARTS_MIN {
+            true => Bytes::copy_from_slice(&self.bytes),
+            false => self.bytes.freeze(),
+        };
         Block {
             topic: self.topic.id,
             first,
             ordinal,
             appended_at,
-            bytes: self.bytes.freeze(),
+            bytes,
             ends: self.ends.into(),
         }
     }

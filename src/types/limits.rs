@@ -90,7 +90,7 @@ pub const APPEND_QUEUE_BYTES: usize = 64 * MIB;
 /// Bytes of one group: what a single sync covers. Bounds how long the next group waits.
 pub const GROUP_BYTES_MAX: usize = 8 * MIB;
 /// Bytes of recent blocks kept for live subscribers, over all tenants.
-pub const TAIL_RING_BYTES: usize = 48 * MIB;
+pub const TAIL_RING_BYTES: usize = 24 * MIB;
 /// Bytes of older blocks kept for subscribers that catch up, over all tenants.
 pub const BLOCK_CACHE_BYTES: usize = 48 * MIB;
 /// Bytes of open segment footers, over all tenants.
