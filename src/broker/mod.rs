@@ -45,6 +45,8 @@ pub use topics::TopicDescription;
 pub struct Config {
     /// Events a subscription may have outstanding.
     pub credit_max: u32,
+    /// Events a subscription may have outstanding that asks for more than that.
+    pub credit_max_extended: u32,
     /// Silence after which a subscription with credit gets an empty delivery.
     pub keepalive: Duration,
     /// How long a subscription may stay without credit; `None` for ever.
@@ -61,6 +63,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             credit_max: limits::CREDIT_MAX,
+            credit_max_extended: limits::CREDIT_MAX_EXTENDED,
             keepalive: limits::KEEPALIVE,
             zero_credit_grace: Some(limits::ZERO_CREDIT_GRACE),
             publish_room_wait: limits::PUBLISH_ROOM_WAIT,

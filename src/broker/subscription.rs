@@ -56,9 +56,15 @@ pub struct Subscriber {
     broker: Broker,
     tenant: Arc<Tenant>,
     event_type: Arc<EventType>,
+    credit_max: u32,
 }
 
 impl Broker {
+    /// The credit that a subscription is granted at most which asks for `asked` events of it.
+    pub fn extended_credit(&self, asked: u32) -> u32 {
+        asked.min(self.0.config.credit_max_extended)
+    }
+
     /// A subscriber of the topic called `name`.
     ///
     /// # Errors
@@ -79,11 +85,19 @@ impl Broker {
             broker: self.clone(),
             tenant,
             event_type,
+            credit_max: self.0.config.credit_max,
         })
     }
 }
 
 impl Subscriber {
+    /// Has the credit limited to what [`Broker::extended_credit`] gives for `asked`, instead of what
+    /// everyone has.
+    pub fn with_extended_credit(mut self, asked: u32) -> Self {
+        self.credit_max = self.broker.extended_credit(asked);
+        self
+    }
+
     /// Begins a subscription with `requested` events of credit; `client_name` labels its lag.
     ///
     /// If `start` is the latest, every event is delivered that was not readable yet when this call
@@ -102,13 +116,14 @@ impl Subscriber {
             broker,
             tenant,
             event_type,
+            credit_max,
         } = self;
         let config = &broker.0.config;
         let topics = [event_type.topic_id()];
         // The watcher comes before the cursor, or an append between the two would wake nobody.
         let watcher = tenant.log.watch(&topics);
         let cursor = tenant.log.resolve(&topics, start)?;
-        let mut credit = Credit::with_ceiling(config.credit_max);
+        let mut credit = Credit::with_ceiling(credit_max);
         credit.grant(requested)?;
         let state = tenant.log.topic(topics[0]);
         let passed = match start {

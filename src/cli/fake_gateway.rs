@@ -17,8 +17,9 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, transpo
 use crate::{
     client::{Connection, Credentials, Endpoint},
     proto::{
-        ConsumerEvent, Error, FetchRequest, ManagedFetchRequest, ManagedFetchResponse,
-        ProducerEvent, PublishResult, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
+        CREDIT_MAX_METADATA, ConsumerEvent, Error, FetchRequest, ManagedFetchRequest,
+        ManagedFetchResponse, ProducerEvent, PublishResult, SchemaInfo, SchemaRequest, TopicInfo,
+        TopicRequest,
         admin::{
             self,
             admin_server::{Admin, AdminServer},
@@ -65,6 +66,8 @@ pub(super) struct State {
     pub(super) metadata: MetadataMap,
     /// How many times a subscription is to break after its first response.
     pub(super) breaks: usize,
+    /// The most credit that a subscription is granted if it asks for more than is usual.
+    pub(super) granted: Option<u32>,
     /// What a subscription is refused with.
     pub(super) refusal: Option<Status>,
     /// Whether the token may publish.
@@ -181,16 +184,25 @@ impl PubSub for Service {
         &self,
         request: Request<Streaming<FetchRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        drop(self.noting(&request));
+        let granted = self.noting(&request).granted;
+        let granted = granted.filter(|_| request.metadata().contains_key(CREDIT_MAX_METADATA));
         let (sender, receiver) = mpsc::channel(16);
         let state = Arc::clone(&self.0);
         let requests = request.into_inner();
         tokio::spawn(async move {
-            if let Err(status) = deliver(state, requests, &sender).await {
+            let credit_max = granted.unwrap_or(100) as usize;
+            if let Err(status) = deliver(state, requests, &sender, credit_max).await {
                 _ = sender.send(Err(status)).await;
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let responses = Box::pin(ReceiverStream::new(receiver));
+        let mut response: Response<Self::SubscribeStream> = Response::new(responses);
+        if let Some(granted) = granted {
+            response
+                .metadata_mut()
+                .insert(CREDIT_MAX_METADATA, granted.into());
+        }
+        Ok(response)
     }
 
     async fn get_schema(
@@ -299,6 +311,7 @@ async fn deliver(
     state: Arc<Mutex<State>>,
     mut requests: Streaming<FetchRequest>,
     sender: &mpsc::Sender<Result<FetchResponse, Status>>,
+    credit_max: usize,
 ) -> Result<(), Status> {
     let mut cursor = None;
     let mut pending = 0;
@@ -315,7 +328,7 @@ async fn deliver(
                 _ => ReplayId::parse(&request.replay_id).unwrap().get() as usize,
             });
             pending += request.num_requested as usize;
-            assert!(pending <= 100, "more credit than a stream may have");
+            assert!(pending <= credit_max, "more credit than a stream may have");
             let events: Vec<_> = (after + 1..)
                 .zip(&state.events[after..])
                 .take(pending)

@@ -13,11 +13,13 @@ pub mod backoff;
 pub mod connect;
 pub mod error;
 pub mod profile;
+mod subscription;
 
 pub use backoff::Backoff;
 pub use connect::{Connection, Credentials, Endpoint, EndpointUrl, EndpointUrlError};
 pub use error::{CallError, ClientError, ConnectError};
 pub use profile::{Profile, ProfileError};
+pub use subscription::Subscription;
 
 // A gateway to connect to takes the server's half of the RPC library.
 #[cfg(all(test, feature = "server"))]

@@ -183,6 +183,16 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         section: "broker",
+        name: "credit_max_extended",
+        doc: "Events a stream may have outstanding that asks for more",
+        kind: Kind::Count(
+            |s| &mut s.gateway.broker.credit_max_extended,
+            1,
+            limits::COUNT_CEILING,
+        ),
+    },
+    Key {
+        section: "broker",
         name: "keepalive",
         doc: "Silence after which a stream with credit gets an empty response",
         kind: Kind::Duration(

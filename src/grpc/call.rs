@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     auth::Credentials,
+    proto::CREDIT_MAX_METADATA,
     types::{
         RpcId,
         limits::{CLIENT_NAME_BYTES_MAX, CLIENT_TRACE_ID_BYTES_MAX},
@@ -130,6 +131,7 @@ struct Inner {
     instance_url: Header,
     tenant_id: Header,
     client_name: Header,
+    credit_max: Header,
     metrics: Metrics,
     /// Whether the end was counted already: what is dropped before that was cancelled.
     end_counted: AtomicBool,
@@ -210,6 +212,7 @@ impl Call {
             instance_url: Header::of(headers, INSTANCE_URL),
             tenant_id: Header::of(headers, TENANT_ID),
             client_name: Header::of(headers, CLIENT_NAME),
+            credit_max: Header::of(headers, CREDIT_MAX_METADATA),
             metrics,
             end_counted: AtomicBool::new(false),
         }))
@@ -260,8 +263,37 @@ impl Call {
         }
     }
 
-    /// Adds to the response's headers which extensions were understood.
-    pub(super) fn with_echoes<T>(&self, mut response: Response<T>) -> Response<T> {
+    /// How much credit the subscriber would like to be able to have, if it says.
+    ///
+    /// # Errors
+    ///
+    /// An [`RpcError`] for anything but a number from 1 on.
+    pub fn credit_max(&self) -> Result<Option<u32>, RpcError> {
+        let value = match &self.0.credit_max {
+            Header::Absent => return Ok(None),
+            Header::Value(value) => value.parse().ok().filter(|&events| events > 0),
+            Header::Unusable(_) => None,
+        };
+        match value {
+            Some(events) => Ok(Some(events)),
+            None => Err(kinds::FETCH_REQUEST_INVALID.error(format!(
+                "{CREDIT_MAX_METADATA} is a number from 1 to {}",
+                u32::MAX
+            ))),
+        }
+    }
+
+    /// Adds to the response's headers which extensions were understood, and how much credit is
+    /// granted to a subscriber that asked for some.
+    pub(super) fn with_echoes<T>(
+        &self,
+        mut response: Response<T>,
+        granted: impl FnOnce(u32) -> u32,
+    ) -> Response<T> {
+        if let Ok(Some(asked)) = self.credit_max() {
+            let granted = granted(asked).into();
+            response.metadata_mut().insert(CREDIT_MAX_METADATA, granted);
+        }
         if matches!(self.client_name(), Ok(Some(_))) {
             response
                 .metadata_mut()

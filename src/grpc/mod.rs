@@ -149,7 +149,8 @@ impl pub_sub_server::PubSub for PubSub {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let call = Call::of(&request);
         let responses = subscribe::responses(self.clone(), call.clone(), request.into_inner());
-        Ok(call.with_echoes(Response::new(Box::pin(responses))))
+        let response = Response::new(Box::pin(responses) as _);
+        Ok(call.with_echoes(response, |asked| self.broker.extended_credit(asked)))
     }
 
     async fn get_schema(

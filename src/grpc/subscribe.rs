@@ -148,6 +148,10 @@ impl FetchResponder {
             .subscriber(&principal, &request.topic_name);
         let subscriber = subscriber.await.map_err(RpcError::from)?;
         let client_name = self.call.client_name()?;
+        let subscriber = match self.call.credit_max()? {
+            Some(asked) => subscriber.with_extended_credit(asked),
+            None => subscriber,
+        };
         let start = convert::start(&request)?;
         let subscription = subscriber
             .subscribe(start, request.num_requested, client_name)

@@ -9,6 +9,10 @@ pub mod raw;
 /// Descriptors of every service, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// An extension, as call metadata: how much credit a subscriber would like to be able to have, and in
+/// the response's headers how much it may.
+pub const CREDIT_MAX_METADATA: &str = "tidegate-credit-max";
+
 mod generated {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 

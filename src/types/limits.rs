@@ -33,6 +33,9 @@ pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 
 /// Outstanding events a stream may have asked for. Documented.
 pub const CREDIT_MAX: u32 = 100;
+/// Outstanding events that a stream may have which asked for more. Ours: what is under way is bounded
+/// by the size of a response and the client's windows, so this only spares round trips.
+pub const CREDIT_MAX_EXTENDED: u32 = 100_000;
 /// Silence after which a stream with credit gets an empty response. Documented as at most 270 s.
 pub const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Longest keepalive that may be configured, as documented.
@@ -206,6 +209,8 @@ pub const PUBLISH_BATCH_EVENTS_MAX: usize = 200;
 pub const PUBLISH_BATCH_BYTES_MAX: usize = 3 * MIB;
 /// Requests of `publish` that await their answers. Ours: enough to hide a sync and a round trip.
 pub const PUBLISH_REQUESTS_IN_FLIGHT_MAX: usize = 8;
+/// Credit that `subscribe` asks for: enough that printing never waits for a round trip.
+pub const SUBSCRIBE_CREDIT: u32 = 2_000;
 /// Schemas that one client keeps; it asks again for those it let go. Ours.
 pub const CLIENT_SCHEMAS_MAX: usize = 1_000;
 

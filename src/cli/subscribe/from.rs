@@ -28,7 +28,7 @@ pub(super) enum From {
 
 impl From {
     /// A first request that starts here.
-    pub(super) fn request(&self, topic: String, credit: i32) -> FetchRequest {
+    pub(super) fn request(&self, topic: String) -> FetchRequest {
         let (preset, replay_id) = match self {
             Self::Latest => (ReplayPreset::Latest, Bytes::new()),
             Self::Earliest => (ReplayPreset::Earliest, Bytes::new()),
@@ -38,8 +38,7 @@ impl From {
             topic_name: topic,
             replay_preset: preset.into(),
             replay_id,
-            num_requested: credit,
-            auth_refresh: String::new(),
+            ..FetchRequest::default()
         }
     }
 }

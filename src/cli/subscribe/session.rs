@@ -7,10 +7,8 @@ use std::{io::IsTerminal, time::Duration};
 
 use tokio::{
     io::AsyncWrite,
-    sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     decode::{Schemas, decode},
@@ -21,20 +19,16 @@ use crate::{
         exit::Failure,
         output::{Output, note, warn},
     },
-    client::{Backoff, CallError, ClientError, Connection},
-    proto::{FetchRequest, raw::FetchResponse},
+    client::{Backoff, CallError, ClientError, Connection, Subscription},
+    proto::raw::FetchResponse,
     types::{
         TopicName,
-        limits::{CREDIT_MAX, KEEPALIVE_MAX},
+        limits::{KEEPALIVE_MAX, SUBSCRIBE_CREDIT},
     },
 };
 
 /// Silence after which a stream counts as lost: the longest keepalive and some slack.
 const SILENCE_MAX: Duration = KEEPALIVE_MAX.saturating_add(Duration::from_secs(30));
-/// Credit below which more is asked for.
-const CREDIT_LOW: u64 = CREDIT_MAX as u64 / 2;
-/// Requests that wait to be sent. There is one for each response at most, so one would do.
-const REQUESTS_QUEUED_MAX: usize = 4;
 
 /// A subscription that prints what it is sent.
 pub(super) struct Subscriber<W> {
@@ -114,29 +108,24 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
 
     /// One stream, from its first request to its end.
     async fn session(&mut self) -> Result<(), Failure> {
-        let mut credit = self.credit_wanted();
-        let first = self.from.request(self.topic.to_string(), to_wire(credit));
-        // A gateway may answer the call only once it has the first request.
-        let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED_MAX);
-        requests
-            .try_send(first)
-            .expect("the channel is new and has room");
-        let stream = ReceiverStream::new(receiver);
-        let mut client = self.connection.pub_sub();
-        let mut responses = client.subscribe(stream).await?.into_inner();
+        let first = self.from.request(self.topic.to_string());
+        let credit = self.credit_wanted(SUBSCRIBE_CREDIT);
+        let mut subscription = Subscription::open(&self.connection, first, credit).await?;
+        let credit_max = subscription.credit_max().min(SUBSCRIBE_CREDIT);
+        let mut credit = self.credit_wanted(credit_max);
         if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
             note(&format!("waiting for events of {}", self.topic));
         }
         let mut quiet_since = Instant::now();
         loop {
             let response = tokio::select! {
-                response = timeout(SILENCE_MAX, responses.message()) => response,
+                response = timeout(SILENCE_MAX, subscription.next()) => response,
                 () = idle(quiet_since, self.idle_exit) => return Ok(()),
             };
             let response = response.map_err(|_| lost("nothing was heard of it for too long"))??;
             let response = response.ok_or_else(|| lost("it ended the stream"))?;
             self.backoff.reset();
-            let events = response.events.values().len() as u64;
+            let events = response.events.values().len() as u32;
             self.print(&response).await?;
             if self.left == Some(0) {
                 return Ok(());
@@ -145,23 +134,18 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
                 quiet_since = Instant::now();
             }
             credit = credit.saturating_sub(events);
-            let wanted = self.credit_wanted();
-            if credit <= CREDIT_LOW && credit < wanted {
-                let request = FetchRequest {
-                    topic_name: self.topic.to_string(),
-                    num_requested: to_wire(wanted - credit),
-                    ..FetchRequest::default()
-                };
+            let wanted = self.credit_wanted(credit_max);
+            if credit <= credit_max / 2 && credit < wanted {
+                subscription.ask(wanted - credit).await;
                 credit = wanted;
-                // A closed channel means that the call ended; its status comes as the next response.
-                _ = requests.send(request).await;
             }
         }
     }
 
     /// Credit to hold: as much as there may be, and not more than events that are wanted.
-    fn credit_wanted(&self) -> u64 {
-        self.left.unwrap_or(u64::MAX).min(CREDIT_MAX.into())
+    fn credit_wanted(&self, credit_max: u32) -> u32 {
+        let left = self.left.unwrap_or(u64::MAX);
+        u32::try_from(left).map_or(credit_max, |left| left.min(credit_max))
     }
 
     /// Prints the events of a response; whatever happens, those before it are printed.
@@ -192,11 +176,6 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
         }
         Ok(())
     }
-}
-
-/// Credit as requests carry it.
-fn to_wire(credit: u64) -> i32 {
-    i32::try_from(credit).expect("at most the largest credit of a stream")
 }
 
 fn lost(reason: &str) -> ClientError {

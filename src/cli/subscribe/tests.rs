@@ -58,6 +58,31 @@ async fn every_event_is_printed_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn more_credit_is_used_where_it_is_granted_and_nowhere_else() {
+    let gateway = FakeGateway::with_events(1_200).await;
+    let requested = |gateway: &FakeGateway| {
+        let mut state = gateway.state.lock().unwrap();
+        let fetches = std::mem::take(&mut state.fetches).into_iter();
+        let requested: Vec<_> = fetches.map(|fetch| fetch.num_requested).collect();
+        requested
+    };
+    let all = |count| ids(1..=count);
+    gateway.state.lock().unwrap().granted = Some(500);
+    let (found, _) = subscribe(&gateway, "earliest", Some(1_200)).await;
+    assert_eq!(found, all(1_200));
+    assert_eq!(requested(&gateway)[..2], [100, 400]);
+    // What was asked for and not granted is not asked for.
+    gateway.state.lock().unwrap().granted = None;
+    let (found, _) = subscribe(&gateway, "earliest", Some(250)).await;
+    assert_eq!(found, all(250));
+    assert!(requested(&gateway).iter().all(|&events| events <= 100));
+    // Whoever wants little does not ask for more.
+    let (found, _) = subscribe(&gateway, "earliest", Some(7)).await;
+    assert_eq!(found, all(7));
+    assert_eq!(requested(&gateway), [7]);
+}
+
+#[tokio::test]
 async fn a_line_has_the_documented_keys() {
     let gateway = FakeGateway::with_events(1).await;
     let (lines, ended) = subscribe_lines(&gateway, "earliest", Some(1)).await;

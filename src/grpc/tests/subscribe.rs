@@ -4,12 +4,15 @@ use super::gateway::{
     Gateway, Settings, Subscriber, assert_failure, call_by, custom, earliest, latest, settle,
 };
 use crate::{
-    broker::tests::{
-        engines::{CHANGES, ORDERS, STATUSES, change, large_order, orders, status, tenant},
-        log_double::Behaviour,
+    broker::{
+        self,
+        tests::{
+            engines::{CHANGES, ORDERS, STATUSES, change, large_order, orders, status, tenant},
+            log_double::Behaviour,
+        },
     },
     grpc::{Config, status::kinds},
-    proto::FetchRequest,
+    proto::{CREDIT_MAX_METADATA, FetchRequest},
     types::{
         Grants, Position,
         limits::{CLIENT_NAME_BYTES_MAX, RESPONSE_BYTES_MAX},
@@ -312,6 +315,55 @@ async fn a_client_name_that_is_understood_is_echoed() {
         assert!(!refused.headers.contains_key("tidegate-client-name"));
         let status = refused.failure().await;
         assert_failure(&status, "Subscribe", kinds::FETCH_REQUEST_INVALID);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credit_beyond_the_usual_is_granted_to_who_asks_and_told() {
+    let settings = Settings {
+        broker: broker::Config {
+            credit_max_extended: 5_000,
+            ..broker::Config::default()
+        },
+        ..Settings::default()
+    };
+    let gateway = Gateway::with(settings).await;
+    gateway.publish(ORDERS, &orders(0..200)).await.unwrap();
+    let asking = |credit: &str| {
+        let mut call = call_by(&gateway.token, ());
+        let credit = credit.parse().unwrap();
+        call.metadata_mut().insert(CREDIT_MAX_METADATA, credit);
+        call.metadata().clone()
+    };
+    let first = Some(earliest(ORDERS, 400));
+    for (asked, granted) in [
+        ("300", 300),
+        ("5000", 5_000),
+        ("4294967295", 5_000),
+        ("7", 7),
+    ] {
+        let mut subscriber =
+            Subscriber::with_headers(&gateway, &asking(asked), first.clone()).await;
+        let echo = subscriber.headers.get(CREDIT_MAX_METADATA).unwrap();
+        assert_eq!(echo.to_str().unwrap(), granted.to_string());
+        let fetched = subscriber.next().await;
+        let credit = granted.min(400);
+        assert_eq!(fetched.events.len(), credit.min(200), "{asked}");
+        assert_eq!(
+            fetched.pending as usize,
+            credit - credit.min(200),
+            "{asked}"
+        );
+    }
+    let mut usual = gateway.subscribe(earliest(ORDERS, 400)).await;
+    assert!(!usual.headers.contains_key(CREDIT_MAX_METADATA));
+    assert_eq!(usual.next().await.events.len(), 100);
+    for odd in ["0", "-1", "ten", "4294967296", ""] {
+        let mut refused = Subscriber::with_headers(&gateway, &asking(odd), first.clone()).await;
+        assert!(!refused.headers.contains_key(CREDIT_MAX_METADATA), "{odd}");
+        let status = refused.failure().await;
+        assert_failure(&status, "Subscribe", kinds::FETCH_REQUEST_INVALID);
+        assert!(status.message().contains("1 to 4294967295"), "{status:?}");
     }
 }
 
