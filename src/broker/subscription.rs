@@ -15,13 +15,22 @@ use super::{
 use crate::{
     event_log::{BlockSlice, Watcher},
     schema::registry::EventType,
-    types::{Position, Principal, Start, TopicId, TopicName, limits::RESPONSE_BYTES_MAX},
+    types::{
+        Position, Principal, Start, TopicId, TopicName,
+        limits::{DELIVERY_BYTES, EVENT_BYTES_MAX, RESPONSE_BYTES_MAX},
+    },
 };
 
 /// Bytes of a response besides its events: the replay id, the rpc id and the credit.
 const RESPONSE_OVERHEAD_BYTES: usize = 256;
-/// First read for a delivery, in bytes: the credit of stock clients is mostly spent on less.
-const READ_BYTES: usize = 256 * 1024;
+const _: () = {
+    let largest = if DELIVERY_BYTES > EVENT_BYTES_MAX {
+        DELIVERY_BYTES
+    } else {
+        EVENT_BYTES_MAX + 64
+    };
+    assert!(largest + RESPONSE_OVERHEAD_BYTES <= RESPONSE_BYTES_MAX);
+};
 
 /// One subscriber's flow on one topic.
 #[derive(Debug)]
@@ -212,10 +221,10 @@ impl Subscription {
     async fn take(&mut self) -> Result<Vec<BlockSlice>, SubscriptionEnd> {
         let mut slices: Vec<BlockSlice> = Vec::new();
         let mut events_left = self.credit.pending() as usize;
-        let mut bytes_left = RESPONSE_BYTES_MAX - RESPONSE_OVERHEAD_BYTES;
+        let mut bytes_left = DELIVERY_BYTES;
         let mut after = self.cursor;
         loop {
-            let batch = match self.tenant.log.read(&self.topics, after, READ_BYTES).await {
+            let batch = match self.tenant.log.read(&self.topics, after, bytes_left).await {
                 Ok(batch) => batch,
                 Err(error) if slices.is_empty() => return Err(error.into()),
                 // What lies before a hole is delivered; the next read meets the hole again.
@@ -232,15 +241,15 @@ impl Subscription {
                     return Ok(slices);
                 };
                 // A slice is at least one event, which may be larger than what is left.
-                if slice.bytes.len() > bytes_left {
+                if slice.bytes.len() > bytes_left && !slices.is_empty() {
                     return Ok(slices);
                 }
                 let whole = slice.last == block.last();
                 events_left -= slice.count as usize;
-                bytes_left -= slice.bytes.len();
+                bytes_left = bytes_left.saturating_sub(slice.bytes.len());
                 after = slice.last;
                 slices.push(slice);
-                if !whole || events_left == 0 {
+                if !whole || events_left == 0 || bytes_left == 0 {
                     return Ok(slices);
                 }
             }

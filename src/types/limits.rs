@@ -80,6 +80,11 @@ pub const HTTP2_FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// How long a graceful shutdown waits for calls to end.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
+/// Bytes of one delivery, unless a single event is larger. Ours: a response waits in memory until its
+/// subscriber takes it, so this times the subscribers is what a busy gateway needs; and what fits into
+/// a processor's cache is copied faster. Larger ones bring nothing.
+pub const DELIVERY_BYTES: usize = 256 * 1024;
+
 /// Events of one block: the index within a block is one byte of a position.
 pub const BLOCK_EVENTS_MAX: usize = 256;
 /// Bytes of one block's body, unless a single event is larger.

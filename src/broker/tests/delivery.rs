@@ -25,7 +25,7 @@ use crate::{
     },
     types::{
         Start,
-        limits::{CREDIT_MAX, RESPONSE_BYTES_MAX},
+        limits::{CREDIT_MAX, DELIVERY_BYTES},
     },
 };
 
@@ -174,8 +174,8 @@ async fn large_events_fill_each_response_and_none_is_lost() {
     let engines = engines().await;
     let mut subscription = subscribe(&engines, Start::Latest, 100).await;
     for number in 0..COUNT {
-        // Three of these fit into a response, a fourth does not.
-        let event = large_order(number, 1_000_000 + number);
+        // Four of these fit into a delivery, a fifth does not.
+        let event = large_order(number, 60_000 + number);
         engines.publish(ORDERS, &[event]).await;
     }
     let mut delivered = Vec::new();
@@ -183,13 +183,13 @@ async fn large_events_fill_each_response_and_none_is_lost() {
     while delivered.len() < COUNT {
         let delivery = subscription.next().await.unwrap();
         let bytes: usize = delivery.events.iter().map(Bytes::len).sum();
-        assert!(bytes <= RESPONSE_BYTES_MAX, "{bytes}");
+        assert!(bytes <= DELIVERY_BYTES, "{bytes}");
         delivered.extend(numbers(&delivery));
         assert_eq!(delivery.pending as usize, 100 - delivered.len());
         responses += 1;
     }
     assert_eq!(delivered, (0..COUNT).collect::<Vec<_>>());
-    assert_eq!(responses, COUNT.div_ceil(3));
+    assert_eq!(responses, COUNT.div_ceil(4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,15 +206,19 @@ async fn many_small_blocks_go_out_in_one_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_one_read_of_the_log_goes_out_in_one_response() {
+async fn an_event_larger_than_a_delivery_comes_alone() {
     let engines = engines().await;
-    for number in 0..20 {
-        let event = large_order(number, 100_000);
-        engines.publish(ORDERS, &[event]).await;
+    for (number, bytes) in [1_000, DELIVERY_BYTES + 1, 1_000, 1_000]
+        .into_iter()
+        .enumerate()
+    {
+        engines.publish(ORDERS, &[large_order(number, bytes)]).await;
     }
     let mut subscription = subscribe(&engines, Start::Earliest, 100).await;
-    let delivery = subscription.next().await.unwrap();
-    assert_eq!(numbers(&delivery), (0..20).collect::<Vec<_>>());
+    for wanted in [vec![0], vec![1], vec![2, 3]] {
+        let delivery = subscription.next().await.unwrap();
+        assert_eq!(numbers(&delivery), wanted);
+    }
 }
 
 #[tokio::test(start_paused = true)]
