@@ -14,13 +14,22 @@ use tokio::{
 
 use super::error::BenchError;
 
-/// The median time of a write and `fdatasync` of 64 KiB at the end of a file in `dir`: what a small
-/// group costs the log.
+/// How long a write and `fdatasync` take.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncTimes {
+    /// Half of them take longer.
+    pub median: Duration,
+    /// One of a hundred takes longer.
+    pub p99: Duration,
+}
+
+/// Writes and syncs 64 KiB at the end of a file in `dir` again and again: what a small group costs
+/// the log.
 ///
 /// # Errors
 ///
 /// If the file cannot be made or written.
-pub fn sync(dir: &Path) -> Result<Duration, BenchError> {
+pub fn sync(dir: &Path) -> Result<SyncTimes, BenchError> {
     let failed = || BenchError::io("cannot measure the disk");
     let mut file = tempfile::tempfile_in(dir).map_err(failed())?;
     let bytes = [7; SYNC_BYTES];
@@ -31,7 +40,11 @@ pub fn sync(dir: &Path) -> Result<Duration, BenchError> {
         synced.map_err(failed())?;
         times.push(start.elapsed());
     }
-    Ok(median(times))
+    times.sort_unstable();
+    Ok(SyncTimes {
+        median: times[SYNCS / 2],
+        p99: times[SYNCS * 99 / 100],
+    })
 }
 
 /// The median time of 200 bytes to another task of this process over loopback and back: what each
@@ -62,16 +75,12 @@ pub async fn echo() -> Result<Duration, BenchError> {
             client.read_exact(&mut bytes).await?;
             times.push(start.elapsed());
         }
-        Ok(median(times))
+        times.sort_unstable();
+        Ok(times[ECHOES / 2])
     };
     measured
         .await
         .map_err(BenchError::io("cannot measure loopback"))
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 const SYNC_BYTES: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 use std::{io, time::Duration};
 
-use super::load::{LoadError, TOPIC};
+use super::load::LoadError;
 use crate::client::{CallError, ConnectError};
 
 /// Why there is no figure.
@@ -16,17 +16,17 @@ pub enum BenchError {
     /// The load cannot be made.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The gateway does not have the topic.
+    /// The gateway does not have this topic.
     #[error(
-        "the gateway has no topic {TOPIC}; register the schema that `tidegate bench schema` prints"
+        "the gateway has no topic {0}; register the schemas that `tidegate bench schema` prints"
     )]
-    NoTopic,
-    /// The gateway has another schema for the topic.
+    NoTopic(String),
+    /// The gateway has another schema for this topic.
     #[error(
-        "the gateway has another schema for {TOPIC} than the one of the load, which `tidegate bench \
+        "the gateway has another schema for {0} than the one of the load, which `tidegate bench \
          schema` prints"
     )]
-    OtherSchema,
+    OtherSchema(String),
     /// An event was answered with an error.
     #[error("an event was refused: {0}")]
     Refused(String),

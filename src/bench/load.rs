@@ -12,11 +12,24 @@ use crate::{
     types::limits::{EVENT_BYTES_MAX, REQUEST_BYTES_MAX},
 };
 
-/// The topic of the load.
-pub const TOPIC: &str = "/event/TidegateBench__e";
+/// The name of the load's topic with this number.
+pub fn topic(number: usize) -> String {
+    format!("/event/{}", record(number))
+}
 
-/// The schema of the load: ten fields, as an order may have them.
-pub const SCHEMA: &str = r#"{"type":"record","name":"TidegateBench__e","namespace":"com.sforce.eventbus","fields":[
+/// The schema of the load's topic with this number: ten fields, as an order may have them.
+pub fn schema(number: usize) -> String {
+    FIELDS.replacen("RECORD", &record(number), 1)
+}
+
+fn record(number: usize) -> String {
+    match number {
+        0 => "TidegateBench__e".into(),
+        number => format!("TidegateBench{number}__e"),
+    }
+}
+
+const FIELDS: &str = r#"{"type":"record","name":"RECORD","namespace":"com.sforce.eventbus","fields":[
  {"name":"CreatedDate","type":"long"},{"name":"CreatedById","type":"string"},
  {"name":"Due__c","type":["null","double"],"default":null},
  {"name":"Amount__c","type":["null","double"],"default":null},
@@ -39,8 +52,10 @@ pub struct PublishLoad {
     pub payload_bytes: usize,
     /// Events of one request.
     pub batch: usize,
-    /// Publish streams at the same time, each on a connection of its own.
+    /// Publish streams at the same time; at least one for each topic.
     pub streams: usize,
+    /// Topics that the streams take in turn.
+    pub topics: usize,
 }
 
 impl PublishLoad {
@@ -50,8 +65,29 @@ impl PublishLoad {
     }
 
     /// Events that these requests have.
-    pub(super) fn events_sent(&self) -> u64 {
+    pub fn events_sent(&self) -> u64 {
         self.requests() * self.batch as u64
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.streams.max(self.topics).max(1)
+    }
+
+    pub(super) fn topic_of(&self, stream: usize) -> usize {
+        stream % self.topics.max(1)
+    }
+
+    /// Requests of one stream: the first ones take what does not divide.
+    pub(super) fn requests_of(&self, stream: usize) -> u64 {
+        let streams = self.streams() as u64;
+        (self.requests() + streams - 1 - stream as u64) / streams
+    }
+
+    /// Events of one topic.
+    pub(super) fn events_of_topic(&self, topic: usize) -> u64 {
+        let streams = (0..self.streams()).filter(|&stream| self.topic_of(stream) == topic);
+        let requests: u64 = streams.map(|stream| self.requests_of(stream)).sum();
+        requests * self.batch as u64
     }
 }
 
@@ -96,18 +132,20 @@ pub enum LoadError {
 /// Makes requests: one event, again and again.
 #[derive(Clone, Debug)]
 pub(super) struct EventTemplate {
+    topic: String,
     /// An encoded `ProducerEvent`.
     event: Vec<u8>,
     /// Where in it the eight bytes of the due time are.
     due_at: usize,
     /// Where in the payload they are.
     due_at_in_payload: usize,
-    payload_len: usize,
+    payload: Vec<u8>,
 }
 
 impl EventTemplate {
-    pub(super) fn new(payload_bytes: usize) -> Result<Self, LoadError> {
-        let schema = Schema::parse(SCHEMA).expect("the schema of the load is one");
+    /// Events of the load's topic with this number.
+    pub(super) fn new(number: usize, payload_bytes: usize) -> Result<Self, LoadError> {
+        let schema = Schema::parse(&schema(number)).expect("the schema of the load is one");
         let min = payload(&schema, 0).len();
         if payload_bytes < min {
             return Err(LoadError::PayloadTooSmall {
@@ -129,18 +167,18 @@ impl EventTemplate {
             .find(|payload| payload.len() <= payload_bytes)
             .expect("empty texts fit, and each field's length takes so many bytes at most");
         let due_at_in_payload = find(&payload, &DUE_MARK.to_le_bytes());
-        let payload_len = payload.len();
         let event = ProducerEvent {
             id: "00000000-0000-4000-8000-000000000000".into(),
             schema_id: schema.id().to_string(),
-            payload: payload.into(),
+            payload: payload.clone().into(),
             ..Default::default()
         };
         let event = event.encode_to_vec();
         Ok(Self {
+            topic: topic(number),
             due_at: find(&event, &DUE_MARK.to_le_bytes()),
             due_at_in_payload,
-            payload_len,
+            payload,
             event,
         })
     }
@@ -149,10 +187,16 @@ impl EventTemplate {
     pub(super) fn request(&self, batch: usize, due: f64) -> Result<PublishRequest, LoadError> {
         let mut event = self.event.clone();
         event[self.due_at..self.due_at + 8].copy_from_slice(&due.to_le_bytes());
-        let request = PublishRequest {
-            topic_name: TOPIC.into(),
+        let events = PublishRequest {
             events: Repeated::of(vec![event; batch]),
-            ..Default::default()
+            ..PublishRequest::default()
+        };
+        // A message of nothing but its events is the fields that they are: what is sent again and
+        // again is not encoded again each time.
+        let request = PublishRequest {
+            topic_name: self.topic.clone(),
+            events: Repeated::Fields(vec![events.to_bytes()]),
+            ..PublishRequest::default()
         };
         let found = request.wire_len();
         if found > REQUEST_BYTES_MAX {
@@ -161,10 +205,15 @@ impl EventTemplate {
         Ok(request)
     }
 
+    /// The payload of each event, but for the time it is due at.
+    pub(super) fn payload(&self) -> Vec<u8> {
+        self.payload.clone()
+    }
+
     /// When an event that arrived was due; `None` if it is none of these.
     pub(super) fn due(&self, event: &[u8]) -> Option<f64> {
         let event = ConsumerEvent::decode(event).ok()?.event?;
-        if event.payload.len() != self.payload_len {
+        if event.payload.len() != self.payload.len() {
             return None;
         }
         let due = event.payload.get(self.due_at_in_payload..)?.first_chunk()?;
@@ -211,32 +260,32 @@ mod tests {
     #[test]
     fn payloads_have_the_size_that_is_asked_for() {
         for bytes in [100, 200, 317, 600, 5_000, 66_000, 1_000_000] {
-            let template = EventTemplate::new(bytes).unwrap();
+            let template = EventTemplate::new(0, bytes).unwrap();
             assert!(
-                (bytes - 3..=bytes).contains(&template.payload_len),
+                (bytes - 3..=bytes).contains(&template.payload.len()),
                 "{bytes}: {}",
-                template.payload_len
+                template.payload.len()
             );
         }
     }
 
     #[test]
     fn a_load_that_no_gateway_takes_is_refused_with_the_bound() {
-        let refused = |bytes| EventTemplate::new(bytes).unwrap_err();
+        let refused = |bytes| EventTemplate::new(0, bytes).unwrap_err();
         let min = match refused(10) {
             LoadError::PayloadTooSmall { found: 10, min } => min,
             other => panic!("{other}"),
         };
-        assert!(EventTemplate::new(min).is_ok());
+        assert!(EventTemplate::new(0, min).is_ok());
         assert_eq!(
             refused(EVENT_BYTES_MAX),
             LoadError::PayloadTooLarge {
                 found: EVENT_BYTES_MAX
             }
         );
-        let largest = EventTemplate::new(PAYLOAD_BYTES_MAX).unwrap();
+        let largest = EventTemplate::new(0, PAYLOAD_BYTES_MAX).unwrap();
         assert!(largest.event.len() <= EVENT_BYTES_MAX);
-        let large = EventTemplate::new(500_000).unwrap();
+        let large = EventTemplate::new(0, 500_000).unwrap();
         assert!(large.request(8, 0.0).is_ok());
         let refused = large.request(9, 0.0).unwrap_err();
         assert!(matches!(refused, LoadError::BatchTooLarge { batch: 9, .. }));
@@ -244,8 +293,11 @@ mod tests {
 
     #[test]
     fn an_event_tells_when_it_was_due() {
-        let template = EventTemplate::new(200).unwrap();
+        let template = EventTemplate::new(0, 200).unwrap();
         let request = template.request(3, 12.5).unwrap();
+        let request = PublishRequest::read(request.to_bytes()).unwrap();
+        assert_eq!(request.topic_name, topic(0));
+        assert_eq!(request.events.values().len(), 3);
         let sent = ProducerEvent::decode(request.events.values().iter().nth(2).unwrap()).unwrap();
         let arrived = |sent: ProducerEvent| {
             let event = ConsumerEvent {
@@ -255,12 +307,36 @@ mod tests {
             template.due(&event.encode_to_vec())
         };
         assert_eq!(arrived(sent.clone()), Some(12.5));
-        let schema = Schema::parse(SCHEMA).unwrap();
+        let schema = Schema::parse(&schema(0)).unwrap();
         assert_eq!(schema.to_json(&sent.payload).unwrap()["Due__c"], 12.5);
         let other = ProducerEvent {
             payload: Bytes::from_static(b"something else"),
             ..sent
         };
         assert_eq!(arrived(other), None);
+    }
+
+    #[test]
+    fn every_request_has_a_stream_and_every_stream_a_topic() {
+        let load = PublishLoad {
+            events: 1_995,
+            payload_bytes: PAYLOAD_BYTES_DEFAULT,
+            batch: 10,
+            streams: 2,
+            topics: 7,
+        };
+        assert_eq!((load.streams(), load.events_sent()), (7, 2_000));
+        let of_streams: u64 = (0..7).map(|stream| load.requests_of(stream)).sum();
+        assert_eq!(of_streams, 200);
+        let of_topics = (0..7).map(|topic| load.events_of_topic(topic));
+        assert_eq!(
+            of_topics.collect::<Vec<_>>(),
+            [290, 290, 290, 290, 280, 280, 280]
+        );
+        let shared = PublishLoad { streams: 9, ..load };
+        let topics: Vec<_> = (0..9).map(|stream| shared.topic_of(stream)).collect();
+        assert_eq!(topics, [0, 1, 2, 3, 4, 5, 6, 0, 1]);
+        let of_topics: u64 = (0..7).map(|topic| shared.events_of_topic(topic)).sum();
+        assert_eq!(of_topics, 2_000);
     }
 }

@@ -1,13 +1,16 @@
 use std::time::Instant;
 
+use bytes::Bytes;
 use prost::Message;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     error::BenchError,
+    in_time,
     load::{EventTemplate, PublishLoad},
     next,
+    reader::ClientKind,
     target::Target,
 };
 use crate::{
@@ -25,18 +28,20 @@ use crate::{
 ///
 /// If an event is refused or not answered.
 pub async fn publish(target: &Target, load: &PublishLoad) -> Result<f64, BenchError> {
-    let request = EventTemplate::new(load.payload_bytes)?.request(load.batch, 0.0)?;
-    let streams = load.streams.max(1) as u64;
     let mut connections = Vec::new();
-    for _ in 0..streams {
-        connections.push(target.connect().await?);
+    for _ in 0..load.streams().min(CONNECTIONS_MAX) {
+        connections.push(target.connect(ClientKind::Own).await?);
+    }
+    let mut streams = Vec::new();
+    for (number, connection) in (0..load.streams()).zip(connections.iter().cycle()) {
+        let template = EventTemplate::new(load.topic_of(number), load.payload_bytes)?;
+        let request = template.request(load.batch, 0.0)?;
+        streams.push((connection.clone(), request, load.requests_of(number)));
     }
     let start = Instant::now();
     let mut running = JoinSet::new();
-    for (number, connection) in (0..).zip(connections) {
-        // The first ones take what does not divide.
-        let requests = (load.requests() + streams - 1 - number) / streams;
-        running.spawn(stream(connection, request.clone(), requests));
+    for (connection, request, requests) in streams {
+        running.spawn(stream(connection, request, load.batch, requests));
     }
     while let Some(ended) = running.join_next().await {
         ended.expect("a stream of the bench does not panic")?;
@@ -44,16 +49,39 @@ pub async fn publish(target: &Target, load: &PublishLoad) -> Result<f64, BenchEr
     Ok(load.events_sent() as f64 / start.elapsed().as_secs_f64())
 }
 
+/// Publishes one event to the load's topic with this number, and returns its replay id.
+pub(super) async fn publish_one(
+    connection: &Connection,
+    number: usize,
+    payload_bytes: usize,
+) -> Result<Bytes, BenchError> {
+    let request = EventTemplate::new(number, payload_bytes)?.request(1, 0.0)?;
+    let mut client = connection.pub_sub();
+    let answer = in_time(client.publish(request)).await?.into_inner();
+    check_results(&answer)?;
+    let result = answer.results.values().shares().next();
+    let result = result.and_then(|result| PublishResult::decode(result).ok());
+    match result {
+        Some(result) => Ok(result.replay_id),
+        None => Err(BenchError::Miscounted {
+            what: "answered",
+            found: 0,
+            wanted: 1,
+        }),
+    }
+}
+
 /// Sends `request` again and again on one stream, and waits for the answer to every event.
 async fn stream(
     connection: Connection,
     request: PublishRequest,
+    batch: usize,
     requests: u64,
 ) -> Result<(), BenchError> {
     if requests == 0 {
         return Ok(());
     }
-    let wanted = requests * request.events.values().len() as u64;
+    let wanted = requests * batch as u64;
     let (sender, receiver) = mpsc::channel(REQUESTS_AHEAD);
     tokio::spawn(async move {
         for _ in 0..requests {
@@ -105,6 +133,8 @@ fn check(result: &[u8]) -> Result<(), BenchError> {
 /// Requests that wait to be sent on a stream: enough that it never runs dry, and of 200 events less
 /// than 4 MB.
 const REQUESTS_AHEAD: usize = 64;
+/// Connections that publish streams share, as programs do: a process may have 1,024 files.
+const CONNECTIONS_MAX: usize = 16;
 /// Field 1, with a length: the first byte of an encoded replay id.
 const REPLAY_ID_KEY: u8 = 0x0a;
 

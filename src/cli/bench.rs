@@ -4,22 +4,31 @@
 //! directory goes with it. Nothing in the environment or in a profile turns the load on a gateway
 //! that the command line does not name.
 
-mod figures;
+mod aims;
+mod args;
+mod runs;
 mod table;
 
-use std::{io::IsTerminal, path::PathBuf, time::Duration};
+use std::{io::IsTerminal, time::Duration};
 
-use clap::{Subcommand, ValueEnum, builder::RangedU64ValueParser};
+use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::io::Stdout;
 
 use super::{
-    connection::ConnectionArgs,
     exit::Failure,
-    output::{Output, OutputArgs},
-    parse_duration,
+    output::{Output, OutputArgs, note},
 };
-use crate::bench::{BenchError, LatencyLoad, PAYLOAD_BYTES_DEFAULT, PublishLoad, SCHEMA};
-use figures::{calibrate_figures, catchup_figures, latency_figures, publish_figures};
+use crate::bench::{
+    BenchError, ClientKind, FanoutLoad, Figure, History, IdleLoad, LatencyLoad, OverloadLoad,
+    PublishLoad, make_history, schema,
+};
+use args::{
+    AllArgs, CalibrateArgs, CatchupArgs, FANOUT, FanoutArgs, GatewayArgs, HistoryArgs, IDLE,
+    IDLE_DURATION, IdleArgs, LATENCY, LATENCY_DURATION, LatencyArgs, OVERLOAD, OverloadArgs,
+    OwnArgs, PUBLISH, PublishArgs, RunArgs, SchemaArgs, StartArgs, UNARY, UnaryArgs,
+    VALIDATE_EVENTS, VALIDATE_PAYLOAD_BYTES, ValidateArgs, duration,
+};
 use table::FigureRow;
 
 /// Arguments of `tidegate bench`.
@@ -34,116 +43,35 @@ pub(super) struct Args {
 enum Command {
     /// Events per second of publish streams, each event validated and acknowledged
     Publish(PublishArgs),
-    /// Events per second of a subscriber that reads from the earliest event on
+    /// Events per second of a subscriber that reads what it missed
     ///
     /// Publishes what it then reads.
-    Catchup(PublishArgs),
+    Catchup(CatchupArgs),
+    /// Events per second of many subscribers that read along, all together
+    Fanout(FanoutArgs),
     /// Time from the moment an event is due to its arrival at a subscriber, at a steady rate
     ///
     /// What is sent late counts from when it was due, so that a stall is not hidden by what could
     /// not be sent during it.
     Latency(LatencyArgs),
+    /// Calls per second of Publish with one event each
+    Unary(UnaryArgs),
+    /// Time that the check of one payload takes, in this process
+    Validate(ValidateArgs),
+    /// Time until a gateway answers that is started, on a history or on nothing
+    Start(StartArgs),
+    /// Make a history for `bench start` and `bench all`, once: it stays
+    History(HistoryArgs),
+    /// Memory and processor time of subscriptions that wait
+    Idle(IdleArgs),
+    /// Memory, refusals and the delivery of another topic while more is published than the disk takes
+    Overload(OverloadArgs),
     /// What disk and loopback of this machine do by themselves
     Calibrate(CalibrateArgs),
     /// All of these in turn, with the load they have by themselves
     All(AllArgs),
     /// Print the schema of the load, for a gateway that is named with --endpoint
-    Schema,
-}
-
-#[derive(Debug, clap::Args)]
-struct PublishArgs {
-    /// Publish this many events in each run
-    #[arg(long, value_name = "N", default_value_t = EVENTS_DEFAULT, value_parser = RangedU64ValueParser::<u64>::new().range(1..=EVENTS_MAX))]
-    events: u64,
-    /// Bytes of each payload, as near as the encoding allows
-    #[arg(long, value_name = "BYTES", default_value_t = PAYLOAD_BYTES_DEFAULT)]
-    payload: usize,
-    /// Events of each request
-    #[arg(long, value_name = "N", default_value_t = BATCH_DEFAULT, value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(BATCH_MAX)))]
-    batch: u32,
-    /// Publish on this many streams at the same time, each on its own connection
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(STREAMS_MAX)))]
-    streams: u32,
-    #[command(flatten)]
-    gateway: GatewayArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct LatencyArgs {
-    /// Events of each second
-    #[arg(long, value_name = "N", default_value_t = RATE_DEFAULT, value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(RATE_MAX)))]
-    rate: u32,
-    /// Events of each request
-    #[arg(long, value_name = "N", default_value_t = LATENCY_BATCH_DEFAULT, value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(BATCH_MAX)))]
-    batch: u32,
-    /// How long each run goes on
-    #[arg(long, value_name = "TIME", default_value = LATENCY_DURATION_DEFAULT, value_parser = parse_run_duration)]
-    duration: Duration,
-    /// Bytes of each payload, as near as the encoding allows
-    #[arg(long, value_name = "BYTES", default_value_t = PAYLOAD_BYTES_DEFAULT)]
-    payload: usize,
-    #[command(flatten)]
-    gateway: GatewayArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct CalibrateArgs {
-    #[command(flatten)]
-    runs: RunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct AllArgs {
-    #[command(flatten)]
-    gateway: GatewayArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-/// How often a measurement is made, and where.
-#[derive(Clone, Debug, clap::Args)]
-struct RunArgs {
-    /// Measure this many times, and take the median
-    #[arg(long, value_name = "N", default_value_t = RUNS_DEFAULT, value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(RUNS_MAX)))]
-    runs: u32,
-    /// Measure the disk that this directory is on; what is made in it is removed
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    dir: PathBuf,
-}
-
-/// The gateway that is measured.
-#[derive(Clone, Debug, clap::Args)]
-struct GatewayArgs {
-    #[command(flatten)]
-    runs: RunArgs,
-    /// When the gateway that is started acknowledges: after a sync, or before
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "MODE",
-        conflicts_with = "endpoint"
-    )]
-    durability: DurabilityArg,
-    /// Call the gateway that is started over TLS
-    #[arg(long, conflicts_with = "endpoint")]
-    tls: bool,
-    #[command(flatten)]
-    connection: ConnectionArgs,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum DurabilityArg {
-    #[default]
-    Sync,
-    Os,
+    Schema(SchemaArgs),
 }
 
 const HELP: &str = "\
@@ -183,70 +111,198 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 async fn measure(command: Command, progress: &Progress) -> Result<(), Failure> {
     let (figures, output) = match command {
         Command::Publish(args) => {
-            let load = args.load();
-            (
-                publish_figures(&args.gateway, &load, progress).await?,
-                args.output,
-            )
+            let figures = runs::publish_figures(&args.gateway, &args.load(), progress).await;
+            (figures?, args.output)
         }
         Command::Catchup(args) => {
-            let load = args.load();
-            (
-                catchup_figures(&args.gateway, &load, progress).await?,
-                args.output,
-            )
+            let (load, client) = args.load();
+            let figures = runs::catchup_figures(&args.gateway, &load, client, progress).await;
+            (figures?, args.output)
+        }
+        Command::Fanout(args) => {
+            let figures = runs::fanout_figures(&args.gateway, &args.load(), progress).await;
+            (figures?, args.output)
         }
         Command::Latency(args) => {
-            let load = args.load();
-            (
-                latency_figures(&args.gateway, &load, progress).await?,
-                args.output,
-            )
+            let figures = runs::latency_figures(&args.gateway, &args.load(), progress).await;
+            (figures?, args.output)
         }
-        Command::Calibrate(args) => (calibrate_figures(&args.runs, progress).await?, args.output),
-        Command::All(args) => {
-            let mut figures = calibrate_figures(&args.gateway.runs, progress).await?;
-            figures.extend(publish_figures(&args.gateway, &PUBLISH_DEFAULT, progress).await?);
-            figures.extend(catchup_figures(&args.gateway, &PUBLISH_DEFAULT, progress).await?);
-            let load = LatencyLoad {
-                duration: parse_duration(LATENCY_DURATION_DEFAULT).map_err(Failure::Usage)?,
-                ..LATENCY_DEFAULT
-            };
-            figures.extend(latency_figures(&args.gateway, &load, progress).await?);
-            (figures, args.output)
+        Command::Unary(args) => {
+            let figures = runs::unary_figures(&args.gateway, &args.load(), progress).await;
+            (figures?, args.output)
         }
-        Command::Schema => {
+        Command::Validate(args) => {
+            let figures = runs::validate_figures(args.events, args.payload, args.runs, progress);
+            (figures?, args.output)
+        }
+        Command::Start(args) => {
+            let history = args.history.history.as_deref().map(find_history);
+            let history = history.transpose()?;
+            let figures = runs::start_figures(&args.own, history.as_ref(), progress).await;
+            (figures?, args.output)
+        }
+        Command::Idle(args) => {
+            let figures = runs::idle_figures(&args.own, &args.load(), progress).await;
+            (figures?, args.output)
+        }
+        Command::Overload(args) => {
+            let figures = runs::overload_figures(&args.own, &args.load(), progress).await;
+            (figures?, args.output)
+        }
+        Command::Calibrate(args) => {
+            let figures = runs::calibrate_figures(&args.runs, progress).await;
+            (figures?, args.output)
+        }
+        Command::All(args) => return all(args, progress).await,
+        Command::History(args) => return history(args, progress).await,
+        Command::Schema(args) => {
             let mut output = Output::stdout(OutputArgs::default());
-            output.document(SCHEMA);
+            output.document(&schema(args.number as usize));
             return output.flush().await;
         }
     };
-    progress.clear();
-    let rows: Vec<FigureRow> = figures.iter().map(FigureRow::new).collect();
-    let mut output = Output::stdout(output);
-    output.list(&rows);
-    output.flush().await
+    Report::new(output, progress).add(&figures).await
 }
 
-impl PublishArgs {
-    fn load(&self) -> PublishLoad {
-        PublishLoad {
-            events: self.events,
-            payload_bytes: self.payload,
-            batch: self.batch as usize,
-            streams: self.streams as usize,
+/// Measures everything, and shows each figure as soon as it is there.
+async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
+    let history = args.history.history.as_deref().map(find_history);
+    let history = history.transpose()?;
+    let own = OwnArgs::usual(args.runs.clone());
+    let gateway = GatewayArgs::own(own.clone());
+    let tls = GatewayArgs::own(OwnArgs {
+        tls: true,
+        ..own.clone()
+    });
+    // Long by themselves, and not the noisiest.
+    let once = OwnArgs::usual(RunArgs {
+        runs: 1,
+        ..args.runs.clone()
+    });
+    let publish = |subscribers| FanoutLoad {
+        publish: PUBLISH,
+        subscribers,
+        ..FANOUT
+    };
+    let mut report = Report::new(args.output, progress);
+    report
+        .add(&runs::calibrate_figures(&args.runs, progress).await?)
+        .await?;
+    let published = runs::publish_figures(&gateway, &publish(0), progress).await?;
+    report.add(&published).await?;
+    report
+        .add(&runs::publish_figures(&gateway, &publish(1), progress).await?)
+        .await?;
+    for client in [ClientKind::Own, ClientKind::Stock] {
+        let figures = runs::catchup_figures(&gateway, &PUBLISH, client, progress).await?;
+        report.add(&figures).await?;
+    }
+    report
+        .add(&runs::fanout_figures(&gateway, &FANOUT, progress).await?)
+        .await?;
+    report
+        .add(&runs::publish_figures(&tls, &publish(0), progress).await?)
+        .await?;
+    report
+        .add(&runs::catchup_figures(&tls, &PUBLISH, ClientKind::Own, progress).await?)
+        .await?;
+    let latency = LatencyLoad {
+        duration: duration(LATENCY_DURATION),
+        ..LATENCY
+    };
+    report
+        .add(&runs::latency_figures(&gateway, &latency, progress).await?)
+        .await?;
+    report
+        .add(&runs::unary_figures(&gateway, &UNARY, progress).await?)
+        .await?;
+    let validated = runs::validate_figures(
+        VALIDATE_EVENTS,
+        VALIDATE_PAYLOAD_BYTES,
+        args.runs.runs,
+        progress,
+    );
+    report.add(&validated?).await?;
+    let mut topics = runs::publish_figures(&gateway, &MANY_TOPICS, progress).await?;
+    topics[0].aim = Some(aims::topics(published[0].value()));
+    report.add(&topics).await?;
+    let idle = IdleLoad {
+        duration: duration(IDLE_DURATION),
+        ..IDLE
+    };
+    report
+        .add(&runs::idle_figures(&once, &idle, progress).await?)
+        .await?;
+    let overload = OverloadLoad {
+        duration: OVERLOAD_DURATION_OF_ALL,
+        ..OVERLOAD
+    };
+    report
+        .add(&runs::overload_figures(&once, &overload, progress).await?)
+        .await?;
+    report
+        .add(&runs::start_figures(&own, history.as_ref(), progress).await?)
+        .await?;
+    if history.is_none() {
+        note("the start was measured without history; see `tidegate bench history --help`");
+    }
+    Ok(())
+}
+
+async fn history(args: HistoryArgs, progress: &Progress) -> Result<(), Failure> {
+    let runs = RunArgs {
+        runs: 1,
+        dir: args.dir.clone(),
+    };
+    let options = runs::options(&OwnArgs::usual(runs))?;
+    let bytes = (args.gb * f64::from(1 << 30)) as u64;
+    let made = make_history(&options, &args.dir, bytes, |found| {
+        progress.say_bytes("history", found, bytes);
+    });
+    let made = made.await?;
+    progress.clear();
+    note(&format!(
+        "made {:.1} GB; measure with `tidegate bench start --history {}`, and remove the directory \
+         when it is not wanted any more",
+        made.bytes as f64 / f64::from(1 << 30),
+        args.dir.display()
+    ));
+    Ok(())
+}
+
+fn find_history(dir: &std::path::Path) -> Result<History, Failure> {
+    History::find(dir).ok_or_else(|| {
+        let dir = dir.display();
+        Failure::Usage(format!(
+            "there is no history in {dir}; `tidegate bench history {dir}` makes one"
+        ))
+    })
+}
+
+/// Figures on standard output, as they come.
+struct Report<'a> {
+    output: Output<Stdout>,
+    progress: &'a Progress,
+    is_begun: bool,
+}
+
+impl<'a> Report<'a> {
+    fn new(output: OutputArgs, progress: &'a Progress) -> Self {
+        Self {
+            output: Output::stdout(output),
+            progress,
+            is_begun: false,
         }
     }
-}
 
-impl LatencyArgs {
-    fn load(&self) -> LatencyLoad {
-        LatencyLoad {
-            rate: self.rate,
-            batch: self.batch,
-            duration: self.duration,
-            payload_bytes: self.payload,
+    async fn add(&mut self, figures: &[Figure]) -> Result<(), Failure> {
+        let rows: Vec<_> = figures.iter().map(FigureRow::new).collect();
+        self.progress.clear();
+        if !std::mem::replace(&mut self.is_begun, true) {
+            self.output.headers::<FigureRow>(&table::WIDTHS);
         }
+        self.output.rows(&rows, &table::WIDTHS);
+        self.output.flush().await
     }
 }
 
@@ -262,14 +318,29 @@ impl Progress {
         let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
         let bar = ProgressBar::with_draw_target(None, target)
             .with_style(style.expect("the template names known parts"));
-        bar.enable_steady_tick(Duration::from_millis(200));
+        bar.finish_and_clear();
         Self(bar)
     }
 
     fn say(&self, what: &str, run: u32, runs: u32) {
-        self.0.set_message(format!("{what}, run {run} of {runs}"));
+        self.show(format!("{what}, run {run} of {runs}"));
     }
 
+    fn say_bytes(&self, what: &str, found: u64, wanted: u64) {
+        let gb = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let (found, wanted) = (gb(found), gb(wanted));
+        self.show(format!("{what}, {found:.1} of {wanted:.1} GB"));
+    }
+
+    fn show(&self, message: String) {
+        if self.0.is_finished() {
+            self.0.reset();
+            self.0.enable_steady_tick(TICK);
+        }
+        self.0.set_message(message);
+    }
+
+    /// Takes the line away until something is said again, so that others can be printed.
     fn clear(&self) {
         self.0.finish_and_clear();
     }
@@ -286,45 +357,16 @@ impl From<BenchError> for Failure {
     }
 }
 
-fn parse_run_duration(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    match duration <= DURATION_MAX {
-        true => Ok(duration),
-        false => Err(format!(
-            "a run goes on for at most {} s",
-            DURATION_MAX.as_secs()
-        )),
-    }
-}
-
-/// A disk's worth: at 200 bytes of payload, 300 GB.
-const EVENTS_MAX: u64 = 1_000_000_000;
-/// The smallest events fill a request of 4 MB with about this many.
-const BATCH_MAX: u32 = 20_000;
-/// Each has a connection, and a process 1,024 files unless it asks for more.
-const STREAMS_MAX: u32 = 500;
-/// More than one connection carries.
-const RATE_MAX: u32 = 5_000_000;
-const RUNS_MAX: u32 = 1_000;
-const DURATION_MAX: Duration = Duration::from_secs(3_600);
-
-const EVENTS_DEFAULT: u64 = 1_000_000;
-const BATCH_DEFAULT: u32 = 200;
-const RATE_DEFAULT: u32 = 10_000;
-const LATENCY_BATCH_DEFAULT: u32 = 10;
-const LATENCY_DURATION_DEFAULT: &str = "10s";
-const RUNS_DEFAULT: u32 = 5;
-
-const PUBLISH_DEFAULT: PublishLoad = PublishLoad {
-    events: EVENTS_DEFAULT,
-    payload_bytes: PAYLOAD_BYTES_DEFAULT,
-    batch: BATCH_DEFAULT as usize,
-    streams: 1,
+/// As many events as the other measurements of publishing, each topic on a stream of its own.
+const MANY_TOPICS: FanoutLoad = FanoutLoad {
+    publish: PublishLoad {
+        topics: 1_000,
+        ..PUBLISH
+    },
+    subscribers: 0,
+    ..FANOUT
 };
-/// Its duration does not matter to the aims.
-const LATENCY_DEFAULT: LatencyLoad = LatencyLoad {
-    rate: RATE_DEFAULT,
-    batch: LATENCY_BATCH_DEFAULT,
-    duration: Duration::ZERO,
-    payload_bytes: PAYLOAD_BYTES_DEFAULT,
-};
+/// How often the line moves.
+const TICK: Duration = Duration::from_millis(200);
+/// Long enough for memory to grow, if it does.
+const OVERLOAD_DURATION_OF_ALL: Duration = Duration::from_secs(20);

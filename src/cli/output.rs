@@ -89,6 +89,24 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         }
     }
 
+    /// Begins a list whose rows come one after the other, in columns of these widths; in JSON there is
+    /// nothing to begin.
+    pub(super) fn headers<R: Row>(&mut self, widths: &[usize]) {
+        if self.format == Format::Text {
+            self.cells(&headers::<R>(), widths);
+        }
+    }
+
+    /// Adds rows to a list that [`Self::headers`] began.
+    pub(super) fn rows<R: Row>(&mut self, rows: &[R], widths: &[usize]) {
+        for row in rows {
+            match self.format {
+                Format::Text => self.cells(&row.cells(), widths),
+                Format::Json => self.json_line(row),
+            }
+        }
+    }
+
     /// Adds text as it is, which is not a line of results but a document.
     pub(super) fn document(&mut self, text: &str) {
         self.buffer.extend_from_slice(text.as_bytes());
@@ -134,8 +152,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         if rows.is_empty() {
             return;
         }
-        let headers = R::HEADERS.iter().map(|&header| header.to_owned());
-        let lines: Vec<Vec<String>> = std::iter::once(headers.collect())
+        let lines: Vec<Vec<String>> = std::iter::once(headers::<R>())
             .chain(rows.iter().map(Row::cells))
             .collect();
         let widths: Vec<usize> = (0..R::HEADERS.len())
@@ -144,15 +161,22 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 cells.max().unwrap_or(0)
             })
             .collect();
-        for line in &lines {
-            let padded: Vec<String> = line
-                .iter()
-                .zip(&widths)
-                .map(|(cell, &width)| format!("{cell:width$}"))
-                .collect();
-            self.text_line(padded.join("  ").trim_end());
-        }
+        lines.iter().for_each(|line| self.cells(line, &widths));
     }
+
+    fn cells(&mut self, cells: &[String], widths: &[usize]) {
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, &width)| format!("{cell:width$}"))
+            .collect();
+        self.text_line(padded.join("  ").trim_end());
+    }
+}
+
+fn headers<R: Row>() -> Vec<String> {
+    let headers = R::HEADERS.iter().map(|&header| header.to_owned());
+    headers.collect()
 }
 
 /// Text without characters that would move a terminal's cursor or end the line: what a peer sent

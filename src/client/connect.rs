@@ -19,7 +19,10 @@ use crate::{
     proto::{admin::admin_client::AdminClient, pub_sub_client::PubSubClient},
     types::{
         TenantId,
-        limits::{CA_FILE_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES},
+        limits::{
+            CA_FILE_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX,
+            HTTP2_STREAM_WINDOW_BYTES,
+        },
     },
 };
 
@@ -72,6 +75,19 @@ impl Endpoint {
     ///
     /// [`ConnectError`] says what was tried and why it failed.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        self.connect_with_frames(HTTP2_FRAME_BYTES_MAX).await
+    }
+
+    /// Connects, and takes HTTP/2 frames of up to this many bytes: from 16 KiB, which every client
+    /// takes, to 16 MiB.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::connect`].
+    pub async fn connect_with_frames(
+        &self,
+        frame_bytes_max: u32,
+    ) -> Result<Connection, ConnectError> {
         if self.url.is_plaintext() && !self.url.is_loopback() && !self.allow_plaintext {
             return Err(ConnectError::PlaintextRefused(self.url.clone()));
         }
@@ -83,6 +99,8 @@ impl Endpoint {
             // A whole response fits, so that catching up does not wait for window updates.
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            // The gateway's deliveries come in frames of this size.
+            .max_frame_size(frame_bytes_max)
             // A gateway that vanished without a word is noticed; an idle subscription is silent
             // for minutes otherwise.
             .http2_keep_alive_interval(PING_INTERVAL)

@@ -108,9 +108,86 @@ fn a_gateway_is_started_measured_and_gone() {
     assert_eq!(quantiles.len(), 4);
     assert!(quantiles.is_sorted(), "{quantiles:?}");
     let calibrate = rows(bench(dir.path(), "calibrate --runs 1"));
-    assert_eq!(calibrate.len(), 2);
+    assert_eq!(calibrate.len(), 3);
     let left = fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(left, 0, "the directories of the gateways are removed");
+}
+
+#[test]
+fn subscribers_get_every_event_while_they_are_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let fanout = rows(bench(
+        dir.path(),
+        "fanout --events 3000 --subscribers 5 --topics 2 --slow-subscribers 1 --client stock --runs 1",
+    ));
+    let name = "fan-out, 2 topics, 5 subscribers, stock client, 1 slow";
+    assert_eq!(fanout[0].0, name);
+    assert!(fanout[0].1["value"].as_f64().unwrap() > 0.0);
+    assert_eq!(fanout[1].0, format!("{name}: published"));
+    let publish = rows(bench(
+        dir.path(),
+        "publish --events 3000 --subscribers 1 --runs 1",
+    ));
+    assert_eq!(publish[0].0, "publish, 1 subscriber: delivered");
+    assert_eq!(publish[1].0, "publish, 1 subscriber");
+    let idle = rows(bench(
+        dir.path(),
+        "idle --subscriptions 40 --connections 3 --duration 1s --runs 1",
+    ));
+    let names: Vec<_> = idle.iter().map(|(name, _)| name.as_str()).collect();
+    let what = "40 idle subscriptions over 3 connections";
+    let wanted = [
+        "idle gateway: memory".to_owned(),
+        format!("{what}: memory of each"),
+        format!("{what}: processor"),
+    ];
+    assert_eq!(names, wanted);
+    let overload = rows(bench(
+        dir.path(),
+        "overload --duration 1s --streams 2 --calls 4 --payload 2000 --runs 1",
+    ));
+    let memory = &overload[1].1;
+    assert_eq!(memory["met"], true, "{memory}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn single_calls_and_checks_are_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let unary = rows(bench(
+        dir.path(),
+        "unary --calls 300 --in-flight 7 --runs 2",
+    ));
+    assert_eq!(unary[0].0, "unary publish, 7 in flight");
+    assert_eq!(unary[0].1["unit"], "calls/s");
+    let validate = rows(bench(dir.path(), "validate --events 1000 --runs 2"));
+    assert_eq!(validate[0].1["unit"], "ns");
+    assert_eq!(validate[0].1["aim"], 150.0);
+}
+
+#[test]
+fn a_start_is_measured_on_a_history_that_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = run(bench(dir.path(), "history old --gb 0.02"));
+    assert!(made.status.success(), "{made:?}");
+    assert!(made.stdout.is_empty(), "{made:?}");
+    assert!(String::from_utf8_lossy(&made.stderr).contains("bench start --history old"));
+    let bytes = bytes_in(&dir.path().join("old"));
+    assert!(bytes > 20 << 20, "{bytes}");
+    let start = rows(bench(dir.path(), "start --history old --runs 2"));
+    assert!(start[0].0.ends_with("GB of history"), "{}", start[0].0);
+    assert!(start[0].1["value"].as_f64().unwrap() > 0.0);
+    assert!(
+        bytes_in(&dir.path().join("old")) > 20 << 20,
+        "it is still there"
+    );
+    let without = rows(bench(dir.path(), "start --runs 1"));
+    assert_eq!(without[0].0, "start without history");
+    expect_error(
+        bench(dir.path(), "start --history none --runs 1"),
+        USAGE,
+        "tidegate bench history none",
+    );
 }
 
 #[test]
@@ -123,7 +200,7 @@ fn a_table_is_for_people() {
         lines[0].starts_with("measured") && lines[0].contains("min to max"),
         "{stdout}"
     );
-    assert!(lines[1].starts_with("publish, batches of 200 "), "{stdout}");
+    assert!(lines[1].starts_with("publish  "), "{stdout}");
     assert!(output.stderr.is_empty(), "no progress without a terminal");
 }
 
@@ -133,7 +210,13 @@ fn a_gateway_that_is_named_is_measured_as_it_is() {
     let gateway = gateway(&dir);
     let publish = rows(against(&gateway, "publish --events 1000 --runs 1"));
     assert_eq!(publish.len(), 1, "nothing is known of its process");
-    rows(against(&gateway, "catchup --events 1000 --runs 1"));
+    // What was published before is not counted.
+    rows(against(&gateway, "catchup --events 1000 --runs 2"));
+    rows(against(
+        &gateway,
+        "fanout --events 1000 --subscribers 2 --runs 2",
+    ));
+    rows(against(&gateway, "unary --calls 100 --runs 1"));
     rows(against(
         &gateway,
         "latency --rate 1000 --duration 100ms --runs 1",
@@ -168,7 +251,14 @@ fn what_goes_wrong_is_no_figure() {
             "at most 1048476 bytes",
         ),
         ("publish --payload 100000 --batch 50 --runs 1", "4194304"),
-        ("publish --streams 100000", "1..=500"),
+        ("publish --streams 100000", "1..=1000"),
+        ("publish --topics 0", "1..=1000"),
+        ("fanout --subscribers 0", "1..=500"),
+        ("unary --in-flight 1001", "1..=1000"),
+        ("validate --payload 3", "at least 62 bytes"),
+        ("history old --gb 0", "0.001 to 10000"),
+        ("idle --subscriptions 0", "1..=100000"),
+        ("idle --endpoint http://127.0.0.1:1", "--endpoint"),
         ("latency --rate 0", "1..=5000000"),
         ("latency --duration 2h", "3600 s"),
         ("latency --rate 1 --batch 60 --runs 1", "at most 10 s"),

@@ -63,6 +63,10 @@ impl Row for FigureRow {
     }
 }
 
+/// Columns of a table whose rows come one after the other: the longest names and numbers that the
+/// loads without options have.
+pub(super) const WIDTHS: [usize; 6] = [60, 10, 13, 22, 11, 7];
+
 /// A number with as many digits as mean something.
 pub(super) fn grouped(value: f64) -> String {
     if value < 10.0 {

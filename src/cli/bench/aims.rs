@@ -1,0 +1,120 @@
+//! What is aimed at, for the loads that measurements have by themselves.
+//!
+//! The reference is a machine with two processors that gateway and load share, a payload of 200
+//! bytes and ten fields, and a sync before each acknowledgement.
+
+use std::time::Duration;
+
+use super::args::{DurabilityArg, FANOUT, GatewayArgs, IDLE, LATENCY, PUBLISH};
+use crate::bench::{Aim, ClientKind, FanoutLoad, IdleLoad, LatencyLoad, PublishLoad};
+
+/// Events per second that are published.
+pub(super) fn publish(load: &FanoutLoad, gateway: &GatewayArgs) -> Option<Aim> {
+    let is_usual = load.publish == PUBLISH && gateway.is_usual();
+    match (load.subscribers, gateway.own.tls) {
+        (0, false) => at_least(is_usual, 1_000_000.0),
+        (0, true) => at_least(is_usual, 600_000.0),
+        (1, false) => at_least(is_usual, 700_000.0),
+        _ => None,
+    }
+}
+
+/// Events per second that are delivered, all subscribers together.
+pub(super) fn fanout(load: &FanoutLoad, gateway: &GatewayArgs) -> Option<Aim> {
+    let is_usual = gateway.is_usual() && !gateway.own.tls;
+    if *load == FANOUT {
+        return at_least(is_usual, 3_000_000.0);
+    }
+    at_least(
+        is_usual && load.publish == PUBLISH && load.subscribers == 1,
+        700_000.0,
+    )
+}
+
+/// Events per second that are read.
+pub(super) fn catchup(
+    load: &PublishLoad,
+    client: ClientKind,
+    gateway: &GatewayArgs,
+) -> Option<Aim> {
+    let least = match (client, gateway.own.tls) {
+        (ClientKind::Own, false) => 3_000_000.0,
+        (ClientKind::Own, true) => 1_200_000.0,
+        (ClientKind::Stock, _) => 250_000.0,
+    };
+    at_least(*load == PUBLISH && gateway.is_usual(), least)
+}
+
+/// MB after a million events were published.
+pub(super) fn publish_memory(load: &FanoutLoad, gateway: &GatewayArgs) -> Option<Aim> {
+    let is_usual = load.publish == PUBLISH && load.subscribers == 0 && gateway.is_usual();
+    at_most(is_usual, 100.0)
+}
+
+/// MB after they were read.
+pub(super) fn catchup_memory(load: &PublishLoad, gateway: &GatewayArgs) -> Option<Aim> {
+    at_most(*load == PUBLISH && gateway.is_usual(), 150.0)
+}
+
+/// Milliseconds; `sync_p99` is what a sync takes that is slower than 99 of 100.
+pub(super) fn latency(
+    quantile: f64,
+    load: &LatencyLoad,
+    gateway: &GatewayArgs,
+    sync_p99: Duration,
+) -> Option<Aim> {
+    let load = LatencyLoad {
+        duration: Duration::ZERO,
+        ..*load
+    };
+    let is_usual = load == LATENCY && gateway.is_usual() && !gateway.own.tls;
+    match quantile {
+        0.5 => at_most(is_usual, 0.8),
+        0.99 => at_most(is_usual, f64::max(6.0, 10.0 * 1e3 * sync_p99.as_secs_f64())),
+        _ => None,
+    }
+}
+
+/// Calls per second.
+pub(super) fn unary(is_usual: bool, gateway: &GatewayArgs) -> Option<Aim> {
+    at_least(is_usual && gateway.is_usual() && !gateway.own.tls, 20_000.0)
+}
+
+/// Nanoseconds for each payload.
+pub(super) const VALIDATE: Aim = Aim::AtMost(150.0);
+
+/// Seconds until a gateway with so many bytes of history answers.
+pub(super) fn start(bytes: u64) -> Option<Aim> {
+    at_most(bytes >= 20 << 30, 1.0)
+}
+
+/// MB of a gateway that has nothing to do.
+pub(super) const IDLE_MEMORY: Aim = Aim::AtMost(30.0);
+/// KB of each subscriber that waits.
+pub(super) const IDLE_SUBSCRIBER_MEMORY: Aim = Aim::AtMost(30.0);
+
+/// Percent of a processor.
+pub(super) fn idle_processor(load: &IdleLoad) -> Option<Aim> {
+    let is_usual = load.subscriptions == IDLE.subscriptions && load.connections == IDLE.connections;
+    at_most(is_usual, 2.0)
+}
+
+/// Many topics against one, events per second.
+pub(super) fn topics(rate_of_one: f64) -> Aim {
+    Aim::AtLeast(0.8 * rate_of_one)
+}
+
+impl GatewayArgs {
+    /// Whether the gateway is one that the aims are about, but for TLS.
+    fn is_usual(&self) -> bool {
+        self.own.durability == DurabilityArg::Sync && !self.connection.has_endpoint()
+    }
+}
+
+fn at_least(applies: bool, least: f64) -> Option<Aim> {
+    applies.then_some(Aim::AtLeast(least))
+}
+
+fn at_most(applies: bool, most: f64) -> Option<Aim> {
+    applies.then_some(Aim::AtMost(most))
+}
