@@ -95,8 +95,10 @@ pub const POSITION_MAX: u64 = (1 << 53) - 1;
 pub const RETENTION: Duration = Duration::from_secs(72 * 3_600);
 /// Unsynced bytes in the queue, over all tenants.
 pub const APPEND_QUEUE_BYTES: usize = 64 * MIB;
-/// Bytes of one group: what a single sync covers. Bounds how long the next group waits.
-pub const GROUP_BYTES_MAX: usize = 8 * MIB;
+/// Bytes of one group: what a single sync covers. Ours: while the disk is behind, each group is answered
+/// and delivered at once, and others wait for the processors meanwhile. Groups four times as large take
+/// a twentieth more events, and have subscribers wait twice as long.
+pub const GROUP_BYTES_MAX: usize = 2 * MIB;
 /// Bytes of recent blocks kept for live subscribers, over all tenants.
 pub const TAIL_RING_BYTES: usize = 24 * MIB;
 /// Bytes of older blocks kept for subscribers that catch up, over all tenants.
