@@ -31,6 +31,8 @@ pub struct Fanout {
     pub published: f64,
     /// Events per second from the first request to the last delivery, all subscribers together.
     pub delivered: f64,
+    /// Events that were delivered, all subscribers together.
+    pub deliveries: u64,
 }
 
 /// Publishes a load while subscribers read along, each of which gets every event of its topic.
@@ -82,5 +84,6 @@ pub async fn fanout(target: &Target, load: &FanoutLoad) -> Result<Fanout, BenchE
     Ok(Fanout {
         published,
         delivered,
+        deliveries: wanted,
     })
 }

@@ -106,8 +106,12 @@ pub async fn overload(
         duration: load.duration,
         ..STEADY
     };
-    let loaded = steady(target, 1, &loaded).await;
-    over.is_over.store(true, Ordering::Relaxed);
+    // What the disk has not taken by then is still waited for, by the steady load too.
+    let end = async {
+        tokio::time::sleep(load.duration).await;
+        over.is_over.store(true, Ordering::Relaxed);
+    };
+    let (loaded, ()) = tokio::join!(steady(target, 1, &loaded), end);
     while let Some(ended) = running.join_next().await {
         ended.expect("a publisher of the bench does not panic")?;
     }
@@ -173,9 +177,10 @@ async fn stream(
     }
 }
 
-/// What the subscriber reads: little, and often.
+/// What the subscriber reads: little, so that its own publisher keeps the pace while each event waits
+/// for the disk.
 const STEADY: LatencyLoad = LatencyLoad {
-    rate: 1_000,
+    rate: 50,
     batch: 1,
     duration: Duration::ZERO,
     payload_bytes: 200,

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -72,7 +72,8 @@ pub async fn make_history(
     })
 }
 
-/// Starts a gateway, on a history or on nothing, and returns how long it took until it answered.
+/// Starts a gateway, on a history or on nothing, and returns how long it took until it answered a
+/// call that needs its log.
 ///
 /// It is killed then, so that the next start of the same history finds a log that nobody closed.
 ///
@@ -84,7 +85,11 @@ pub async fn start(
     history: Option<&History>,
 ) -> Result<Duration, BenchError> {
     let place = history.map_or(Place::Temporary, |history| Place::Kept(&history.dir));
-    Ok(Child::start(options, place, 1).await?.start_time())
+    let child = Child::start(options, place, 1).await?;
+    let ready = child.start_time();
+    let asked = Instant::now();
+    child.target(1).await?;
+    Ok(ready + asked.elapsed())
 }
 
 fn bytes_of(dir: &Path) -> io::Result<u64> {

@@ -188,11 +188,10 @@ async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
     report
         .add(&runs::calibrate_figures(&args.runs, progress).await?)
         .await?;
-    let published = runs::publish_figures(&gateway, &publish(0), progress).await?;
-    report.add(&published).await?;
-    report
-        .add(&runs::publish_figures(&gateway, &publish(1), progress).await?)
-        .await?;
+    for subscribers in [0, 1] {
+        let figures = runs::publish_figures(&gateway, &publish(subscribers), progress).await?;
+        report.add(&figures).await?;
+    }
     for client in [ClientKind::Own, ClientKind::Stock] {
         let figures = runs::catchup_figures(&gateway, &PUBLISH, client, progress).await?;
         report.add(&figures).await?;
@@ -223,8 +222,11 @@ async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
         progress,
     );
     report.add(&validated?).await?;
+    // As many streams both times: what differs is the topics.
+    let one_topic = runs::publish_figures(&gateway, &MANY_STREAMS, progress).await?;
+    report.add(&one_topic).await?;
     let mut topics = runs::publish_figures(&gateway, &MANY_TOPICS, progress).await?;
-    topics[0].aim = Some(aims::topics(published[0].value()));
+    topics[0].aim = Some(aims::topics(one_topic[0].value()));
     report.add(&topics).await?;
     let idle = IdleLoad {
         duration: duration(IDLE_DURATION),
@@ -357,14 +359,22 @@ impl From<BenchError> for Failure {
     }
 }
 
-/// As many events as the other measurements of publishing, each topic on a stream of its own.
+/// As many events as the other measurements of publishing, on many streams.
+const MANY_STREAMS: FanoutLoad = FanoutLoad {
+    publish: PublishLoad {
+        streams: 1_000,
+        ..PUBLISH
+    },
+    subscribers: 0,
+    ..FANOUT
+};
+/// The same, with a topic for each stream.
 const MANY_TOPICS: FanoutLoad = FanoutLoad {
     publish: PublishLoad {
         topics: 1_000,
         ..PUBLISH
     },
-    subscribers: 0,
-    ..FANOUT
+    ..MANY_STREAMS
 };
 /// How often the line moves.
 const TICK: Duration = Duration::from_millis(200);

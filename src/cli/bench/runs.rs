@@ -90,8 +90,7 @@ pub(super) async fn fanout_figures(
         measured.add(name, EVENTS_PER_SECOND, aim, rates.delivered);
         let published = format!("{name}: published");
         measured.add(&published, EVENTS_PER_SECOND, None, rates.published);
-        let delivered = load.publish.events_sent() * load.subscribers as u64;
-        cost.end(run, name, delivered, None, measured)
+        cost.end(run, name, rates.deliveries, None, measured)
     };
     run_all("fan-out", gateway, load.publish.topics, progress, once).await
 }
@@ -437,7 +436,7 @@ fn named(what: &str, load: &PublishLoad, gateway: &GatewayArgs) -> String {
         add(format!("{} bytes", load.payload_bytes));
     }
     if load.streams > 1 {
-        add(format!("{} streams", load.streams));
+        add(format!("{} streams", grouped_count(load.streams)));
     }
     if load.topics > 1 {
         add(format!("{} topics", grouped_count(load.topics)));
