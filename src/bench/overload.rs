@@ -22,7 +22,7 @@ use super::{
     reader::ClientKind,
     target::Target,
 };
-use crate::{client::CallError, proto::raw::PublishRequest};
+use crate::proto::raw::PublishRequest;
 
 /// Publishers that never wait, and a subscriber of another topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,16 +87,14 @@ pub async fn overload(
         let over = Arc::clone(&over);
         running.spawn(async move {
             while !over.is_over.load(Ordering::Relaxed) {
-                match client.publish(request.clone()).await {
+                match in_time(client.publish(request.clone())).await {
                     Ok(answer) => over.note(check_results(&answer.into_inner())?),
-                    Err(status) if status.code() == Code::ResourceExhausted => {
-                        let error = CallError::from(status);
-                        if !error.is_retryable() {
-                            return Err(error.into());
-                        }
+                    Err(BenchError::Call(error))
+                        if error.code() == Code::ResourceExhausted && error.is_retryable() =>
+                    {
                         over.refused.fetch_add(1, Ordering::Relaxed);
                     }
-                    Err(status) => return Err(CallError::from(status).into()),
+                    Err(error) => return Err(error),
                 }
             }
             Ok(())
