@@ -171,6 +171,9 @@ impl Batch {
     /// Adds an event that is refused; `id` is its own or empty.
     pub fn refuse(&mut self, id: &str, refusal: EventRefusal) {
         self.metrics.refused(refusal.reason());
+        // As large as the others, as far as that is known.
+        self.bytes_left -= self.bytes_left / self.events_left.max(1);
+        self.events_left = self.events_left.saturating_sub(1);
         self.ids.push_str(id);
         self.slots.push(Slot {
             id_end: self.ids.len(),

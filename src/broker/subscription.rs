@@ -71,7 +71,8 @@ pub struct Subscriber {
 impl Broker {
     /// The credit that a subscription is granted at most which asks for `asked` events of it.
     pub fn extended_credit(&self, asked: u32) -> u32 {
-        asked.min(self.0.config.credit_max_extended)
+        let config = &self.0.config;
+        asked.min(config.credit_max_extended.max(config.credit_max))
     }
 
     /// A subscriber of the topic called `name`.

@@ -68,6 +68,8 @@ pub(super) struct State {
     pub(super) breaks: usize,
     /// The most credit that a subscription is granted if it asks for more than is usual.
     pub(super) granted: Option<u32>,
+    /// Credit beyond this is dropped without a word.
+    pub(super) credit_ceiling: Option<usize>,
     /// What a subscription is refused with.
     pub(super) refusal: Option<Status>,
     /// Whether the token may publish.
@@ -328,7 +330,10 @@ async fn deliver(
                 _ => ReplayId::parse(&request.replay_id).unwrap().get() as usize,
             });
             pending += request.num_requested as usize;
-            assert!(pending <= credit_max, "more credit than a stream may have");
+            if pending > credit_max {
+                return Err(refused(tonic::Code::InvalidArgument, "too.much.credit"));
+            }
+            pending = pending.min(state.credit_ceiling.unwrap_or(pending));
             let events: Vec<_> = (after + 1..)
                 .zip(&state.events[after..])
                 .take(pending)

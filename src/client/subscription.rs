@@ -18,6 +18,8 @@ pub struct Subscription {
     requests: mpsc::Sender<FetchRequest>,
     responses: Streaming<FetchResponse>,
     credit_max: u32,
+    /// Events that were asked for and have not come.
+    credit: u32,
 }
 
 impl Subscription {
@@ -53,37 +55,45 @@ impl Subscription {
             metadata.insert(CREDIT_MAX_METADATA, credit.into());
         }
         let response = connection.pub_sub().subscribe(call).await?;
-        let subscription = Self {
+        let mut subscription = Self {
             topic_name,
             requests,
             credit_max: granted(response.metadata()),
+            credit: usual,
             responses: response.into_inner(),
         };
-        if credit.min(subscription.credit_max) > usual {
-            subscription
-                .ask(credit.min(subscription.credit_max) - usual)
-                .await;
+        if subscription.credit_max > usual {
+            subscription.ask_up_to(credit).await;
         }
         Ok(subscription)
     }
 
-    /// Events that may be outstanding.
-    pub fn credit_max(&self) -> u32 {
-        self.credit_max
-    }
-
-    /// Asks for `events` more; a stream that has ended says why in [`Self::next`].
+    /// Sees to it that about `credit` events are asked for, or as many as may be: asks for what is
+    /// missing once that is half of it. A stream that has ended says why in [`Self::next`].
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: nothing was asked for then.
-    pub async fn ask(&self, events: u32) {
+    pub async fn refill(&mut self, credit: u32) {
+        let wanted = credit.min(self.credit_max);
+        if self.credit <= wanted / 2 {
+            self.ask_up_to(wanted).await;
+        }
+    }
+
+    async fn ask_up_to(&mut self, credit: u32) {
+        let wanted = credit.min(self.credit_max);
+        let missing = wanted.saturating_sub(self.credit);
+        if missing == 0 {
+            return;
+        }
         let request = FetchRequest {
             topic_name: self.topic_name.clone(),
-            num_requested: to_wire(events),
+            num_requested: to_wire(missing),
             ..FetchRequest::default()
         };
         _ = self.requests.send(request).await;
+        self.credit = wanted;
     }
 
     /// The next response; `None` if the gateway ended the stream without an error.
@@ -96,7 +106,16 @@ impl Subscription {
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Result<Option<FetchResponse>, Status> {
-        self.responses.message().await
+        let response = self.responses.message().await?;
+        if let Some(response) = &response {
+            let events = response.events.values().len() as u32;
+            self.credit = match response.pending_num_requested {
+                // A gateway may have granted less than was asked for, without a word.
+                ..=0 => 0,
+                _ => self.credit.saturating_sub(events),
+            };
+        }
+        Ok(response)
     }
 }
 
@@ -111,7 +130,7 @@ fn to_wire(events: u32) -> i32 {
     i32::try_from(events).unwrap_or(i32::MAX)
 }
 
-/// Requests that wait to be sent: one for each response that was not answered yet.
+/// Requests that wait to be sent: there is one for each response at most.
 const REQUESTS_QUEUED_MAX: usize = 16;
 
 #[cfg(test)]

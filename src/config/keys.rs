@@ -178,7 +178,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         section: "broker",
         name: "credit_max",
-        doc: "Events a stream may have outstanding",
+        doc: "Events a stream may have outstanding, unless it asks for more",
         kind: Kind::Count(|s| &mut s.gateway.broker.credit_max, 1, limits::CREDIT_MAX),
     },
     Key {

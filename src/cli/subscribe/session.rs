@@ -109,10 +109,8 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
     /// One stream, from its first request to its end.
     async fn session(&mut self) -> Result<(), Failure> {
         let first = self.from.request(self.topic.to_string());
-        let credit = self.credit_wanted(SUBSCRIBE_CREDIT);
+        let credit = self.credit_wanted();
         let mut subscription = Subscription::open(&self.connection, first, credit).await?;
-        let credit_max = subscription.credit_max().min(SUBSCRIBE_CREDIT);
-        let mut credit = self.credit_wanted(credit_max);
         if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
             note(&format!("waiting for events of {}", self.topic));
         }
@@ -125,27 +123,21 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
             let response = response.map_err(|_| lost("nothing was heard of it for too long"))??;
             let response = response.ok_or_else(|| lost("it ended the stream"))?;
             self.backoff.reset();
-            let events = response.events.values().len() as u32;
             self.print(&response).await?;
             if self.left == Some(0) {
                 return Ok(());
             }
-            if events > 0 {
+            if !response.events.values().is_empty() {
                 quiet_since = Instant::now();
             }
-            credit = credit.saturating_sub(events);
-            let wanted = self.credit_wanted(credit_max);
-            if credit <= credit_max / 2 && credit < wanted {
-                subscription.ask(wanted - credit).await;
-                credit = wanted;
-            }
+            subscription.refill(self.credit_wanted()).await;
         }
     }
 
     /// Credit to hold: as much as there may be, and not more than events that are wanted.
-    fn credit_wanted(&self, credit_max: u32) -> u32 {
+    fn credit_wanted(&self) -> u32 {
         let left = self.left.unwrap_or(u64::MAX);
-        u32::try_from(left).map_or(credit_max, |left| left.min(credit_max))
+        u32::try_from(left).map_or(SUBSCRIBE_CREDIT, |left| left.min(SUBSCRIBE_CREDIT))
     }
 
     /// Prints the events of a response; whatever happens, those before it are printed.

@@ -68,18 +68,29 @@ async fn more_credit_is_used_where_it_is_granted_and_nowhere_else() {
     };
     let all = |count| ids(1..=count);
     gateway.state.lock().unwrap().granted = Some(500);
-    let (found, _) = subscribe(&gateway, "earliest", Some(1_200)).await;
+    let (found, ended) = subscribe(&gateway, "earliest", Some(1_200)).await;
+    ended.unwrap();
     assert_eq!(found, all(1_200));
     assert_eq!(requested(&gateway)[..2], [100, 400]);
     // What was asked for and not granted is not asked for.
     gateway.state.lock().unwrap().granted = None;
-    let (found, _) = subscribe(&gateway, "earliest", Some(250)).await;
+    let (found, ended) = subscribe(&gateway, "earliest", Some(250)).await;
+    ended.unwrap();
     assert_eq!(found, all(250));
     assert!(requested(&gateway).iter().all(|&events| events <= 100));
     // Whoever wants little does not ask for more.
     let (found, _) = subscribe(&gateway, "earliest", Some(7)).await;
     assert_eq!(found, all(7));
     assert_eq!(requested(&gateway), [7]);
+}
+
+#[tokio::test]
+async fn a_gateway_that_grants_less_without_a_word_is_asked_again() {
+    let gateway = FakeGateway::with_events(80).await;
+    gateway.state.lock().unwrap().credit_ceiling = Some(20);
+    let (found, ended) = subscribe(&gateway, "earliest", Some(80)).await;
+    ended.unwrap();
+    assert_eq!(found, ids(1..=80));
 }
 
 #[tokio::test]
