@@ -385,6 +385,19 @@ mod tests {
         auth_refresh: String,
     }
 
+    /// A response in which events are bytes, as a generator would write it.
+    #[derive(Clone, PartialEq, Message)]
+    struct PlainFetch {
+        #[prost(bytes = "vec", repeated, tag = "1")]
+        events: Vec<Vec<u8>>,
+        #[prost(bytes = "vec", tag = "2")]
+        latest_replay_id: Vec<u8>,
+        #[prost(bytes = "vec", tag = "3")]
+        rpc_id: Vec<u8>,
+        #[prost(int32, tag = "4")]
+        pending_num_requested: i32,
+    }
+
     fn sample_event() -> ConsumerEvent {
         ConsumerEvent {
             event: Some(ProducerEvent {
@@ -476,6 +489,39 @@ mod tests {
                     prop_assert_eq!(read.topic_name, plain.topic_name);
                     let events: Vec<_> = read.events.values().iter().collect();
                     prop_assert_eq!(events, &plain.events[..]);
+                }
+                (Err(_), Err(_)) => {}
+                (read, plain) => prop_assert!(false, "{read:?} {plain:?}"),
+            }
+        }
+
+        #[test]
+        fn foreign_responses_are_read_as_the_library_reads_them(
+            fields in proptest::collection::vec(
+                (
+                    prop_oneof![Just(0x0a_u8), Just(0x12), Just(0x1a), Just(0x20), Just(0x28), any::<u8>()],
+                    proptest::collection::vec(any::<u8>(), 0..6),
+                    any::<bool>(),
+                ),
+                0..6,
+            ),
+        ) {
+            let mut bytes = Vec::new();
+            for (key, value, is_whole) in fields {
+                bytes.push(key);
+                if is_whole && key & 7 == 2 {
+                    bytes.push(value.len() as u8);
+                }
+                bytes.extend(value);
+            }
+            let plain = PlainFetch::decode(&*bytes);
+            match (FetchResponse::read(bytes.into()), plain) {
+                (Ok(read), Ok(plain)) => {
+                    let events: Vec<_> = read.events.values().iter().collect();
+                    prop_assert_eq!(events, &plain.events[..]);
+                    prop_assert_eq!(&read.latest_replay_id, &plain.latest_replay_id);
+                    prop_assert_eq!(&read.rpc_id, &plain.rpc_id);
+                    prop_assert_eq!(read.pending_num_requested, plain.pending_num_requested);
                 }
                 (Err(_), Err(_)) => {}
                 (read, plain) => prop_assert!(false, "{read:?} {plain:?}"),

@@ -287,6 +287,30 @@ mod tests {
         }
     }
 
+    #[derive(Debug)]
+    struct Threads(Countdown, Mutex<Vec<thread::ThreadId>>);
+
+    impl Commit for Threads {
+        fn commit_one(&self) -> bool {
+            self.1.lock().unwrap().push(thread::current().id());
+            self.0.commit_one()
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_busy_alone_stays_with_one_thread() {
+        let pool = Pool::start(3).unwrap();
+        let (sender, done) = std::sync::mpsc::channel();
+        let countdown = Countdown(AtomicUsize::new(1_000), sender);
+        let log = Arc::new(Threads(countdown, Mutex::default()));
+        assert!(pool.schedule(log.clone()));
+        done.recv().unwrap();
+        pool.stop();
+        let mut threads = log.1.lock().unwrap().clone();
+        threads.dedup();
+        assert_eq!(threads.len(), 1);
+    }
+
     #[test]
     fn threads_go_on_until_nothing_is_left() {
         let pool = Pool::start(2).unwrap();
