@@ -155,8 +155,11 @@ impl Child {
         // The name, in parentheses, may hold anything.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(ticks as f64 / TICKS_PER_SECOND)
+        let ticks: Vec<u64> = ticks.filter_map(|field| field.parse().ok()).collect();
+        match ticks[..] {
+            [user, system] => Ok((user + system) as f64 / TICKS_PER_SECOND),
+            _ => Err(self.failed("has ended")),
+        }
     }
 
     /// The most memory it has had, in MB of 2^20 bytes.
@@ -245,6 +248,8 @@ fn spawn(options: &ChildOptions, dir: &Path) -> io::Result<Process> {
         // No setting of whoever runs this is one of the gateway's.
         .env_clear()
         .env("TIDEGATE_EVENT_LOG__DURABILITY", durability)
+        // A history that was made long ago is still one.
+        .env("TIDEGATE_EVENT_LOG__RETENTION", "87600h")
         .args([
             "serve",
             "--data-dir",
@@ -271,8 +276,8 @@ const READY_FILE: &str = "ready.json";
 const OUTPUT_FILE: &str = "output";
 /// How much of what a gateway wrote is told when it fails.
 const OUTPUT_LINES_MAX: usize = 3;
-/// How long a gateway without a history may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a gateway may take to start or stop: with a history of any size it takes seconds.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has, or has ended.
 const START_POLL: Duration = Duration::from_millis(2);
 /// What Linux counts processor time in for programs, on every machine.

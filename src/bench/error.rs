@@ -40,6 +40,9 @@ pub enum BenchError {
         /// How many there should be.
         wanted: u64,
     },
+    /// An event arrived that had arrived before, or one of before.
+    #[error("an event arrived twice, or too late")]
+    Repeated,
     /// An event arrived that the load does not consist of.
     #[error("an event arrived that is none of the load")]
     Foreign,

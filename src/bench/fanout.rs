@@ -57,13 +57,17 @@ pub async fn fanout(target: &Target, load: &FanoutLoad) -> Result<Fanout, BenchE
             Reader::begin(target, topic, after, load.client).await?,
         ));
     }
-    let mut slow = Vec::new();
+    // Read as fast as the link lets them, until this returns.
+    let mut slow = JoinSet::new();
     for number in 0..load.slow_subscribers {
         let topic = number % topics;
         let link = SlowLink::open(target).await?;
         let after = befores[topic].clone();
         let reader = Reader::begin(&target.through(link.port), topic, after, load.client).await?;
-        slow.push((link, reader));
+        slow.spawn(async move {
+            let (_link, mut reader) = (link, reader);
+            while reader.next().await.is_ok() {}
+        });
     }
     let start = Instant::now();
     let mut running = JoinSet::new();

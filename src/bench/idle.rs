@@ -7,7 +7,7 @@ use super::{
     reader::ClientKind, target::Target,
 };
 use crate::{
-    client::{CallError, Subscription},
+    client::Subscription,
     proto::{FetchRequest, raw::FetchResponse},
     types::limits::CREDIT_MAX,
 };
@@ -83,8 +83,7 @@ async fn subscribe(target: &Target, count: usize) -> Result<Vec<Subscription>, B
             topic_name: topic(0),
             ..FetchRequest::default()
         };
-        let opened = Subscription::open(&connection, first, CREDIT_MAX).await;
-        open.push(opened.map_err(CallError::from)?);
+        open.push(in_time(Subscription::open(&connection, first, CREDIT_MAX)).await?);
     }
     Ok(open)
 }

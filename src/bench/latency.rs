@@ -6,13 +6,14 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     error::BenchError,
+    in_time,
     load::{EventTemplate, LoadError},
     next,
     publish::{check_results, publish_one},
     reader::{ClientKind, Reader},
     target::Target,
 };
-use crate::client::{CallError, Connection};
+use crate::client::Connection;
 
 /// A load that comes at its own pace, however fast it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +37,6 @@ impl LatencyLoad {
     fn step(&self) -> Duration {
         Duration::from_secs(1) * self.batch / self.rate
     }
-
-    fn events(&self) -> u64 {
-        u64::from(self.requests()) * u64::from(self.batch)
-    }
 }
 
 /// Publishes at a steady pace while a subscriber reads along, and returns how long each event took
@@ -52,97 +49,92 @@ impl LatencyLoad {
 ///
 /// If an event is refused, does not arrive, or one arrives that is none of these.
 pub async fn latency(target: &Target, load: &LatencyLoad) -> Result<Histogram<u64>, BenchError> {
-    Ok(steady(target, 0, load).await?.from_due)
+    let steady = Steady::prepare(target, 0, load).await?;
+    Ok(steady.run(false).await?.from_due)
 }
 
 /// How long the events of a steady load took, in microseconds.
 pub(super) struct Latencies {
     /// From the moment when they were due.
     pub(super) from_due: Histogram<u64>,
-    /// From the answer to their publisher, as far as it came first.
+    /// Each request from the answer to its publisher, as far as it came first.
     pub(super) from_answer: Histogram<u64>,
 }
 
-/// Measures the latencies of a steady load on the topic with this number, which nobody else
-/// publishes to.
-pub(super) async fn steady(
-    target: &Target,
-    topic: usize,
-    load: &LatencyLoad,
-) -> Result<Latencies, BenchError> {
-    let template = EventTemplate::new(topic, load.payload_bytes)?;
-    template.request(load.batch as usize, 0.0)?;
-    if load.step() > STEP_MAX {
-        return Err(BenchError::Load(LoadError::TooSlow {
-            found_s: load.step().as_secs(),
-            max_s: STEP_MAX.as_secs(),
-        }));
-    }
-    let publisher = target.connect(ClientKind::Own).await?;
-    let before = publish_one(&publisher, topic, load.payload_bytes).await?;
-    let reader = Reader::begin(target, topic, before, ClientKind::Own).await?;
-    let epoch = Instant::now() + HEAD_START;
-    // Each on its own, so that neither keeps the other waiting; both end with this.
-    let mut running = JoinSet::new();
-    let (events, load) = (template.clone(), *load);
-    running.spawn(async move { publish_steadily(&publisher, &events, &load, epoch).await });
-    running.spawn(async move { arrivals(reader, &template, load.events(), epoch).await });
-    let mut times = Vec::new();
-    while let Some(ended) = running.join_next().await {
-        times.push(ended.expect("a task of the bench does not panic")?);
-    }
-    Ok(Latencies::of(times.concat()))
+/// A steady load that is about to begin, on a topic that nobody else publishes to.
+pub(super) struct Steady {
+    load: LatencyLoad,
+    template: EventTemplate,
+    publisher: Connection,
+    reader: Reader,
 }
 
-/// When the events of a request that was due at some time were answered, or arrived: seconds of the
-/// same clock.
-#[derive(Clone, Copy, Debug)]
-enum Time {
-    Answer { due: f64, at: f64 },
-    Arrival { due: f64, at: f64 },
-}
-
-impl Latencies {
-    fn of(times: Vec<Time>) -> Self {
-        let empty = || {
-            Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, SIGNIFICANT_DIGITS)
-                .expect("such bounds are good ones")
-        };
-        let mut latencies = Self {
-            from_due: empty(),
-            from_answer: empty(),
-        };
-        let micros = |seconds: f64| (seconds * 1e6).max(1.0) as u64;
-        let mut answers = times.iter().filter_map(|time| match *time {
-            Time::Answer { due, at } => Some((due, at)),
-            Time::Arrival { .. } => None,
-        });
-        let mut answer = answers.next();
-        for time in &times {
-            let Time::Arrival { due, at } = *time else {
-                continue;
-            };
-            latencies.from_due.saturating_record(micros(at - due));
-            // Both come in the order in which the events were sent.
-            while answer.is_some_and(|(answered, _)| answered < due) {
-                answer = answers.next();
-            }
-            if let Some((_, answered_at)) = answer {
-                let waited = micros(at - answered_at);
-                latencies.from_answer.saturating_record(waited);
-            }
+impl Steady {
+    /// Connects the publisher, and the subscriber of the topic with this number.
+    pub(super) async fn prepare(
+        target: &Target,
+        topic: usize,
+        load: &LatencyLoad,
+    ) -> Result<Self, BenchError> {
+        let template = EventTemplate::new(topic, load.payload_bytes)?;
+        template.request(load.batch as usize, 0.0)?;
+        if load.step() > STEP_MAX {
+            return Err(BenchError::Load(LoadError::TooSlow {
+                found_s: load.step().as_secs(),
+                max_s: STEP_MAX.as_secs(),
+            }));
         }
-        latencies
+        let publisher = target.connect(ClientKind::Own).await?;
+        let before = publish_one(&publisher, topic, load.payload_bytes).await?;
+        Ok(Self {
+            load: *load,
+            template,
+            publisher,
+            reader: Reader::begin(target, topic, before, ClientKind::Own).await?,
+        })
+    }
+
+    /// Runs the load, whose first event is due [`HEAD_START`] from now. The times from the answers are
+    /// only kept `with_answers`: they take memory for each request.
+    pub(super) async fn run(self, with_answers: bool) -> Result<Latencies, BenchError> {
+        let epoch = Instant::now() + HEAD_START;
+        let (load, template) = (self.load, self.template);
+        // Each on a task of its own, so that neither keeps the other waiting; both end with this.
+        let mut publishing = JoinSet::new();
+        let (publisher, events) = (self.publisher, template.clone());
+        publishing.spawn(async move {
+            publish_steadily(&publisher, &events, &load, epoch, with_answers).await
+        });
+        let mut reading = JoinSet::new();
+        let reader = self.reader;
+        reading.spawn(async move { arrivals(reader, &template, &load, epoch, with_answers).await });
+        let (answers, arrivals) = tokio::try_join!(only(publishing), only(reading))?;
+        let mut from_answer = empty();
+        for (answered_at, arrived_at) in answers.into_iter().zip(arrivals.of_requests) {
+            from_answer.saturating_record(micros(arrived_at - answered_at));
+        }
+        Ok(Latencies {
+            from_due: arrivals.from_due,
+            from_answer,
+        })
     }
 }
 
-/// Sends each request when it is due, and waits for the answers.
+/// What the only task of a set comes to.
+async fn only<T: 'static>(mut tasks: JoinSet<Result<T, BenchError>>) -> Result<T, BenchError> {
+    let ended = tasks.join_next().await.expect("there is a task");
+    ended.expect("a task of the bench does not panic")
+}
+
+/// Sends each request when it is due, and waits for the answers; returns when they came, in seconds
+/// since `epoch`.
 async fn publish_steadily(
     connection: &Connection,
     template: &EventTemplate,
     load: &LatencyLoad,
     epoch: Instant,
-) -> Result<Vec<Time>, BenchError> {
+    with_answers: bool,
+) -> Result<Vec<f64>, BenchError> {
     let (sender, requests) = mpsc::channel(REQUESTS_AHEAD);
     let (template, load) = (template.clone(), *load);
     // A thread of its own: the timers of the runtime would add up to a millisecond to each.
@@ -158,49 +150,72 @@ async fn publish_steadily(
         }
         Ok::<_, BenchError>(())
     });
-    let answers = async {
-        let mut client = connection.pub_sub();
-        let answers = client.publish_stream(ReceiverStream::new(requests)).await;
-        let mut answers = answers.map_err(CallError::from)?.into_inner();
-        let mut times = Vec::new();
-        for number in 0..load.requests() {
-            let found = check_results(&next(&mut answers).await?)?;
-            if found != u64::from(load.batch) {
-                return Err(BenchError::Miscounted {
-                    what: "answered",
-                    found,
-                    wanted: load.batch.into(),
-                });
-            }
-            times.push(Time::Answer {
-                due: (load.step() * number).as_secs_f64(),
-                at: since(epoch),
+    let mut client = connection.pub_sub();
+    let answers = in_time(client.publish_stream(ReceiverStream::new(requests))).await?;
+    let mut answers = answers.into_inner();
+    let mut times = Vec::new();
+    for _ in 0..load.requests() {
+        let found = check_results(&next(&mut answers).await?)?;
+        if found != u64::from(load.batch) {
+            return Err(BenchError::Miscounted {
+                what: "answered",
+                found,
+                wanted: load.batch.into(),
             });
         }
-        Ok(times)
-    };
-    let times = answers.await?;
+        if with_answers {
+            times.push(since(epoch));
+        }
+    }
     pacing.await.expect("the pace does not panic")?;
     Ok(times)
 }
 
-/// Reads `wanted` events, and tells when each arrived.
+/// When events arrived.
+struct Arrivals {
+    from_due: Histogram<u64>,
+    /// The last event of each request, in seconds since the epoch.
+    of_requests: Vec<f64>,
+}
+
+/// Reads the events of the load, each of them once and in order.
 async fn arrivals(
     mut reader: Reader,
     template: &EventTemplate,
-    wanted: u64,
+    load: &LatencyLoad,
     epoch: Instant,
-) -> Result<Vec<Time>, BenchError> {
-    let mut times = Vec::new();
-    while (times.len() as u64) < wanted {
-        let delivery = reader.next().await?;
-        let at = since(epoch);
-        for event in delivery.events.values().iter() {
-            let due = template.due(event).ok_or(BenchError::Foreign)?;
-            times.push(Time::Arrival { due, at });
+    with_answers: bool,
+) -> Result<Arrivals, BenchError> {
+    let mut arrivals = Arrivals {
+        from_due: empty(),
+        of_requests: Vec::new(),
+    };
+    for number in 0..load.requests() {
+        let due = (load.step() * number).as_secs_f64();
+        let mut left = load.batch;
+        while left > 0 {
+            let (found, at) = (reader.next_event().await?, since(epoch));
+            if template.due(&found) != Some(due) {
+                return Err(BenchError::Foreign);
+            }
+            arrivals.from_due.saturating_record(micros(at - due));
+            left -= 1;
+            if left == 0 && with_answers {
+                arrivals.of_requests.push(at);
+            }
         }
     }
-    Ok(times)
+    Ok(arrivals)
+}
+
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, SIGNIFICANT_DIGITS)
+        .expect("such bounds are good ones")
+}
+
+/// What came before it could be waited for took no time.
+fn micros(seconds: f64) -> u64 {
+    (seconds * 1e6).max(1.0) as u64
 }
 
 fn since(epoch: Instant) -> f64 {
@@ -210,7 +225,7 @@ fn since(epoch: Instant) -> f64 {
 }
 
 /// How long before the first event is due everything else is begun.
-const HEAD_START: Duration = Duration::from_millis(200);
+pub(super) const HEAD_START: Duration = Duration::from_millis(200);
 /// Longest time between two requests: well below how long the gateway may be quiet.
 const STEP_MAX: Duration = Duration::from_secs(10);
 /// Requests that wait to be sent; what waits longer is measured from when it was due.
@@ -219,28 +234,3 @@ const REQUESTS_AHEAD: usize = 64;
 const LATENCY_MICROS_MAX: u64 = 60_000_000;
 /// Digits that are kept of a latency.
 const SIGNIFICANT_DIGITS: u8 = 3;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_is_late_from_when_it_was_due_and_from_its_answer() {
-        let answer = |due, at| Time::Answer { due, at };
-        let arrival = |due, at| Time::Arrival { due, at };
-        // The second request was answered only after its events had arrived.
-        let times = vec![
-            arrival(0.0, 0.003),
-            arrival(0.0, 0.003),
-            arrival(1.0, 1.002),
-            answer(0.0, 0.001),
-            answer(1.0, 1.5),
-        ];
-        let latencies = Latencies::of(times);
-        let micros = |histogram: &Histogram<u64>| {
-            (histogram.len(), histogram.min() / 10, histogram.max() / 10)
-        };
-        assert_eq!(micros(&latencies.from_due), (3, 200, 300));
-        assert_eq!(micros(&latencies.from_answer), (3, 0, 200));
-    }
-}

@@ -16,13 +16,13 @@ use super::{
     child::Child,
     error::BenchError,
     in_time,
-    latency::{LatencyLoad, steady},
+    latency::{HEAD_START, LatencyLoad, Steady},
     load::EventTemplate,
     publish::check_results,
     reader::ClientKind,
     target::Target,
 };
-use crate::proto::raw::PublishRequest;
+use crate::proto::raw::{PublishRequest, PublishResponse};
 
 /// Publishers that never wait, and a subscriber of another topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +71,22 @@ pub async fn overload(
         duration: load.duration.min(UNLOADED_MAX),
         ..STEADY
     };
-    let unloaded = steady(target, 1, &unloaded).await?;
+    let unloaded = Steady::prepare(target, 1, &unloaded).await?;
+    let unloaded = unloaded.run(true).await?;
     let memory_before_mb = child.memory_mb()?;
+    let loaded = LatencyLoad {
+        duration: load.duration,
+        ..STEADY
+    };
+    let steady = Steady::prepare(target, 1, &loaded).await?;
     let request = EventTemplate::new(0, load.payload_bytes)?.request(load.batch, 0.0)?;
+    let batch = load.batch as u64;
     let over = Arc::new(Over::default());
     let mut running = JoinSet::new();
     let start = Instant::now();
     for _ in 0..load.streams {
         let (target, request, over) = (target.clone(), request.clone(), Arc::clone(&over));
-        running.spawn(async move { stream(&target, request, &over).await });
+        running.spawn(async move { stream(&target, request, batch, &over).await });
     }
     let connection = target.connect(ClientKind::Own).await?;
     for _ in 0..load.calls {
@@ -88,7 +95,7 @@ pub async fn overload(
         running.spawn(async move {
             while !over.is_over.load(Ordering::Relaxed) {
                 match in_time(client.publish(request.clone())).await {
-                    Ok(answer) => over.note(check_results(&answer.into_inner())?),
+                    Ok(answer) => over.note(&answer.into_inner(), batch)?,
                     Err(BenchError::Call(error))
                         if error.code() == Code::ResourceExhausted && error.is_retryable() =>
                     {
@@ -100,27 +107,23 @@ pub async fn overload(
             Ok(())
         });
     }
-    let loaded = LatencyLoad {
-        duration: load.duration,
-        ..STEADY
-    };
-    // What the disk has not taken by then is still waited for, by the steady load too.
-    let end = async {
-        tokio::time::sleep(load.duration).await;
+    // The load lasts as long as the steady one; what the disk has not taken by then is waited for.
+    let drained = async {
+        tokio::time::sleep(HEAD_START + load.duration).await;
         over.is_over.store(true, Ordering::Relaxed);
+        while let Some(ended) = running.join_next().await {
+            ended.expect("a publisher of the bench does not panic")?;
+        }
+        Ok(start.elapsed().as_secs_f64())
     };
-    let (loaded, ()) = tokio::join!(steady(target, 1, &loaded), end);
-    while let Some(ended) = running.join_next().await {
-        ended.expect("a publisher of the bench does not panic")?;
-    }
-    let seconds = start.elapsed().as_secs_f64();
+    let (loaded, seconds) = tokio::try_join!(steady.run(true), drained)?;
     Ok(Overload {
         published: over.stored.load(Ordering::Relaxed) as f64 / seconds,
         memory_before_mb,
         memory_peak_mb: child.peak_memory_mb()?,
         calls_refused: over.refused.load(Ordering::Relaxed),
         unloaded_p99_micros: unloaded.from_due.value_at_quantile(0.99),
-        loaded_p99_micros: loaded?.from_answer.value_at_quantile(0.99),
+        loaded_p99_micros: loaded.from_answer.value_at_quantile(0.99),
     })
 }
 
@@ -133,8 +136,18 @@ struct Over {
 }
 
 impl Over {
-    fn note(&self, stored: u64) {
-        self.stored.fetch_add(stored, Ordering::Relaxed);
+    /// Counts the events of an answer, which has to be about a whole request.
+    fn note(&self, answer: &PublishResponse, wanted: u64) -> Result<(), BenchError> {
+        let found = check_results(answer)?;
+        if found != wanted {
+            return Err(BenchError::Miscounted {
+                what: "answered",
+                found,
+                wanted,
+            });
+        }
+        self.stored.fetch_add(found, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -142,6 +155,7 @@ impl Over {
 async fn stream(
     target: &Target,
     request: PublishRequest,
+    batch: u64,
     over: &Arc<Over>,
 ) -> Result<(), BenchError> {
     let connection = target.connect(ClientKind::Own).await?;
@@ -151,7 +165,7 @@ async fn stream(
         let mut sent = 0;
         while !sending.is_over.load(Ordering::Relaxed) && sender.send(request.clone()).await.is_ok()
         {
-            sent += 1;
+            sent += batch;
         }
         sent
     });
@@ -161,8 +175,8 @@ async fn stream(
     let mut answered = 0;
     // The stream ends once all is answered that was sent.
     while let Some(answer) = in_time(answers.message()).await? {
-        over.note(check_results(&answer)?);
-        answered += 1;
+        over.note(&answer, batch)?;
+        answered += batch;
     }
     let sent = sent.await.expect("sending does not panic");
     match answered == sent {

@@ -14,7 +14,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    client::{CallError, Connection},
+    client::Connection,
     proto::{
         PublishResult,
         raw::{PublishRequest, PublishResponse},
@@ -92,8 +92,8 @@ async fn stream(
         }
     });
     let mut client = connection.pub_sub();
-    let answers = client.publish_stream(ReceiverStream::new(receiver)).await;
-    let mut answers = answers.map_err(CallError::from)?.into_inner();
+    let answers = in_time(client.publish_stream(ReceiverStream::new(receiver))).await?;
+    let mut answers = answers.into_inner();
     let mut found = 0;
     while found < wanted {
         found += check_results(&next(&mut answers).await?)?;

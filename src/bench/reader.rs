@@ -1,11 +1,14 @@
 //! Subscribers of the load, which count what they get.
 
-use bytes::Bytes;
+use std::{collections::VecDeque, time::Instant};
 
-use super::{error::BenchError, in_time, load::topic, target::Target};
+use bytes::Bytes;
+use prost::Message;
+
+use super::{ANSWER_TIMEOUT, error::BenchError, in_time, load::topic, target::Target};
 use crate::{
-    client::{CallError, Connection, Subscription},
-    proto::{FetchRequest, ReplayPreset, raw::FetchResponse},
+    client::{Connection, Subscription},
+    proto::{ConsumerEvent, FetchRequest, ReplayPreset, raw::FetchResponse},
     types::limits::{CREDIT_MAX, HTTP2_FRAME_BYTES_MAX},
 };
 
@@ -42,8 +45,12 @@ pub(super) struct Reader {
     _connection: Connection,
     subscription: Subscription,
     credit: u32,
-    /// Credit that is asked for again.
-    spent: u32,
+    /// The last position that was delivered.
+    latest: Bytes,
+    /// When events last came.
+    heard_at: Instant,
+    /// Events that came and were not taken, of one response.
+    held: VecDeque<Bytes>,
 }
 
 impl Reader {
@@ -59,49 +66,76 @@ impl Reader {
         let first = FetchRequest {
             topic_name: topic(number),
             replay_preset: ReplayPreset::Custom.into(),
-            replay_id: after,
+            replay_id: after.clone(),
             ..FetchRequest::default()
         };
         let opening = Subscription::open(&connection, first, client.credit());
-        let subscription = opening.await.map_err(CallError::from)?;
         Ok(Self {
-            credit: client.credit().min(subscription.credit_max()),
+            subscription: in_time(opening).await?,
             _connection: connection,
-            subscription,
-            spent: 0,
+            credit: client.credit(),
+            latest: after,
+            heard_at: Instant::now(),
+            held: VecDeque::new(),
         })
     }
 
-    /// The next response, and credit for what it brings once half of it is spent.
+    /// The next response with events, and credit for more once half of it is spent.
     ///
     /// # Errors
     ///
-    /// If the gateway ends the stream, or says nothing for long.
+    /// If the gateway ends the stream, brings no events for long, or some for the second time.
     pub(super) async fn next(&mut self) -> Result<FetchResponse, BenchError> {
-        let response = in_time(self.subscription.next()).await?;
-        let response = response.ok_or(BenchError::StreamEnded)?;
-        self.spent += response.events.values().len() as u32;
-        if self.spent >= self.credit.div_ceil(2) {
-            self.subscription.ask(self.spent).await;
-            self.spent = 0;
+        loop {
+            let response = in_time(self.subscription.next()).await?;
+            let response = response.ok_or(BenchError::StreamEnded)?;
+            let Some(first) = response.events.values().iter().next() else {
+                // A sign of life is no event.
+                if self.heard_at.elapsed() > ANSWER_TIMEOUT {
+                    return Err(BenchError::Quiet(ANSWER_TIMEOUT));
+                }
+                continue;
+            };
+            // Positions rise within a response, and from one to the next; to look at each of them
+            // would take a good part of what is measured.
+            let first = ConsumerEvent::decode(first).map_err(|_| BenchError::Foreign)?;
+            if first.replay_id <= self.latest {
+                return Err(BenchError::Repeated);
+            }
+            self.latest = response.latest_replay_id.clone();
+            self.heard_at = Instant::now();
+            let refilled = async {
+                self.subscription.refill(self.credit).await;
+                Ok(())
+            };
+            in_time(refilled).await?;
+            return Ok(response);
         }
-        Ok(response)
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::next`].
+    pub(super) async fn next_event(&mut self) -> Result<Bytes, BenchError> {
+        loop {
+            if let Some(event) = self.held.pop_front() {
+                return Ok(event);
+            }
+            self.held = self.next().await?.events.values().shares().collect();
+        }
     }
 
     /// Reads exactly `wanted` events.
     ///
     /// # Errors
     ///
-    /// If there are more, or there is nothing left to read before; besides those of [`Self::next`].
+    /// If there are more, besides those of [`Self::next`].
     pub(super) async fn read(&mut self, wanted: u64) -> Result<(), BenchError> {
         let mut found = 0;
         while found < wanted {
-            let count = self.next().await?.events.values().len() as u64;
-            found += count;
-            // Nothing but a sign of life: all that there was has arrived.
-            if count == 0 {
-                break;
-            }
+            found += self.next().await?.events.values().len() as u64;
         }
         match found == wanted {
             true => Ok(()),

@@ -68,7 +68,8 @@ enum Command {
     Overload(OverloadArgs),
     /// What disk and loopback of this machine do by themselves
     Calibrate(CalibrateArgs),
-    /// All of these in turn, with the load they have by themselves
+    /// All of these in turn, with the load they have by themselves; idle and overload once, and an
+    /// overload of 20 s
     All(AllArgs),
     /// Print the schema of the load, for a gateway that is named with --endpoint
     Schema(SchemaArgs),
@@ -133,6 +134,7 @@ async fn measure(command: Command, progress: &Progress) -> Result<(), Failure> {
         }
         Command::Validate(args) => {
             let figures = runs::validate_figures(args.events, args.payload, args.runs, progress);
+            let figures = figures.await;
             (figures?, args.output)
         }
         Command::Start(args) => {
@@ -142,7 +144,7 @@ async fn measure(command: Command, progress: &Progress) -> Result<(), Failure> {
             (figures?, args.output)
         }
         Command::Idle(args) => {
-            let figures = runs::idle_figures(&args.own, &args.load(), progress).await;
+            let figures = runs::idle_figures(&args.own, &args.load()?, progress).await;
             (figures?, args.output)
         }
         Command::Overload(args) => {
@@ -221,7 +223,7 @@ async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
         args.runs.runs,
         progress,
     );
-    report.add(&validated?).await?;
+    report.add(&validated.await?).await?;
     // As many streams both times: what differs is the topics.
     let one_topic = runs::publish_figures(&gateway, &MANY_STREAMS, progress).await?;
     report.add(&one_topic).await?;

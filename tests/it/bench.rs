@@ -146,7 +146,7 @@ fn subscribers_get_every_event_while_they_are_measured() {
         dir.path(),
         "overload --duration 1s --streams 2 --calls 4 --payload 2000 --runs 1",
     ));
-    let memory = &overload[1].1;
+    let memory = &overload[2].1;
     assert_eq!(memory["met"], true, "{memory}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -258,6 +258,8 @@ fn what_goes_wrong_is_no_figure() {
         ("validate --payload 3", "at least 62 bytes"),
         ("history old --gb 0", "0.001 to 10000"),
         ("idle --subscriptions 0", "1..=100000"),
+        ("idle --subscriptions 2001 --connections 2", "at most 2000"),
+        ("publish --batch 10001", "1..=10000"),
         ("idle --endpoint http://127.0.0.1:1", "--endpoint"),
         ("latency --rate 0", "1..=5000000"),
         ("latency --duration 2h", "3600 s"),

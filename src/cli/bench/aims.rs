@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::args::{DurabilityArg, FANOUT, GatewayArgs, IDLE, LATENCY, PUBLISH};
+use super::args::{DurabilityArg, FANOUT, GatewayArgs, IDLE, LATENCY, OwnArgs, PUBLISH};
 use crate::bench::{Aim, ClientKind, FanoutLoad, IdleLoad, LatencyLoad, PublishLoad};
 
 /// Events per second that are published.
@@ -89,14 +89,22 @@ pub(super) fn start(bytes: u64) -> Option<Aim> {
 }
 
 /// MB of a gateway that has nothing to do.
-pub(super) const IDLE_MEMORY: Aim = Aim::AtMost(30.0);
+pub(super) fn idle_memory(own: &OwnArgs) -> Option<Aim> {
+    at_most(own.durability == DurabilityArg::Sync && !own.tls, 30.0)
+}
+
 /// KB of each subscriber that waits.
-pub(super) const IDLE_SUBSCRIBER_MEMORY: Aim = Aim::AtMost(30.0);
+pub(super) fn idle_subscriber_memory(load: &IdleLoad) -> Option<Aim> {
+    at_most(is_usual_idle(load), 30.0)
+}
 
 /// Percent of a processor.
 pub(super) fn idle_processor(load: &IdleLoad) -> Option<Aim> {
-    let is_usual = load.subscriptions == IDLE.subscriptions && load.connections == IDLE.connections;
-    at_most(is_usual, 2.0)
+    at_most(is_usual_idle(load), 2.0)
+}
+
+fn is_usual_idle(load: &IdleLoad) -> bool {
+    load.subscriptions == IDLE.subscriptions && load.connections == IDLE.connections
 }
 
 /// Many topics against one, events per second.

@@ -10,6 +10,7 @@ use crate::{
         PublishLoad, UnaryLoad,
     },
     cli::{connection::ConnectionArgs, exit::Failure, output::OutputArgs, parse_duration},
+    types::limits::{EVENTS_PER_REQUEST_MAX, STREAMS_PER_CONNECTION_MAX},
 };
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,7 @@ pub(super) struct FanoutArgs {
     #[arg(long, value_name = "N", default_value_t = FANOUT.subscribers as u32, value_parser = from_one(SUBSCRIBERS_MAX))]
     subscribers: u32,
     /// Subscribers besides, behind a link that carries 1 KB/s
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = at_most(SUBSCRIBERS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = at_most(SLOW_SUBSCRIBERS_MAX))]
     slow_subscribers: u32,
     #[command(flatten)]
     client: ClientArgs,
@@ -161,7 +162,7 @@ pub(super) struct IdleArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct OverloadArgs {
     /// Publish streams, each on its own connection
-    #[arg(long, value_name = "N", default_value_t = OVERLOAD.streams as u32, value_parser = at_most(STREAMS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = OVERLOAD.streams as u32, value_parser = at_most(SUBSCRIBERS_MAX))]
     streams: u32,
     /// Publish calls under way at the same time besides, on one connection
     #[arg(long, value_name = "N", default_value_t = OVERLOAD.calls as u32, value_parser = at_most(CALLS_MAX))]
@@ -334,12 +335,19 @@ impl UnaryArgs {
 }
 
 impl IdleArgs {
-    pub(super) fn load(&self) -> IdleLoad {
-        IdleLoad {
+    pub(super) fn load(&self) -> Result<IdleLoad, Failure> {
+        let most = self.connections * STREAMS_PER_CONNECTION_MAX;
+        if self.subscriptions > most {
+            return Err(Failure::Usage(format!(
+                "{} connections carry at most {most} subscriptions, not {}",
+                self.connections, self.subscriptions
+            )));
+        }
+        Ok(IdleLoad {
             subscriptions: self.subscriptions as usize,
             connections: self.connections.min(self.subscriptions) as usize,
             duration: self.duration,
-        }
+        })
     }
 }
 
@@ -497,15 +505,16 @@ const RUNS: u32 = 5;
 
 /// A disk's worth: at 200 bytes of payload, 300 GB.
 const EVENTS_MAX: u64 = 1_000_000_000;
-/// The smallest events fill a request of 4 MB with about this many.
-const BATCH_MAX: u32 = 20_000;
+const BATCH_MAX: u32 = EVENTS_PER_REQUEST_MAX as u32;
 /// They share connections, of which the gateway gives 1,000 streams to each.
 const STREAMS_MAX: u32 = 1_000;
 /// Each has a stream.
 const TOPICS_MAX: u32 = 1_000;
 /// Each has a connection, and a process 1,024 files unless it asks for more.
 const SUBSCRIBERS_MAX: u32 = 500;
-/// A gateway gives 1,000 streams to each connection, and has some left.
+/// Each has four files: two links of two ends.
+const SLOW_SUBSCRIBERS_MAX: u32 = 100;
+/// Memory of this process, mostly.
 const SUBSCRIPTIONS_MAX: u32 = 100_000;
 /// Streams of a connection.
 const CALLS_MAX: u32 = 1_000;

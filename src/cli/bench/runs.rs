@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use super::{
     Progress, aims,
-    args::{DurabilityArg, GatewayArgs, OwnArgs, PUBLISH, RunArgs, UNARY, VALIDATE_PAYLOAD_BYTES},
+    args::{
+        DurabilityArg, GatewayArgs, LATENCY, OwnArgs, PUBLISH, RunArgs, UNARY,
+        VALIDATE_PAYLOAD_BYTES,
+    },
     table::grouped,
 };
 use crate::{
     bench::{
         Aim, Backlog, BenchError, Child, ChildOptions, ClientKind, FanoutLoad, Figure, History,
         IdleLoad, LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT, Place, PublishLoad, Target,
-        UnaryLoad, calibrate, catchup, fanout, idle, latency, overload, publish, start, unary,
-        validate,
+        UnaryLoad,
+        calibrate::{self, SyncTimes},
+        catchup, fanout, idle, latency, overload, publish, start, unary, validate,
     },
     cli::exit::Failure,
     event_log::Durability,
@@ -29,7 +33,7 @@ pub(super) async fn calibrate_figures(
     let mut measured = Measured::default();
     for number in 1..=args.runs {
         progress.say("calibrate", number, args.runs);
-        let sync = calibrate::sync(&args.dir)?;
+        let sync = sync_times(args).await?;
         let echo = calibrate::echo().await?;
         measured.add("fdatasync of 64 KiB", "ms", None, millis(sync.median));
         measured.add("fdatasync of 64 KiB, p99", "ms", None, millis(sync.p99));
@@ -126,13 +130,14 @@ pub(super) async fn latency_figures(
     progress: &Progress,
 ) -> Result<Vec<Figure>, Failure> {
     let mut name = format!("latency at {} events/s", grouped(f64::from(load.rate)));
-    if gateway.own.tls {
-        name += ", TLS";
+    if load.batch != LATENCY.batch {
+        name += &format!(", batches of {}", load.batch);
     }
+    let name = with_settings(name, load.payload_bytes, gateway);
     let sync_p99 = match gateway.connection.has_endpoint() {
         // It is not known which disk that gateway has; there is no aim either.
         true => Duration::ZERO,
-        false => calibrate::sync(&gateway.own.runs.dir)?.p99,
+        false => sync_times(&gateway.own.runs).await?.p99,
     };
     let quantiles = [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max")];
     let once = async |run: &Run, measured: &mut Measured| {
@@ -158,10 +163,8 @@ pub(super) async fn unary_figures(
     progress: &Progress,
 ) -> Result<Vec<Figure>, Failure> {
     let is_usual = *load == UNARY;
-    let mut name = format!("unary publish, {} in flight", load.in_flight);
-    if gateway.own.tls {
-        name += ", TLS";
-    }
+    let name = format!("unary publish, {} in flight", load.in_flight);
+    let name = with_settings(name, load.payload_bytes, gateway);
     let once = async |run: &Run, measured: &mut Measured| {
         let warm_up = UnaryLoad {
             calls: (load.calls / 10).max(1),
@@ -177,7 +180,7 @@ pub(super) async fn unary_figures(
 }
 
 /// Checking payloads, in this process.
-pub(super) fn validate_figures(
+pub(super) async fn validate_figures(
     events: u64,
     payload_bytes: usize,
     runs: u32,
@@ -188,7 +191,8 @@ pub(super) fn validate_figures(
     let mut measured = Measured::default();
     for number in 1..=runs {
         progress.say("validate", number, runs);
-        let nanos = validate(payload_bytes, events).map_err(BenchError::from)?;
+        let nanos =
+            aside(move || validate(payload_bytes, events).map_err(BenchError::from)).await?;
         measured.add(&name, "ns", aim, nanos);
     }
     Ok(measured.0)
@@ -230,13 +234,13 @@ pub(super) async fn idle_figures(
         measured.add(
             "idle gateway: memory",
             "MB",
-            Some(aims::IDLE_MEMORY),
+            aims::idle_memory(own),
             found.memory_before_mb,
         );
         measured.add(
             &format!("{what}: memory of each"),
             "KB",
-            Some(aims::IDLE_SUBSCRIBER_MEMORY),
+            aims::idle_subscriber_memory(load),
             each,
         );
         measured.add(
@@ -258,46 +262,64 @@ pub(super) async fn overload_figures(
     let gateway = GatewayArgs::own(own.clone());
     let once = async |run: &Run, measured: &mut Measured| {
         let found = overload(run.child(), &run.target, load).await?;
+        let stored = found.published * load.payload_bytes as f64 / MB;
+        let refused = found.calls_refused as f64;
+        let p99s = [found.unloaded_p99_micros, found.loaded_p99_micros];
+        let [unloaded, loaded] = p99s.map(|micros| micros as f64 / 1e3);
+        measured.add("overload: stored", "MB/s", None, stored);
         measured.add(
-            "overload: stored",
-            "MB/s",
-            None,
-            found.published * load.payload_bytes as f64 / MB,
-        );
-        let connections = load.streams + 1;
-        let budgets = APPEND_QUEUE_BYTES
-            + TAIL_RING_BYTES
-            + BLOCK_CACHE_BYTES
-            + FOOTER_CACHE_BYTES
-            + connections * HTTP2_CONNECTION_WINDOW_BYTES as usize;
-        measured.add(
-            "overload: peak memory",
+            "before overload: memory",
             "MB",
-            Some(Aim::AtMost(found.memory_before_mb + budgets as f64 / MB)),
-            found.memory_peak_mb,
+            None,
+            found.memory_before_mb,
         );
+        measured.add("overload: peak memory", "MB", None, found.memory_peak_mb);
         measured.add(
-            "overload: calls refused for want of room, all retryable",
+            "overload: retryable refusals of calls",
             "calls",
             None,
-            found.calls_refused as f64,
+            refused,
         );
-        let unloaded = found.unloaded_p99_micros as f64 / 1e3;
         measured.add(
-            "before overload: delivery of another topic, p99",
+            "before overload: published to delivered, p99",
             "ms",
             None,
             unloaded,
         );
         measured.add(
-            "overload: delivery of another topic once acknowledged, p99",
+            "overload: acknowledged to delivered, p99",
             "ms",
-            Some(Aim::AtMost(3.0 * unloaded)),
-            found.loaded_p99_micros as f64 / 1e3,
+            None,
+            loaded,
         );
         Ok(())
     };
-    run_all("overload", &gateway, 2, progress, once).await
+    let mut figures = run_all("overload", &gateway, 2, progress, once).await?;
+    let budgets = APPEND_QUEUE_BYTES
+        + TAIL_RING_BYTES
+        + BLOCK_CACHE_BYTES
+        + FOOTER_CACHE_BYTES
+        + (load.streams + 1) * HTTP2_CONNECTION_WINDOW_BYTES as usize;
+    // The bounds are what was found before, so they come last.
+    let [_, before, peak, _, unloaded, loaded] = &mut figures[..] else {
+        return Ok(figures);
+    };
+    peak.aim = Some(Aim::AtMost(before.value() + budgets as f64 / MB));
+    loaded.aim = Some(Aim::AtMost(3.0 * unloaded.value()));
+    Ok(figures)
+}
+
+async fn sync_times(args: &RunArgs) -> Result<SyncTimes, BenchError> {
+    let dir = args.dir.clone();
+    aside(move || calibrate::sync(&dir)).await
+}
+
+/// Does what takes a while on a thread of its own, so that whoever wants to stop it is heard.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BenchError> + Send + 'static,
+) -> Result<T, BenchError> {
+    let working = tokio::task::spawn_blocking(work).await;
+    working.expect("a measurement does not panic")
 }
 
 /// Values of runs, gathered into figures.
@@ -432,20 +454,24 @@ fn named(what: &str, load: &PublishLoad, gateway: &GatewayArgs) -> String {
     if load.batch != PUBLISH.batch {
         add(format!("batches of {}", load.batch));
     }
-    if load.payload_bytes != PAYLOAD_BYTES_DEFAULT {
-        add(format!("{} bytes", load.payload_bytes));
-    }
     if load.streams > 1 {
         add(format!("{} streams", grouped_count(load.streams)));
     }
     if load.topics > 1 {
         add(format!("{} topics", grouped_count(load.topics)));
     }
+    with_settings(name, load.payload_bytes, gateway)
+}
+
+fn with_settings(mut name: String, payload_bytes: usize, gateway: &GatewayArgs) -> String {
+    if payload_bytes != PAYLOAD_BYTES_DEFAULT {
+        name += &format!(", {payload_bytes} bytes");
+    }
     if gateway.own.tls {
-        add("TLS".into());
+        name += ", TLS";
     }
     if gateway.own.durability == DurabilityArg::Os {
-        add("durability os".into());
+        name += ", durability os";
     }
     name
 }
