@@ -18,7 +18,8 @@ pub enum BenchError {
     Load(#[from] LoadError),
     /// The gateway does not have this topic.
     #[error(
-        "the gateway has no topic {0}; register the schemas that `tidegate bench schema` prints"
+        "the gateway has no topic {0}; register its schema, which `tidegate bench schema` prints, with \
+         --number for further topics"
     )]
     NoTopic(String),
     /// The gateway has another schema for this topic.

@@ -217,7 +217,7 @@ impl Subscription {
         }
     }
 
-    /// Reads as many events as credit and one response allow. The cursor moves past what holds no
+    /// Reads as many events as credit and one delivery allow. The cursor moves past what holds no
     /// event of the topic, and not past what is returned.
     async fn take(&mut self) -> Result<Vec<BlockSlice>, SubscriptionEnd> {
         let mut slices: Vec<BlockSlice> = Vec::new();
