@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use super::{
     error::BenchError,
@@ -13,10 +14,8 @@ use super::{
 /// Events that wait to be read.
 #[derive(Clone, Debug)]
 pub struct Backlog {
-    /// The event before the first.
-    after: Bytes,
-    /// How many there are.
-    pub events: u64,
+    /// Of each topic, the event before the first, and how many there are behind it.
+    topics: Vec<(Bytes, u64)>,
 }
 
 impl Backlog {
@@ -27,16 +26,23 @@ impl Backlog {
     /// If one is refused or not answered.
     pub async fn publish(target: &Target, load: &PublishLoad) -> Result<Self, BenchError> {
         let connection = target.connect(ClientKind::Own).await?;
-        let after = publish_one(&connection, 0, load.payload_bytes).await?;
+        let mut topics = Vec::new();
+        for number in 0..load.topics.max(1) {
+            let before = publish_one(&connection, number, load.payload_bytes).await?;
+            topics.push((before, load.events_of_topic(number)));
+        }
         publish(target, load).await?;
-        Ok(Self {
-            after,
-            events: load.events_of_topic(0),
-        })
+        Ok(Self { topics })
+    }
+
+    /// How many there are.
+    pub fn events(&self) -> u64 {
+        self.topics.iter().map(|(_, events)| events).sum()
     }
 }
 
-/// Reads a backlog, and returns the events per second.
+/// Reads a backlog, each topic by a subscriber of its own at the same time, and returns the events
+/// per second.
 ///
 /// # Errors
 ///
@@ -47,8 +53,16 @@ pub async fn catchup(
     client: ClientKind,
 ) -> Result<f64, BenchError> {
     let start = Instant::now();
-    let after = backlog.after.clone();
-    let mut reader = Reader::begin(target, 0, after, client).await?;
-    reader.read(backlog.events).await?;
-    Ok(backlog.events as f64 / start.elapsed().as_secs_f64())
+    let mut running = JoinSet::new();
+    for (number, (before, events)) in backlog.topics.iter().cloned().enumerate() {
+        let target = target.clone();
+        running.spawn(async move {
+            let mut reader = Reader::begin(&target, number, before, client).await?;
+            reader.read(events).await
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("a subscriber of the bench does not panic")?;
+    }
+    Ok(backlog.events() as f64 / start.elapsed().as_secs_f64())
 }

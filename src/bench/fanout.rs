@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use super::{
     error::BenchError,
     load::PublishLoad,
-    publish::{publish, publish_one},
+    publish::{Publishers, publish_one},
     reader::{ClientKind, Reader},
     slow_link::SlowLink,
     target::Target,
@@ -69,6 +69,7 @@ pub async fn fanout(target: &Target, load: &FanoutLoad) -> Result<Fanout, BenchE
             while reader.next().await.is_ok() {}
         });
     }
+    let publishers = Publishers::connect(target, &load.publish).await?;
     let start = Instant::now();
     let mut running = JoinSet::new();
     let mut wanted = 0;
@@ -76,7 +77,7 @@ pub async fn fanout(target: &Target, load: &FanoutLoad) -> Result<Fanout, BenchE
         wanted += events;
         running.spawn(async move { reader.read(events).await });
     }
-    let published = publish(target, &load.publish);
+    let published = publishers.run();
     let arrived = async {
         while let Some(ended) = running.join_next().await {
             ended.expect("a subscriber of the bench does not panic")?;

@@ -28,25 +28,44 @@ use crate::{
 ///
 /// If an event is refused or not answered.
 pub async fn publish(target: &Target, load: &PublishLoad) -> Result<f64, BenchError> {
-    let mut connections = Vec::new();
-    for _ in 0..load.streams().min(CONNECTIONS_MAX) {
-        connections.push(target.connect(ClientKind::Own).await?);
+    Publishers::connect(target, load).await?.run().await
+}
+
+/// The streams of a load that are about to begin.
+pub(super) struct Publishers {
+    /// Each with its request, and how often that is sent.
+    streams: Vec<(Connection, PublishRequest, u64)>,
+    load: PublishLoad,
+}
+
+impl Publishers {
+    pub(super) async fn connect(target: &Target, load: &PublishLoad) -> Result<Self, BenchError> {
+        let mut connections = Vec::new();
+        for _ in 0..load.streams().min(CONNECTIONS_MAX) {
+            connections.push(target.connect(ClientKind::Own).await?);
+        }
+        let mut streams = Vec::new();
+        for (number, connection) in (0..load.streams()).zip(connections.iter().cycle()) {
+            let template = EventTemplate::new(load.topic_of(number), load.payload_bytes)?;
+            let request = template.request(load.batch, 0.0)?;
+            streams.push((connection.clone(), request, load.requests_of(number)));
+        }
+        let load = *load;
+        Ok(Self { streams, load })
     }
-    let mut streams = Vec::new();
-    for (number, connection) in (0..load.streams()).zip(connections.iter().cycle()) {
-        let template = EventTemplate::new(load.topic_of(number), load.payload_bytes)?;
-        let request = template.request(load.batch, 0.0)?;
-        streams.push((connection.clone(), request, load.requests_of(number)));
+
+    /// Publishes the load, and returns the events per second.
+    pub(super) async fn run(self) -> Result<f64, BenchError> {
+        let start = Instant::now();
+        let mut running = JoinSet::new();
+        for (connection, request, requests) in self.streams {
+            running.spawn(stream(connection, request, self.load.batch, requests));
+        }
+        while let Some(ended) = running.join_next().await {
+            ended.expect("a stream of the bench does not panic")?;
+        }
+        Ok(self.load.events_sent() as f64 / start.elapsed().as_secs_f64())
     }
-    let start = Instant::now();
-    let mut running = JoinSet::new();
-    for (connection, request, requests) in streams {
-        running.spawn(stream(connection, request, load.batch, requests));
-    }
-    while let Some(ended) = running.join_next().await {
-        ended.expect("a stream of the bench does not panic")?;
-    }
-    Ok(load.events_sent() as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Publishes one event to the load's topic with this number, and returns its replay id.

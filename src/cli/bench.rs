@@ -382,3 +382,6 @@ const MANY_TOPICS: FanoutLoad = FanoutLoad {
 const TICK: Duration = Duration::from_millis(200);
 /// Long enough for memory to grow, if it does.
 const OVERLOAD_DURATION_OF_ALL: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests;

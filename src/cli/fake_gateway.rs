@@ -1,13 +1,17 @@
 //! A gateway for tests of the command line: one topic, events in memory, and failures on demand.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
 };
 
 use prost::Message;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_stream::{
     Stream,
     wrappers::{ReceiverStream, TcpListenerStream},
@@ -74,9 +78,19 @@ pub(super) struct State {
     pub(super) refusal: Option<Status>,
     /// Whether the token may publish.
     pub(super) refuses_publishing: bool,
+    /// The schemas of topics besides, by their names; all topics share the events.
+    pub(super) topics: HashMap<String, String>,
+    /// What is done to the events of a response before it is sent.
+    pub(super) tampers_with_events: Option<fn(&mut Vec<ConsumerEvent>)>,
+    /// What is done to the results of a request before they are sent.
+    pub(super) tampers_with_results: Option<fn(&mut Vec<PublishResult>)>,
+    /// A subscription ends, without an error, once it is at this position.
+    pub(super) ends_at: Option<usize>,
     /// The directory of every backup.
     pub(super) backups: Vec<String>,
     tokens: Vec<admin::Token>,
+    /// Told of each event that is stored.
+    stored: watch::Sender<()>,
 }
 
 impl FakeGateway {
@@ -232,9 +246,11 @@ impl PubSub for Service {
     ) -> Result<Response<TopicInfo>, Status> {
         let can_publish = !self.noting(&request).refuses_publishing;
         let topic_name = request.into_inner().topic_name;
-        let schema_id = match topic_name.as_str() {
-            TOPIC => ORDER_CREATED_ID.to_owned(),
-            "/event/Orders__chn" => String::new(),
+        let besides = self.0.lock().unwrap().topics.get(&topic_name).cloned();
+        let schema_id = match (topic_name.as_str(), besides) {
+            (_, Some(schema_id)) => schema_id,
+            (TOPIC, None) => ORDER_CREATED_ID.to_owned(),
+            ("/event/Orders__chn", None) => String::new(),
             _ => return Err(refused(tonic::Code::NotFound, "topic.not.found")),
         };
         Ok(Response::new(TopicInfo {
@@ -248,9 +264,10 @@ impl PubSub for Service {
 
     async fn publish(
         &self,
-        _: Request<PublishRequest>,
+        request: Request<PublishRequest>,
     ) -> Result<Response<PublishResponse>, Status> {
-        Err(Status::unimplemented("the command line streams"))
+        drop(self.noting(&request));
+        store(&self.0, &request.into_inner()).map(Response::new)
     }
 
     async fn publish_stream(
@@ -300,41 +317,58 @@ fn store(state: &Mutex<State>, request: &PublishRequest) -> Result<PublishRespon
             let id = replay_id(state.events.len());
             result.replay_id = id.as_bytes().to_vec().into();
         }
-        results.push(result.encode_to_vec());
+        results.push(result);
+    }
+    state.stored.send_replace(());
+    if let Some(tamper) = state.tampers_with_results {
+        tamper(&mut results);
     }
     Ok(PublishResponse {
-        results: Repeated::of(results),
+        results: Repeated::of(results.iter().map(Message::encode_to_vec)),
         ..PublishResponse::default()
     })
 }
 
-/// Answers each request with the events that it asks for, as far as there are any.
+/// Answers each request with the events that it asks for, as far as there are any, and delivers what
+/// is stored later.
 async fn deliver(
     state: Arc<Mutex<State>>,
     mut requests: Streaming<FetchRequest>,
     sender: &mpsc::Sender<Result<FetchResponse, Status>>,
     credit_max: usize,
 ) -> Result<(), Status> {
+    let mut stored = state.lock().unwrap().stored.subscribe();
     let mut cursor = None;
     let mut pending = 0;
-    while let Some(request) = requests.message().await? {
-        let (response, is_broken) = {
+    loop {
+        let request = tokio::select! {
+            request = requests.message() => match request? {
+                None => return Ok(()),
+                request => request,
+            },
+            _ = stored.changed() => None,
+        };
+        let (response, is_broken, is_over) = {
             let mut state = state.lock().unwrap();
-            if let Some(refusal) = &state.refusal {
-                return Err(refusal.clone());
+            let is_asked = request.is_some();
+            if let Some(request) = request {
+                if let Some(refusal) = &state.refusal {
+                    return Err(refusal.clone());
+                }
+                state.fetches.push(request.clone());
+                cursor.get_or_insert(match request.replay_preset {
+                    0 => state.events.len(),
+                    1 => 0,
+                    _ => ReplayId::parse(&request.replay_id).unwrap().get() as usize,
+                });
+                pending += request.num_requested as usize;
+                if pending > credit_max {
+                    return Err(refused(tonic::Code::InvalidArgument, "too.much.credit"));
+                }
+                pending = pending.min(state.credit_ceiling.unwrap_or(pending));
             }
-            state.fetches.push(request.clone());
-            let after = *cursor.get_or_insert(match request.replay_preset {
-                0 => state.events.len(),
-                1 => 0,
-                _ => ReplayId::parse(&request.replay_id).unwrap().get() as usize,
-            });
-            pending += request.num_requested as usize;
-            if pending > credit_max {
-                return Err(refused(tonic::Code::InvalidArgument, "too.much.credit"));
-            }
-            pending = pending.min(state.credit_ceiling.unwrap_or(pending));
-            let events: Vec<_> = (after + 1..)
+            let Some(after) = cursor else { continue };
+            let mut events: Vec<_> = (after + 1..)
                 .zip(&state.events[after..])
                 .take(pending)
                 .map(|(position, event)| ConsumerEvent {
@@ -342,19 +376,26 @@ async fn deliver(
                     replay_id: replay_id(position).as_bytes().to_vec().into(),
                 })
                 .collect();
+            if events.is_empty() && !is_asked {
+                continue;
+            }
             pending -= events.len();
-            cursor = Some(after + events.len());
+            let latest = after + events.len();
+            cursor = Some(latest);
+            if let Some(tamper) = state.tampers_with_events {
+                tamper(&mut events);
+            }
             let response = FetchResponse {
-                latest_replay_id: replay_id(after + events.len()).as_bytes().to_vec().into(),
+                latest_replay_id: replay_id(latest).as_bytes().to_vec().into(),
                 pending_num_requested: pending as i32,
                 events: Repeated::of(events.iter().map(Message::encode_to_vec)),
                 ..FetchResponse::default()
             };
             let is_broken = state.breaks > 0;
             state.breaks = state.breaks.saturating_sub(1);
-            (response, is_broken)
+            (response, is_broken, state.ends_at == Some(latest))
         };
-        if sender.send(Ok(response)).await.is_err() {
+        if sender.send(Ok(response)).await.is_err() || is_over {
             return Ok(());
         }
         if is_broken {
@@ -364,7 +405,6 @@ async fn deliver(
             ));
         }
     }
-    Ok(())
 }
 
 #[tonic::async_trait]

@@ -119,7 +119,7 @@ pub(super) async fn catchup_figures(
         let cost = Cost::begin(run)?;
         let rate = catchup(&run.target, &backlog, client).await?;
         measured.add(name, EVENTS_PER_SECOND, aim, rate);
-        cost.end(run, name, backlog.events, memory_aim, measured)
+        cost.end(run, name, backlog.events(), memory_aim, measured)
     };
     run_all("catch-up", gateway, load.topics, progress, once).await
 }
