@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod limits;
+pub mod platform_id;
 pub mod principal;
 pub mod replay_id;
 pub mod rpc_id;
@@ -14,6 +15,7 @@ pub mod tenant;
 pub mod topic;
 
 pub use event::{EventError, EventView};
+pub use platform_id::{PlatformId, PlatformIdError};
 pub use principal::{Grants, Principal, TopicPattern};
 pub use replay_id::{Position, ReplayId, ReplayIdError};
 pub use rpc_id::RpcId;

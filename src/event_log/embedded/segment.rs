@@ -19,7 +19,7 @@ use super::io::{IoFile, read_up_to};
 use crate::{
     clock::Timestamp,
     event_log::OpenError,
-    types::{Position, TenantId, limits::POSITION_MAX},
+    types::{PlatformId, Position, TenantId, limits::POSITION_MAX},
 };
 
 /// Newest version of the format that this program reads, and the one it writes.
@@ -173,11 +173,11 @@ impl SegmentHeader {
             return Err(HeaderError::Damaged);
         }
         let created_at = Timestamp::from_millis(rest.get_i64_le());
-        let tenant = std::str::from_utf8(&rest[..TenantId::LEN])
+        let tenant = std::str::from_utf8(&rest[..PlatformId::LEN])
             .ok()
             .and_then(|text| text.parse().ok())
             .ok_or(HeaderError::Damaged)?;
-        rest.advance(TenantId::LEN);
+        rest.advance(PlatformId::LEN);
         let rewritten = match flags & FLAG_REWRITTEN {
             0 => None,
             _ => Some(Rewritten::decode(rest).ok_or(HeaderError::Damaged)?),
