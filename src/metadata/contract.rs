@@ -10,7 +10,7 @@ fn change(key: &str, expected: Expected, value: &str) -> Change {
         table: Table::Topics,
         key: key.into(),
         expected,
-        value: value.into(),
+        value: Some(value.into()),
     }
 }
 
@@ -18,6 +18,7 @@ async fn holds_the_contract(store: &dyn MetadataStore) {
     what_was_written_is_read_with_its_revision(store).await;
     a_batch_is_written_whole_or_not_at_all(store).await;
     scopes_and_tables_are_apart(store).await;
+    what_was_removed_is_gone(store).await;
 }
 
 async fn what_was_written_is_read_with_its_revision(store: &dyn MetadataStore) {
@@ -84,6 +85,27 @@ async fn scopes_and_tables_are_apart(store: &dyn MetadataStore) {
             .unwrap()
             .is_empty()
     );
+}
+
+async fn what_was_removed_is_gone(store: &dyn MetadataStore) {
+    let scope = Scope::Tenant(TenantId::from_random([4; 12]));
+    let removal = |expected| Change {
+        value: None,
+        ..change("a", expected, "")
+    };
+    let batch = ["a", "b"].map(|key| change(key, Expected::Absent, key));
+    store.write(scope, batch.to_vec()).await.unwrap();
+    let stale = store.write(scope, vec![removal(Expected::Revision(2))]);
+    assert!(matches!(stale.await, Err(WriteError::Conflict { key, .. }) if key == "a"));
+    let removed = store.write(scope, vec![removal(Expected::Revision(1))]);
+    removed.await.unwrap();
+    assert_eq!(store.get(scope, Table::Topics, "a").await.unwrap(), None);
+    let left = store.list(scope, Table::Topics).await.unwrap();
+    assert_eq!(left.len(), 1);
+    let again = change("a", Expected::Absent, "2");
+    store.write(scope, vec![again]).await.unwrap();
+    let entry = store.get(scope, Table::Topics, "a").await.unwrap().unwrap();
+    assert_eq!((entry.value.as_slice(), entry.revision), (&b"2"[..], 1));
 }
 
 #[tokio::test]

@@ -64,7 +64,12 @@ impl MetadataStore for MemoryStore {
             table, key, value, ..
         } in changes
         {
-            let slot = tables.entry((table, key)).or_default();
+            let place = (table, key);
+            let Some(value) = value else {
+                tables.remove(&place);
+                continue;
+            };
+            let slot = tables.entry(place).or_default();
             *slot = (slot.0 + 1, value);
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! What the gateway knows besides events: tenants, tokens, topics, schemas.
+//! What the gateway knows besides events: tenants, tokens, topics, schemas, clients, users, managed
+//! subscriptions.
 //!
 //! A small store of tables, written with compare-and-set so that several gateways may one day share
 //! it. Every backend is held to one suite. [`records`] says what the tables hold; this module and the
@@ -39,11 +40,28 @@ pub enum Table {
     Topics,
     /// A tenant's schemas, by schema id.
     Schemas,
+    /// The gateway's client applications, by client id.
+    Clients,
+    /// The gateway's users, by username.
+    Users,
+    /// A tenant's managed subscriptions, by id.
+    ManagedSubscriptions,
+    /// The committed positions of a tenant's managed subscriptions, by their ids.
+    ManagedPositions,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 4] = [Self::Tenants, Self::Tokens, Self::Topics, Self::Schemas];
+    pub const ALL: [Self; 8] = [
+        Self::Tenants,
+        Self::Tokens,
+        Self::Topics,
+        Self::Schemas,
+        Self::Clients,
+        Self::Users,
+        Self::ManagedSubscriptions,
+        Self::ManagedPositions,
+    ];
 
     /// The table's name in storage. Never changed.
     pub fn name(self) -> &'static str {
@@ -52,6 +70,10 @@ impl Table {
             Self::Tokens => "tokens",
             Self::Topics => "topics",
             Self::Schemas => "schemas",
+            Self::Clients => "clients",
+            Self::Users => "users",
+            Self::ManagedSubscriptions => "managed_subscriptions",
+            Self::ManagedPositions => "managed_positions",
         }
     }
 }
@@ -63,7 +85,8 @@ pub struct Entry {
     pub key: String,
     /// What was last written.
     pub value: Vec<u8>,
-    /// Rises with each write of the key, and is at least 1.
+    /// Rises with each write of the key, and is at least 1. A key that was removed begins at 1 again:
+    /// no key is removed that may be given out a second time.
     pub revision: u64,
 }
 
@@ -76,8 +99,8 @@ pub struct Change {
     pub key: String,
     /// What must be there for the batch to be written.
     pub expected: Expected,
-    /// What is to be there.
-    pub value: Vec<u8>,
+    /// What is to be there; `None` to remove the key.
+    pub value: Option<Vec<u8>>,
 }
 
 /// What a writer believes to be there.

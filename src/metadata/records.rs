@@ -82,7 +82,17 @@ pub fn change<T: Record>(record: &T, expected: Expected) -> Change {
         table: T::TABLE,
         key: record.key().to_owned(),
         expected,
-        value,
+        value: Some(value),
+    }
+}
+
+/// The removal of the record at `key`, which is expected to have this revision.
+pub fn removal<T: Record>(key: &str, revision: u64) -> Change {
+    Change {
+        table: T::TABLE,
+        key: key.to_owned(),
+        expected: Expected::Revision(revision),
+        value: None,
     }
 }
 
@@ -186,6 +196,58 @@ pub struct SchemaRecord {
 
 impl Record for SchemaRecord {
     const TABLE: Table = Table::Schemas;
+
+    fn key(&self) -> &str {
+        &self.id
+    }
+}
+
+/// A managed subscription, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagedSubscriptionRecord {
+    /// Its id: 18 characters.
+    pub id: String,
+    /// Its unique name.
+    pub developer_name: String,
+    /// What people call it.
+    pub label: String,
+    /// Name of its topic.
+    pub topic_name: String,
+    /// `LATEST` or `EARLIEST`: where it starts that has no committed position.
+    pub default_replay: String,
+    /// `LATEST` or `EARLIEST`: where it goes on whose position is no longer valid.
+    pub error_recovery_replay: String,
+    /// `RUN` or `STOP`.
+    pub state: String,
+    /// `refuse` or `newest`: which of two streams has it.
+    pub takeover: String,
+    /// How often it was changed.
+    pub version: u32,
+    /// Milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+impl Record for ManagedSubscriptionRecord {
+    const TABLE: Table = Table::ManagedSubscriptions;
+
+    fn key(&self) -> &str {
+        &self.id
+    }
+}
+
+/// How far a managed subscription has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagedPositionRecord {
+    /// Id of the subscription.
+    pub id: String,
+    /// The position that was last committed.
+    pub position: u64,
+    /// When, in milliseconds since the epoch.
+    pub committed_at_ms: i64,
+}
+
+impl Record for ManagedPositionRecord {
+    const TABLE: Table = Table::ManagedPositions;
 
     fn key(&self) -> &str {
         &self.id

@@ -222,8 +222,12 @@ fn put(transaction: &WriteTransaction, change: &Change) -> Result<bool, StoreErr
     if !change.expected.is_met_by(found) {
         return Ok(false);
     }
+    let Some(value) = &change.value else {
+        rows.remove(key).map_err(failed)?;
+        return Ok(true);
+    };
     let revision = found.unwrap_or(0) + 1;
-    let stored = [&revision.to_be_bytes()[..], &change.value].concat();
+    let stored = [&revision.to_be_bytes()[..], value].concat();
     rows.insert(key, stored.as_slice()).map_err(failed)?;
     Ok(true)
 }

@@ -5,7 +5,10 @@ use std::{collections::HashSet, fs::File, path::Path};
 use super::file::{check, io_error, list};
 use crate::metadata::{
     OpenError, Scope, StoreError, Table,
-    records::{self, Record, SchemaRecord, TenantRecord, TokenRecord, TopicRecord},
+    records::{
+        self, ManagedPositionRecord, ManagedSubscriptionRecord, Record, SchemaRecord, TenantRecord,
+        TokenRecord, TopicRecord,
+    },
 };
 
 /// What is in a metadata file.
@@ -38,10 +41,21 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
             Vec::new()
         })
     };
-    let [tenants, tokens, topics, schemas] = Table::ALL.map(&mut entries);
+    let [
+        tenants,
+        tokens,
+        topics,
+        schemas,
+        _,
+        _,
+        subscriptions,
+        positions,
+    ] = Table::ALL.map(&mut entries);
     let damage = &mut found.damage;
     found.tenants = parse(tenants, damage);
     parse::<TokenRecord>(tokens, damage);
+    parse::<ManagedSubscriptionRecord>(subscriptions, damage);
+    parse::<ManagedPositionRecord>(positions, damage);
     found.topics = parse(topics, damage);
     let schemas: Vec<SchemaRecord> = parse(schemas, damage);
     let ids: HashSet<_> = schemas.iter().map(|schema| &schema.id).collect();

@@ -13,7 +13,7 @@ fn put(key: &str, value: &[u8]) -> Vec<Change> {
         table: Table::Topics,
         key: key.to_owned(),
         expected: Expected::Absent,
-        value: value.to_vec(),
+        value: Some(value.to_vec()),
     }]
 }
 
@@ -240,7 +240,7 @@ async fn a_backup_is_each_file_as_it_was_at_one_moment_under_writes() {
             table: Table::Topics,
             key: key.to_owned(),
             expected,
-            value: number.to_be_bytes().to_vec(),
+            value: Some(number.to_be_bytes().to_vec()),
         };
         vec![change("a"), change("b")]
     };

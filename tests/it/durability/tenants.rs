@@ -164,7 +164,7 @@ async fn make_tenants(gateway: &Gateway, count: usize) -> Vec<Tenant> {
                 table,
                 key: entry.key,
                 expected: Expected::Absent,
-                value: entry.value,
+                value: Some(entry.value),
             }));
         }
         disk.write(scope, changes).await.expect("writable");

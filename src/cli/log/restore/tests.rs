@@ -34,7 +34,7 @@ impl Bench {
             table: Table::Tenants,
             key: TENANT.into(),
             expected: Expected::Absent,
-            value: b"record".to_vec(),
+            value: Some(b"record".to_vec()),
         };
         store.write(Scope::Server, vec![change]).await.unwrap();
         let of_tenant = log.open(TENANT.parse().unwrap()).await.unwrap();

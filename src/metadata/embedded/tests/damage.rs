@@ -24,7 +24,7 @@ fn stored(is_crash: bool) -> Stored {
             table: Table::ALL[usize::from(number) % Table::ALL.len()],
             key: format!("key {number}"),
             expected: Expected::Absent,
-            value: vec![number + 1; 40 * usize::from(number)],
+            value: Some(vec![number + 1; 40 * usize::from(number)]),
         };
         file.write(&[change]).unwrap();
     }
