@@ -3,7 +3,12 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The messages on the way of an event: mapped to hand-written types that keep bytes.
-const RAW_MESSAGES: [&str; 3] = ["PublishRequest", "PublishResponse", "FetchResponse"];
+const RAW_MESSAGES: [&str; 4] = [
+    "PublishRequest",
+    "PublishResponse",
+    "FetchResponse",
+    "ManagedFetchResponse",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files = ["pubsub_api.proto", "tidegate/admin/v1/admin.proto"];

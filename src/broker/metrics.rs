@@ -40,6 +40,7 @@ pub(super) struct Metrics {
     refused: Family<RefusalLabels, Counter>,
     failed: Family<FailureLabels, Counter>,
     delivered: Family<TopicLabel, Counter>,
+    managed_recoveries: Counter,
     topics: Arc<Labels>,
     subscriptions: Arc<Subscriptions>,
 }
@@ -142,6 +143,11 @@ impl Metrics {
             "Events that were handed to subscribers",
             self.delivered.clone(),
         );
+        registry.register(
+            "broker_managed_recoveries",
+            "Managed subscriptions whose position was not valid any more, and that went on elsewhere",
+            self.managed_recoveries.clone(),
+        );
         registry.register_collector(Box::new(LagCollector(Arc::clone(&self.subscriptions))));
     }
 
@@ -153,6 +159,11 @@ impl Metrics {
             topic: label.topic.into(),
             metrics: self.clone(),
         }
+    }
+
+    /// Counts a managed subscription whose position was not valid any more.
+    pub(super) fn managed_recovered(&self) {
+        self.managed_recoveries.inc();
     }
 
     fn topic_label(&self, topic: &TopicName) -> TopicLabel {

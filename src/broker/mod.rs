@@ -11,6 +11,7 @@ pub mod belonging;
 pub mod comparison;
 pub mod credit;
 pub mod error;
+pub mod managed;
 mod metrics;
 pub mod publish;
 pub mod removal;
@@ -24,17 +25,25 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::time::Instant;
 
 use crate::{
+    clock::Clock,
     event_log::{EventLog, TenantLog},
+    metadata::MetadataStore,
     schema::registry::{Registry, TenantSchemas},
     types::{TenantId, limits},
 };
 use belonging::{MixedUp, mismatches};
+use managed::ManagedSubscriptions;
 use metrics::{LogCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
 
 pub use comparison::{Comparison, ComparisonError};
 pub use credit::{Credit, GrantError};
 pub use error::{PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError};
+pub use managed::{
+    CommitAnswer, CommitRefusal, Lag, ManagedChange, ManagedConfig, ManagedDelivery,
+    ManagedDescription, ManagedEnd, ManagedError, ManagedKey, ManagedSubscribeError,
+    ManagedSubscriber, ManagedSubscription, NewManaged,
+};
 pub use publish::{Batch, EventOutcome, EventRefusal, PendingPublish, Published, Publisher};
 pub use removal::{Erasure, RemovalError, Selection};
 pub use subscription::{Delivery, Subscriber, Subscription};
@@ -53,6 +62,8 @@ pub struct Config {
     pub zero_credit_grace: Option<Duration>,
     /// How long a unary publish waits for room in the log's queue.
     pub publish_room_wait: Duration,
+    /// How long a stream of a managed subscription may go without commits; `None` for ever.
+    pub managed_no_commit_timeout: Option<Duration>,
     /// How long a tenant that nobody uses stays open.
     pub tenant_idle: Duration,
     /// Tenants beyond which those that nobody uses are closed sooner. Those in use stay open.
@@ -67,6 +78,7 @@ impl Default for Config {
             keepalive: limits::KEEPALIVE,
             zero_credit_grace: Some(limits::ZERO_CREDIT_GRACE),
             publish_room_wait: limits::PUBLISH_ROOM_WAIT,
+            managed_no_commit_timeout: None,
             tenant_idle: limits::TENANT_IDLE,
             tenants_open_max: limits::TENANTS_OPEN_MAX,
         }
@@ -82,17 +94,27 @@ struct Inner {
     config: Config,
     log: Arc<dyn EventLog>,
     registry: Registry,
+    store: Arc<dyn MetadataStore>,
+    clock: Arc<dyn Clock>,
     metrics: Metrics,
     tenants: Tenants,
 }
 
 impl Broker {
-    /// A broker over these engines.
-    pub fn new(config: Config, log: Arc<dyn EventLog>, registry: Registry) -> Self {
+    /// A broker over these engines. `store` is the one that the registry reads.
+    pub fn new(
+        config: Config,
+        log: Arc<dyn EventLog>,
+        registry: Registry,
+        store: Arc<dyn MetadataStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self(Arc::new(Inner {
             config,
             log,
             registry,
+            store,
+            clock,
             metrics: Metrics::default(),
             tenants: Tenants::default(),
         }))
@@ -102,6 +124,10 @@ impl Broker {
     pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
         self.0.metrics.register(registry);
         registry.register_collector(Box::new(LogCollector(self.clone())));
+    }
+
+    fn config(&self) -> &Config {
+        &self.0.config
     }
 
     fn metrics(&self) -> &Metrics {
@@ -161,7 +187,14 @@ impl Broker {
                     gone.map_err(TopicError::unavailable)?;
                 }
             }
-            Ok(Arc::new(Tenant { log, schemas }))
+            let (store, clock) = (Arc::clone(&self.0.store), Arc::clone(&self.0.clock));
+            let managed = ManagedSubscriptions::open(id, store, clock, &*log).await;
+            let managed = managed.map_err(TopicError::unavailable)?;
+            Ok(Arc::new(Tenant {
+                log,
+                schemas,
+                managed,
+            }))
         });
         tenant.await.cloned()
     }

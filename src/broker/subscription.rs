@@ -13,7 +13,7 @@ use super::{
     Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, metrics::LagGuard,
 };
 use crate::{
-    event_log::{BlockSlice, Watcher},
+    event_log::{BlockSlice, PositionError, Watcher},
     schema::registry::EventType,
     types::{
         Position, Principal, Start, TopicId, TopicName,
@@ -108,6 +108,11 @@ impl Subscriber {
         self
     }
 
+    /// The topic's number in the log.
+    pub(super) fn topic_id(&self) -> TopicId {
+        self.event_type.topic_id()
+    }
+
     /// Begins a subscription with `requested` events of credit; `client_name` labels its lag.
     ///
     /// If `start` is the latest, every event is delivered that was not readable yet when this call
@@ -177,6 +182,25 @@ impl Subscription {
     /// Credit that is left, in events.
     pub fn pending(&self) -> u32 {
         self.credit.pending()
+    }
+
+    /// The last position examined.
+    pub(super) fn cursor(&self) -> Position {
+        self.cursor
+    }
+
+    pub(super) fn topics(&self) -> &[TopicId] {
+        &self.topics
+    }
+
+    /// Goes on from another start.
+    ///
+    /// # Errors
+    ///
+    /// [`PositionError`]; the cursor is where it was.
+    pub(super) fn restart(&mut self, start: Start) -> Result<(), PositionError> {
+        self.cursor = self.tenant.log.resolve(&self.topics, start)?;
+        Ok(())
     }
 
     /// Waits for the next thing to send.

@@ -11,6 +11,7 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
+use super::managed::ManagedSubscriptions;
 use crate::{event_log::TenantLog, schema::registry::TenantSchemas, types::TenantId};
 
 /// One tenant's engines.
@@ -18,6 +19,7 @@ use crate::{event_log::TenantLog, schema::registry::TenantSchemas, types::Tenant
 pub(super) struct Tenant {
     pub(super) log: Arc<dyn TenantLog>,
     pub(super) schemas: Arc<TenantSchemas>,
+    pub(super) managed: ManagedSubscriptions,
 }
 
 /// Where a tenant's engines are once they are open. Two first calls share one opening.

@@ -22,14 +22,13 @@ use crate::{
     client::{Connection, Credentials, Endpoint},
     proto::{
         CREDIT_MAX_METADATA, ConsumerEvent, Error, FetchRequest, ManagedFetchRequest,
-        ManagedFetchResponse, ProducerEvent, PublishResult, SchemaInfo, SchemaRequest, TopicInfo,
-        TopicRequest,
+        ProducerEvent, PublishResult, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
         admin::{
             self,
             admin_server::{Admin, AdminServer},
         },
         pub_sub_server::{PubSub, PubSubServer},
-        raw::{FetchResponse, PublishRequest, PublishResponse, Repeated},
+        raw::{FetchResponse, ManagedFetchResponse, PublishRequest, PublishResponse, Repeated},
     },
     types::{Position, ReplayId},
 };

@@ -166,6 +166,11 @@ impl TenantLog for MemoryTenantLog {
         self.tail.watch(topics)
     }
 
+    fn retention(&self, topic: TopicId) -> Duration {
+        let (own, all) = (self.tail.topic(topic).retention, self.config.retention);
+        own.map_or(all, |own| own.min(all))
+    }
+
     fn topic(&self, topic: TopicId) -> TopicState {
         self.tail.topic(topic)
     }

@@ -189,6 +189,9 @@ pub trait TenantLog: fmt::Debug + Send + Sync + 'static {
     /// Tells when there may be something new to read of `topics`.
     fn watch(&self, topics: &[TopicId]) -> Watcher;
 
+    /// How long events of `topic` are kept, unless a bound in bytes takes them earlier.
+    fn retention(&self, topic: TopicId) -> Duration;
+
     /// What the log holds of one topic; all zero for a topic without events.
     fn topic(&self, topic: TopicId) -> TopicState;
 

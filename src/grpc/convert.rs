@@ -11,9 +11,9 @@ use super::{
     status::{RpcError, kinds},
 };
 use crate::{
-    broker::{Batch, Delivery, EventOutcome, EventRefusal, Published, Publisher},
+    broker::{Batch, CommitAnswer, Delivery, EventOutcome, EventRefusal, Published, Publisher},
     proto::{
-        ErrorCode, FetchRequest, ProducerEvent, ReplayPreset,
+        CommitReplayResponse, ErrorCode, FetchRequest, ProducerEvent, ReplayPreset,
         raw::{FetchResponse, PublishRequest, PublishResponse, Repeated},
     },
     types::{
@@ -161,6 +161,23 @@ pub(super) fn fetch_response(rpc_id: Bytes, delivery: Delivery) -> FetchResponse
         latest_replay_id: Bytes::copy_from_slice(delivery.latest.replay_id().as_bytes()),
         rpc_id,
         pending_num_requested: i32::try_from(delivery.pending).unwrap_or(i32::MAX),
+    }
+}
+
+/// The answer to a commit.
+pub(super) fn commit_response(answer: CommitAnswer) -> CommitReplayResponse {
+    let error = answer.outcome.err().map(|refusal| {
+        tracing::debug!(?refusal, "a commit was refused");
+        crate::proto::Error {
+            code: ErrorCode::Commit.into(),
+            msg: refusal.to_string(),
+        }
+    });
+    CommitReplayResponse {
+        commit_request_id: answer.id,
+        replay_id: answer.replay_id,
+        error,
+        process_time: answer.received_at.as_millis(),
     }
 }
 

@@ -10,9 +10,11 @@
 pub mod call;
 pub mod convert;
 mod lookup;
+mod managed_subscribe;
 pub mod metrics;
 mod publish;
 mod publish_stream;
+mod rate;
 mod responder;
 pub mod status;
 mod subscribe;
@@ -27,8 +29,8 @@ use crate::{
     broker::Broker,
     net::shutdown::ShutdownSignal,
     proto::{
-        FetchRequest, ManagedFetchRequest, ManagedFetchResponse, SchemaInfo, SchemaRequest,
-        TopicInfo, TopicRequest, pub_sub_server, raw,
+        FetchRequest, ManagedFetchRequest, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
+        pub_sub_server, raw,
     },
     types::{Principal, limits},
 };
@@ -141,7 +143,7 @@ impl PubSub {
 impl pub_sub_server::PubSub for PubSub {
     type SubscribeStream = ResponseStream<raw::FetchResponse>;
     type PublishStreamStream = ResponseStream<raw::PublishResponse>;
-    type ManagedSubscribeStream = ResponseStream<ManagedFetchResponse>;
+    type ManagedSubscribeStream = ResponseStream<raw::ManagedFetchResponse>;
 
     async fn subscribe(
         &self,
@@ -191,7 +193,10 @@ impl pub_sub_server::PubSub for PubSub {
         request: Request<Streaming<ManagedFetchRequest>>,
     ) -> Result<Response<Self::ManagedSubscribeStream>, Status> {
         let call = Call::of(&request);
-        Err(call.fail(kinds::UNIMPLEMENTED.error("managed subscriptions are not served yet")))
+        let responses =
+            managed_subscribe::responses(self.clone(), call.clone(), request.into_inner());
+        let response = Response::new(Box::pin(responses) as _);
+        Ok(call.with_echoes(response, |asked| self.broker.extended_credit(asked)))
     }
 }
 

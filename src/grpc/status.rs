@@ -16,8 +16,8 @@ use super::Call;
 use crate::{
     auth::AuthError,
     broker::{
-        GrantError, PublishError, RemovalError, SchemaError, SubscribeError, SubscriptionEnd,
-        TopicError,
+        GrantError, ManagedEnd, ManagedError, ManagedSubscribeError, PublishError, RemovalError,
+        SchemaError, SubscribeError, SubscriptionEnd, TopicError,
     },
     event_log::{PositionError, RemoveError},
     types::ReplayIdError,
@@ -112,10 +112,34 @@ pub mod kinds {
         PUBLISH_TOPIC_EMPTY = InvalidArgument, "publish.topic.validation.empty";
         /// A managed fetch request that makes no sense.
         MANAGED_REQUEST_INVALID = InvalidArgument, "managed.subscription.fetch.request.invalid";
+        /// Neither an id nor a name of a managed subscription, or both.
+        MANAGED_ID_OR_NAME_EMPTY = InvalidArgument, "managed.subscription.id.or.developer.name.empty";
+        /// Not the id of a managed subscription.
+        MANAGED_ID_INVALID = InvalidArgument, "managed.subscription.subscription.id.invalid";
+        /// No managed subscription has the id.
+        MANAGED_ID_NOT_FOUND = NotFound, "managed.subscription.subscription.id.not.found";
+        /// No managed subscription has the name.
+        MANAGED_NAME_NOT_FOUND = NotFound, "managed.subscription.developer.name.not.found";
+        /// A commit in the first request.
+        MANAGED_COMMIT_RESTRICTED = InvalidArgument,
+            "managed.subscription.fetch.request.commit.request.restricted";
+        /// A fresh token in the first request.
+        MANAGED_AUTH_RESTRICTED = InvalidArgument,
+            "managed.subscription.fetch.request.auth.request.restricted";
+        /// Fewer events requested than may be.
+        MANAGED_EVENTS_INVALID = InvalidArgument, "managed.subscription.fetch.request.events.invalid";
+        /// A managed subscription that is stopped.
+        MANAGED_STOPPED = FailedPrecondition, "managed.subscription.config.stopped";
+        /// A managed subscription that was deleted.
+        MANAGED_DELETED = NotFound, "managed.subscription.config.deleted";
+        /// Another stream has the managed subscription.
+        MANAGED_ACTIVE = AlreadyExists, "managed.subscription.already.active";
         /// An admin request that makes no sense.
         ADMIN_REQUEST_INVALID = InvalidArgument, "admin.request.invalid";
         /// An admin request about something there is not.
         ADMIN_NOT_FOUND = NotFound, "admin.not.found";
+        /// An admin request for something that there is already.
+        ADMIN_EXISTS = AlreadyExists, "admin.already.exists";
         /// An admin request that a damaged file stands in the way of.
         ADMIN_DAMAGED = FailedPrecondition, "admin.log.damaged";
         /// An admin request that takes an administrator.
@@ -290,6 +314,52 @@ impl From<SubscribeError> for RpcError {
             SubscribeError::Position(error) => error.into(),
             SubscribeError::Grant(error) => error.into(),
         }
+    }
+}
+
+impl From<ManagedSubscribeError> for RpcError {
+    fn from(error: ManagedSubscribeError) -> Self {
+        let kind = match error {
+            ManagedSubscribeError::UnknownId => kinds::MANAGED_ID_NOT_FOUND,
+            ManagedSubscribeError::UnknownName => kinds::MANAGED_NAME_NOT_FOUND,
+            ManagedSubscribeError::Stopped => kinds::MANAGED_STOPPED,
+            ManagedSubscribeError::AlreadyActive => kinds::MANAGED_ACTIVE,
+            ManagedSubscribeError::Subscribe(error) => return error.into(),
+        };
+        kind.error(error.to_string())
+    }
+}
+
+impl From<ManagedEnd> for RpcError {
+    fn from(end: ManagedEnd) -> Self {
+        let kind = match end {
+            ManagedEnd::Stopped => kinds::MANAGED_STOPPED,
+            ManagedEnd::Deleted => kinds::MANAGED_DELETED,
+            ManagedEnd::TakenOver => kinds::MANAGED_ACTIVE,
+            ManagedEnd::Released => kinds::SUBSCRIPTION_INTERNAL,
+            ManagedEnd::NoCommits(_) => kinds::SUBSCRIPTION_IDLE,
+            ManagedEnd::Subscription(end) => return end.into(),
+        };
+        let error = kind.error(end.to_string());
+        match end {
+            ManagedEnd::Released => error.planned(),
+            _ => error,
+        }
+    }
+}
+
+impl From<ManagedError> for RpcError {
+    fn from(error: ManagedError) -> Self {
+        let kind = match error {
+            ManagedError::NotFound => kinds::ADMIN_NOT_FOUND,
+            ManagedError::NameTaken(_) => kinds::ADMIN_EXISTS,
+            ManagedError::Name | ManagedError::Label => kinds::ADMIN_REQUEST_INVALID,
+            ManagedError::TooMany => kinds::PROTECTION,
+            ManagedError::Topic(error) => return error.into(),
+            ManagedError::DiskFull => kinds::UNAVAILABLE,
+            ManagedError::Unreadable(_) | ManagedError::Store(_) => kinds::OUTAGE,
+        };
+        kind.error(error.to_string()).because(error)
     }
 }
 

@@ -3,15 +3,13 @@
 //! Source: the public Pub/Sub API Developer Guide, "Subscribe RPC Method" and "Pull Subscription and
 //! Flow Control".
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::{
     Call, PubSub, convert,
+    rate::RequestRate,
     responder::{self, Responder},
     status::{RpcError, kinds},
 };
@@ -189,45 +187,8 @@ impl Flow {
 
 /// The end of a subscription because the gateway stops. Clients resume from their stored replay id
 /// after this code; after `service.unavailable` one of them would start at the latest.
-fn stopping() -> RpcError {
+pub(super) fn stopping() -> RpcError {
     kinds::SUBSCRIPTION_STOPPING
         .error("the gateway is stopping; resume from the last replay id")
         .planned()
-}
-
-/// Counts a stream's requests within each second.
-struct RequestRate {
-    per_second_max: u32,
-    count: u32,
-    since: Instant,
-}
-
-impl RequestRate {
-    fn new(per_second_max: u32) -> Self {
-        Self {
-            per_second_max,
-            count: 0,
-            since: Instant::now(),
-        }
-    }
-
-    /// Counts one request.
-    ///
-    /// # Errors
-    ///
-    /// An [`RpcError`] once there were too many within a second.
-    fn count(&mut self) -> Result<(), RpcError> {
-        if self.since.elapsed() >= Duration::from_secs(1) {
-            self.since = Instant::now();
-            self.count = 0;
-        }
-        self.count += 1;
-        if self.count > self.per_second_max {
-            return Err(kinds::STREAM_PROTECTION.error(format!(
-                "more than {} requests within a second on one stream",
-                self.per_second_max
-            )));
-        }
-        Ok(())
-    }
 }

@@ -1,4 +1,4 @@
-//! The three messages on the way of an event, written by hand so that events stay bytes.
+//! The four messages on the way of an event, written by hand so that events stay bytes.
 //!
 //! A gateway that decodes each event of a request, and encodes each event of a response, spends
 //! most of its time there. Here a message that arrived stays one buffer, in which it is known where
@@ -12,6 +12,8 @@ use prost::{
     DecodeError, Message,
     encoding::{self, DecodeContext, WireType},
 };
+
+use super::CommitReplayResponse;
 
 /// A message that a stream or call carries: what [`super::codec`] asks of it.
 ///
@@ -274,13 +276,64 @@ impl WireMessage for FetchResponse {
     }
 
     fn read(bytes: Bytes) -> Result<Self, DecodeError> {
+        Self::read_with(bytes, |tag, wire_type, rest, context| {
+            encoding::skip_field(wire_type, tag, rest, context)
+        })
+    }
+}
+
+/// `eventbus.v1.ManagedFetchResponse` with its events encoded already.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ManagedFetchResponse {
+    /// What it has in common with the response of an unmanaged subscription.
+    pub fetch: FetchResponse,
+    /// The answer to a commit.
+    pub commit_response: Option<CommitReplayResponse>,
+}
+
+/// The first four fields are those of a [`FetchResponse`].
+impl WireMessage for ManagedFetchResponse {
+    fn wire_len(&self) -> usize {
+        let commit = self.commit_response.as_ref();
+        self.fetch.wire_len() + commit.map_or(0, |commit| encoding::message::encoded_len(5, commit))
+    }
+
+    fn write(&self, buf: &mut impl BufMut) {
+        self.fetch.write(buf);
+        if let Some(commit) = &self.commit_response {
+            encoding::message::encode(5, commit, buf);
+        }
+    }
+
+    fn read(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut commit = None::<CommitReplayResponse>;
+        let fetch = FetchResponse::read_with(bytes, |tag, wire_type, rest, context| match tag {
+            5 => {
+                let commit = commit.get_or_insert_default();
+                encoding::message::merge(wire_type, commit, rest, context)
+            }
+            _ => encoding::skip_field(wire_type, tag, rest, context),
+        })?;
+        Ok(Self {
+            fetch,
+            commit_response: commit,
+        })
+    }
+}
+
+impl FetchResponse {
+    /// Reads a message, whose other fields are handed to `other`.
+    fn read_with(
+        bytes: Bytes,
+        mut other: impl FnMut(u32, WireType, &mut &[u8], DecodeContext) -> Result<(), DecodeError>,
+    ) -> Result<Self, DecodeError> {
         let mut message = Self::default();
         let pending = &mut message.pending_num_requested;
         let events = decode_fields(bytes, 1, |tag, wire_type, rest, context| match tag {
             2 => encoding::bytes::merge(wire_type, &mut message.latest_replay_id, rest, context),
             3 => encoding::bytes::merge(wire_type, &mut message.rpc_id, rest, context),
             4 => encoding::int32::merge(wire_type, pending, rest, context),
-            _ => encoding::skip_field(wire_type, tag, rest, context),
+            _ => other(tag, wire_type, rest, context),
         })?;
         Ok(Self { events, ..message })
     }
@@ -436,6 +489,44 @@ mod tests {
         assert_eq!(laid_out.to_bytes(), plain.encode_to_vec());
         assert_eq!(laid_out.wire_len(), plain.encoded_len());
         assert_eq!(FetchResponse::default().wire_len(), 0);
+    }
+
+    #[test]
+    fn a_managed_response_is_the_generated_message_on_the_wire() {
+        /// The message as a generator would write it.
+        #[derive(Clone, PartialEq, Message)]
+        struct Plain {
+            #[prost(message, repeated, tag = "1")]
+            events: Vec<ConsumerEvent>,
+            #[prost(bytes = "bytes", tag = "2")]
+            latest_replay_id: Bytes,
+            #[prost(string, tag = "3")]
+            rpc_id: String,
+            #[prost(int32, tag = "4")]
+            pending_num_requested: i32,
+            #[prost(message, optional, tag = "5")]
+            commit_response: Option<CommitReplayResponse>,
+        }
+        let commit = CommitReplayResponse {
+            commit_request_id: "c-1".into(),
+            replay_id: vec![7; 10].into(),
+            error: None,
+            process_time: 1_700_000_000_000,
+        };
+        for commit_response in [None, Some(commit), Some(CommitReplayResponse::default())] {
+            let plain = Plain {
+                events: vec![sample_event()],
+                latest_replay_id: vec![9; 10].into(),
+                rpc_id: "rpc".into(),
+                pending_num_requested: 3,
+                commit_response,
+            };
+            let read = ManagedFetchResponse::read(plain.encode_to_vec().into()).unwrap();
+            assert_eq!(read.commit_response, plain.commit_response);
+            assert_eq!(read.fetch.events.values().len(), 1);
+            assert_eq!(read.to_bytes(), plain.encode_to_vec());
+            assert_eq!(read.wire_len(), plain.encoded_len());
+        }
     }
 
     #[test]

@@ -151,9 +151,15 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let tenant = bootstrap::tenant(&*home.store, &*clock).await?;
     let tokens = TokenStore::open(Arc::clone(&home.store), Arc::clone(&clock)).await?;
     let tokens = Arc::new(tokens);
-    let registry = Registry::new(Arc::clone(&home.store), clock);
+    let registry = Registry::new(Arc::clone(&home.store), Arc::clone(&clock));
     let schemas = registry.tenant(tenant).await?;
-    let broker = Broker::new(config.broker.clone(), Arc::clone(&home.log), registry);
+    let broker = Broker::new(
+        config.broker.clone(),
+        Arc::clone(&home.log),
+        registry,
+        Arc::clone(&home.store),
+        Arc::clone(&clock),
+    );
     broker.register_metrics(&mut metrics);
     // Opens the tenant's log now: what cannot be recovered is said at the start, not to a caller.
     // Before a schema is registered: it would get a number that may be another topic's in the log.

@@ -184,6 +184,18 @@ pub const TOKENS_MAX: usize = 10_000;
 pub const TOKEN_NAME_CHARS_MAX: usize = 80;
 /// Patterns of one token, of each kind. Ours: they are looked through at each lookup of a topic.
 pub const TOKEN_PATTERNS_MAX: usize = 100;
+/// Managed subscriptions of one tenant. Documented.
+pub const MANAGED_SUBSCRIPTIONS_MAX: usize = 200;
+/// Characters of a managed subscription's developer name, and of its label. The platform's own bound for
+/// such names.
+pub const MANAGED_NAME_CHARS_MAX: usize = 80;
+/// Bytes of what a client calls a commit. Ours: it is kept until the commit is durable; a UUID has 36.
+pub const COMMIT_ID_BYTES_MAX: usize = 256;
+/// Commits of one tenant that wait for the writer. Ours: a stream has one under way, so this is only
+/// reached by streams that come and go; others wait for room.
+pub const COMMITS_QUEUED_MAX: usize = 1_000;
+/// Commits of one write. Ours: every managed subscription with one, and as many deletions.
+pub const COMMITS_PER_WRITE_MAX: usize = 2 * MANAGED_SUBSCRIPTIONS_MAX;
 /// How long a tenant that nobody uses stays open. Ours: calls that come now and then find it open.
 pub const TENANT_IDLE: Duration = Duration::from_secs(600);
 /// Tenants beyond which those that nobody uses are closed sooner. Ours: each has a file open, and a

@@ -20,6 +20,8 @@ pub use principal::{Grants, Principal, TopicPattern};
 pub use replay_id::{Position, ReplayId, ReplayIdError};
 pub use rpc_id::RpcId;
 pub use schema_id::{SchemaId, SchemaIdError};
-pub use subscription::Start;
+pub use subscription::{
+    Replay, ReplayError, RunState, RunStateError, Start, Takeover, TakeoverError,
+};
 pub use tenant::{TenantId, TenantIdError};
 pub use topic::{TopicId, TopicKind, TopicName, TopicNameError};

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use prost::{Message, encoding::encode_varint};
 
-use super::log_double::LogDouble;
+use super::{log_double::LogDouble, store_double::StoreDouble};
 use crate::{
     broker::{Broker, Config, Published},
     clock::{ManualClock, Timestamp},
     event_log::{self, EventLog, MemoryLog, TenantLog},
-    metadata::{MemoryStore, MetadataStore},
+    metadata::MetadataStore,
     proto::ProducerEvent,
     schema::{Schema, registry::Registry},
     types::{EventView, Grants, Position, Principal, TenantId},
@@ -58,14 +58,15 @@ pub(crate) struct Engines {
     pub(crate) broker: Broker,
     pub(crate) log: Arc<LogDouble>,
     pub(crate) clock: ManualClock,
-    pub(crate) store: Arc<dyn MetadataStore>,
+    pub(crate) store: Arc<StoreDouble>,
+    config: Config,
 }
 
 impl Engines {
     pub(crate) async fn new(config: Config, log_config: event_log::Config) -> Self {
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
-        let registry = Registry::new(Arc::clone(&store), Arc::new(clock.clone()));
+        let store = Arc::new(StoreDouble::default());
+        let registry = Registry::new(Arc::clone(&store) as _, Arc::new(clock.clone()));
         let schemas = registry.tenant(tenant()).await.unwrap();
         for text in [OLD_ORDER_SCHEMA, ORDER_SCHEMA, STATUS_SCHEMA, CHANGE_SCHEMA] {
             let schema = Schema::parse(text).unwrap();
@@ -73,13 +74,19 @@ impl Engines {
         }
         let log = MemoryLog::new(log_config, Arc::new(clock.clone()));
         let log = Arc::new(LogDouble::new(log));
-        let broker = Broker::new(config, Arc::clone(&log) as _, registry);
+        let broker = broker(&config, &log, &store, &clock);
         Self {
             broker,
             log,
             clock,
             store,
+            config,
         }
+    }
+
+    /// The engines as a restart finds them: what is stored is there, what was in memory is not.
+    pub(crate) fn restart(&mut self) {
+        self.broker = broker(&self.config, &self.log, &self.store, &self.clock);
     }
 
     /// The tenant's log.
@@ -112,6 +119,23 @@ impl Engines {
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
     }
+}
+
+fn broker(
+    config: &Config,
+    log: &Arc<LogDouble>,
+    store: &Arc<StoreDouble>,
+    clock: &ManualClock,
+) -> Broker {
+    let store = Arc::clone(store) as Arc<dyn MetadataStore>;
+    let registry = Registry::new(Arc::clone(&store), Arc::new(clock.clone()));
+    Broker::new(
+        config.clone(),
+        Arc::clone(log) as _,
+        registry,
+        store,
+        Arc::new(clock.clone()),
+    )
 }
 
 pub(crate) fn schema_id(text: &str) -> String {

@@ -166,6 +166,10 @@ impl TenantLog for TenantLogDouble {
         self.log.watch(topics)
     }
 
+    fn retention(&self, topic: TopicId) -> Duration {
+        self.log.retention(topic)
+    }
+
     fn topic(&self, topic: TopicId) -> TopicState {
         self.log.topic(topic)
     }

@@ -300,6 +300,14 @@ impl TenantLog for Handle {
         self.store.tail.watch(topics)
     }
 
+    fn retention(&self, topic: TopicId) -> Duration {
+        let (own, all) = (
+            self.store.tail.topic(topic).retention,
+            self.store.config().retention,
+        );
+        own.map_or(all, |own| own.min(all))
+    }
+
     fn topic(&self, topic: TopicId) -> TopicState {
         self.store.tail.topic(topic)
     }

@@ -51,6 +51,7 @@ pub(super) struct Gateway {
     pub(super) client: PubSubClient<Channel>,
     pub(super) shutdown: Shutdown,
     pub(super) pub_sub: PubSub,
+    config: Config,
     calls: Metrics,
     service: CallService<PubSubServer<PubSub>>,
 }
@@ -62,14 +63,19 @@ impl Gateway {
 
     pub(super) async fn with(settings: Settings) -> Self {
         let engines = Engines::new(settings.broker, settings.log).await;
-        let store = Arc::clone(&engines.store);
+        Self::over(engines, settings.grpc).await
+    }
+
+    /// A gateway over engines, with a new token.
+    async fn over(engines: Engines, config: Config) -> Self {
+        let store = Arc::clone(&engines.store) as _;
         let tokens = TokenStore::open(store, Arc::new(engines.clock.clone())).await;
         let tokens = Arc::new(tokens.unwrap());
         let (_, token) = tokens.create(tenant(), "all", everything()).await.unwrap();
         let (shutdown, signal) = Shutdown::new();
         let broker = engines.broker.clone();
         let pub_sub = PubSub::new(
-            settings.grpc,
+            config.clone(),
             broker,
             Arc::clone(&tokens) as _,
             signal.clone(),
@@ -86,7 +92,17 @@ impl Gateway {
             pub_sub,
             calls,
             service,
+            config,
         }
+    }
+
+    /// Another gateway over what this one stored.
+    pub(super) async fn restarted(self) -> Self {
+        self.shutdown.begin();
+        settle().await;
+        let mut engines = self.engines;
+        engines.restart();
+        Self::over(engines, self.config).await
     }
 
     /// A new token with these rights.

@@ -2,6 +2,7 @@
 
 mod gateway;
 mod lookup;
+mod managed;
 mod metrics;
 mod publish;
 mod publish_stream;

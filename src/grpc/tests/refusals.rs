@@ -73,10 +73,7 @@ async fn an_unknown_method_or_service_is_unimplemented() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_protobuf_is_refused_in_the_words_of_each_method() {
     let gateway = Gateway::start().await;
-    for (method, kind) in METHODS
-        .into_iter()
-        .filter(|(name, _)| *name != "ManagedSubscribe")
-    {
+    for (method, kind) in METHODS {
         let path = format!("/eventbus.v1.PubSub/{method}");
         // A field of text that is not UTF-8, and one that is cut short.
         for message in [&[0x0a, 1, 0xff][..], &[0x0a, 9, b'a']] {
@@ -94,10 +91,7 @@ async fn what_is_not_protobuf_is_refused_in_the_words_of_each_method() {
 #[tokio::test(start_paused = true)]
 async fn a_request_of_more_than_four_mebibytes_is_too_much() {
     let gateway = Gateway::start().await;
-    for (method, _) in METHODS
-        .into_iter()
-        .filter(|(name, _)| *name != "ManagedSubscribe")
-    {
+    for (method, _) in METHODS {
         let path = format!("/eventbus.v1.PubSub/{method}");
         let message = vec![0; REQUEST_BYTES_MAX + 1];
         let status = answer(&gateway, request(&gateway, &path, frame(&message))).await;
@@ -141,14 +135,6 @@ async fn identity_is_an_encoding() {
     let encoding = HeaderValue::from_static("identity");
     request.headers_mut().insert("grpc-encoding", encoding);
     assert_eq!(answer(&gateway, request).await.code(), Code::Ok);
-}
-
-#[tokio::test(start_paused = true)]
-async fn managed_subscriptions_are_unimplemented_and_say_so_in_full() {
-    let gateway = Gateway::start().await;
-    let path = "/eventbus.v1.PubSub/ManagedSubscribe";
-    let status = answer(&gateway, request(&gateway, path, frame(b""))).await;
-    assert_failure(&status, "ManagedSubscribe", kinds::UNIMPLEMENTED);
 }
 
 #[tokio::test(start_paused = true)]

@@ -82,8 +82,19 @@ InvalidArgument publish.event.count.invalid
 InvalidArgument publish.topic.mismatch
 InvalidArgument publish.topic.validation.empty
 InvalidArgument managed.subscription.fetch.request.invalid
+InvalidArgument managed.subscription.id.or.developer.name.empty
+InvalidArgument managed.subscription.subscription.id.invalid
+NotFound managed.subscription.subscription.id.not.found
+NotFound managed.subscription.developer.name.not.found
+InvalidArgument managed.subscription.fetch.request.commit.request.restricted
+InvalidArgument managed.subscription.fetch.request.auth.request.restricted
+InvalidArgument managed.subscription.fetch.request.events.invalid
+FailedPrecondition managed.subscription.config.stopped
+NotFound managed.subscription.config.deleted
+AlreadyExists managed.subscription.already.active
 InvalidArgument admin.request.invalid
 NotFound admin.not.found
+AlreadyExists admin.already.exists
 FailedPrecondition admin.log.damaged
 PermissionDenied admin.permission
 ";

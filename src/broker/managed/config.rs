@@ -1,0 +1,337 @@
+//! Managed subscriptions as they are configured: made, changed, listed and deleted.
+//!
+//! Whoever calls this has asked whether the caller may.
+
+use std::sync::Arc;
+
+use super::{Entry, ManagedDescription, ManagedError, ManagedKey, ManagedSubscriptions};
+use crate::{
+    broker::{Broker, Tenant, TopicError},
+    clock::Timestamp,
+    metadata::{
+        Expected, Scope,
+        records::{self, ManagedSubscriptionRecord},
+    },
+    types::{
+        PlatformId, Principal, Replay, RunState, Takeover, TopicName,
+        limits::{MANAGED_NAME_CHARS_MAX, MANAGED_SUBSCRIPTIONS_MAX},
+    },
+};
+
+/// What the ids of managed subscriptions begin with.
+const ID_PREFIX: &[u8; 3] = b"18x";
+
+/// How a managed subscription is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedConfig {
+    /// Its id.
+    pub id: PlatformId,
+    /// Its unique name. Never changed.
+    pub developer_name: String,
+    /// What people call it.
+    pub label: String,
+    /// Its topic. Never changed.
+    pub topic: TopicName,
+    /// Where it starts without a committed position.
+    pub default_replay: Replay,
+    /// Where it goes on when its position is no longer valid.
+    pub error_recovery_replay: Replay,
+    /// Whether it may be subscribed to.
+    pub state: RunState,
+    /// Which of two streams has it.
+    pub takeover: Takeover,
+    /// How often it was stored: 1 at first.
+    pub version: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A managed subscription that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewManaged {
+    /// Its unique name.
+    pub developer_name: String,
+    /// What people call it; the name if it is empty.
+    pub label: String,
+    /// Name of its topic, which has to be there.
+    pub topic: String,
+    /// Where it starts without a committed position.
+    pub default_replay: Replay,
+    /// Where it goes on when its position is no longer valid.
+    pub error_recovery_replay: Replay,
+    /// Whether it may be subscribed to.
+    pub state: RunState,
+    /// Which of two streams has it.
+    pub takeover: Takeover,
+}
+
+/// What is to be changed of a managed subscription; the rest stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManagedChange {
+    /// What people call it.
+    pub label: Option<String>,
+    /// Where it starts without a committed position.
+    pub default_replay: Option<Replay>,
+    /// Where it goes on when its position is no longer valid.
+    pub error_recovery_replay: Option<Replay>,
+    /// Whether it may be subscribed to. Its stream ends when it is stopped.
+    pub state: Option<RunState>,
+    /// Which of two streams has it. What a stream has already it keeps until the next one comes.
+    pub takeover: Option<Takeover>,
+}
+
+impl ManagedConfig {
+    /// The configuration in a record; `None` for one that was not written here.
+    pub(super) fn of(record: &ManagedSubscriptionRecord) -> Option<Self> {
+        Some(Self {
+            id: record.id.parse().ok()?,
+            developer_name: record.developer_name.clone(),
+            label: record.label.clone(),
+            topic: record.topic_name.parse().ok()?,
+            default_replay: record.default_replay.parse().ok()?,
+            error_recovery_replay: record.error_recovery_replay.parse().ok()?,
+            state: record.state.parse().ok()?,
+            takeover: record.takeover.parse().ok()?,
+            version: record.version,
+            created_at: Timestamp::from_millis(record.created_at_ms),
+        })
+    }
+
+    fn record(&self) -> ManagedSubscriptionRecord {
+        ManagedSubscriptionRecord {
+            id: self.id.to_string(),
+            developer_name: self.developer_name.clone(),
+            label: self.label.clone(),
+            topic_name: self.topic.to_string(),
+            default_replay: self.default_replay.to_string(),
+            error_recovery_replay: self.error_recovery_replay.to_string(),
+            state: self.state.to_string(),
+            takeover: self.takeover.to_string(),
+            version: self.version,
+            created_at_ms: self.created_at.as_millis(),
+        }
+    }
+
+    fn change(&mut self, change: ManagedChange) -> Result<(), ManagedError> {
+        if let Some(label) = change.label {
+            self.label = check_label(label)?;
+        }
+        self.default_replay = change.default_replay.unwrap_or(self.default_replay);
+        let recovery = change.error_recovery_replay;
+        self.error_recovery_replay = recovery.unwrap_or(self.error_recovery_replay);
+        self.state = change.state.unwrap_or(self.state);
+        self.takeover = change.takeover.unwrap_or(self.takeover);
+        self.version = self.version.saturating_add(1);
+        Ok(())
+    }
+}
+
+impl Broker {
+    /// Makes a managed subscription. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedError`]; after a failure of the store it may have been made.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: after a drop it may have been made, and not be known before a restart.
+    pub async fn create_managed(
+        &self,
+        principal: &Principal,
+        new: NewManaged,
+    ) -> Result<ManagedConfig, ManagedError> {
+        check_developer_name(&new.developer_name)?;
+        let label = match new.label.is_empty() {
+            true => new.developer_name.clone(),
+            false => check_label(new.label)?,
+        };
+        let (tenant, event_type) = self.find_topic(principal, &new.topic).await?;
+        let mut random = [0; 12];
+        getrandom::fill(&mut random).map_err(|error| ManagedError::Store(Arc::new(error)))?;
+        let config = ManagedConfig {
+            id: PlatformId::from_random(ID_PREFIX, random),
+            developer_name: new.developer_name,
+            label,
+            topic: event_type.topic().clone(),
+            default_replay: new.default_replay,
+            error_recovery_replay: new.error_recovery_replay,
+            state: new.state,
+            takeover: new.takeover,
+            version: 1,
+            created_at: tenant.managed.clock.now(),
+        };
+        tenant.managed.create(&tenant, config).await
+    }
+
+    /// Every managed subscription of the principal's tenant, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unavailable`].
+    pub async fn managed_subscriptions(
+        &self,
+        principal: &Principal,
+    ) -> Result<Vec<ManagedDescription>, TopicError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        let mut described = Vec::new();
+        for entry in tenant.managed.all() {
+            described.extend(describe(&tenant, &entry).await);
+        }
+        described.sort_by(|a, b| a.config.developer_name.cmp(&b.config.developer_name));
+        Ok(described)
+    }
+
+    /// Describes one managed subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedError::NotFound`] and [`ManagedError::Topic`].
+    pub async fn managed_subscription(
+        &self,
+        principal: &Principal,
+        key: ManagedKey<'_>,
+    ) -> Result<ManagedDescription, ManagedError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
+        describe(&tenant, &entry)
+            .await
+            .ok_or(ManagedError::NotFound)
+    }
+
+    /// Changes a managed subscription. Durable when it returns, and felt by its stream at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedError`]; after a failure of the store it may have been changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: after a drop it may have been changed, and not be felt before a restart.
+    pub async fn update_managed(
+        &self,
+        principal: &Principal,
+        key: ManagedKey<'_>,
+        change: ManagedChange,
+    ) -> Result<ManagedConfig, ManagedError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        tenant.managed.update(key, change).await
+    }
+
+    /// Deletes a managed subscription with its position, and returns what it was. Durable when it
+    /// returns; its stream ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedError`]; after a failure of the store it may have been deleted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was begun goes on.
+    pub async fn delete_managed(
+        &self,
+        principal: &Principal,
+        key: ManagedKey<'_>,
+    ) -> Result<ManagedConfig, ManagedError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        tenant.managed.delete(key).await
+    }
+
+    /// Takes a managed subscription from the stream that has it, which ends; false if none had it.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedError::NotFound`] and [`ManagedError::Topic`].
+    pub async fn release_managed(
+        &self,
+        principal: &Principal,
+        key: ManagedKey<'_>,
+    ) -> Result<bool, ManagedError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
+        Ok(entry.slot.release())
+    }
+}
+
+impl ManagedSubscriptions {
+    async fn create(
+        &self,
+        tenant: &Tenant,
+        config: ManagedConfig,
+    ) -> Result<ManagedConfig, ManagedError> {
+        let _changing = self.changing.lock().await;
+        if self.read().len() >= MANAGED_SUBSCRIPTIONS_MAX {
+            return Err(ManagedError::TooMany);
+        }
+        if self
+            .find(ManagedKey::Name(&config.developer_name))
+            .is_some()
+        {
+            return Err(ManagedError::NameTaken(config.developer_name));
+        }
+        let change = records::change(&config.record(), Expected::Absent);
+        let scope = Scope::Tenant(self.tenant);
+        self.store.write(scope, vec![change]).await?;
+        let head = tenant.log.state().head;
+        let entry = Arc::new(Entry::new(config.clone(), 1, None, head));
+        self.write().insert(entry.id(), entry);
+        Ok(config)
+    }
+
+    async fn update(
+        &self,
+        key: ManagedKey<'_>,
+        change: ManagedChange,
+    ) -> Result<ManagedConfig, ManagedError> {
+        let _changing = self.changing.lock().await;
+        let entry = self.find(key).ok_or(ManagedError::NotFound)?;
+        let mut config = entry.config().ok_or(ManagedError::NotFound)?;
+        config.change(change)?;
+        let revision = entry.revision();
+        let expected = Expected::Revision(revision);
+        let change = records::change(&config.record(), expected);
+        let scope = Scope::Tenant(self.tenant);
+        self.store.write(scope, vec![change]).await?;
+        entry.configured(config.clone(), revision + 1);
+        Ok(config)
+    }
+
+    async fn delete(&self, key: ManagedKey<'_>) -> Result<ManagedConfig, ManagedError> {
+        let _changing = self.changing.lock().await;
+        let entry = self.find(key).ok_or(ManagedError::NotFound)?;
+        let config = entry.config().ok_or(ManagedError::NotFound)?;
+        self.positions.delete(Arc::clone(&entry)).await?;
+        self.write().remove(&entry.id());
+        Ok(config)
+    }
+}
+
+/// Describes a subscription; `None` for one that was deleted meanwhile.
+async fn describe(tenant: &Tenant, entry: &Entry) -> Option<ManagedDescription> {
+    Some(ManagedDescription {
+        config: entry.config()?,
+        committed: entry.committed().map(|it| (it.position, it.at)),
+        is_active: entry.slot.is_taken(),
+        lag: tenant.managed.lag(tenant, entry).await,
+    })
+}
+
+/// The platform's rule for the names of such things.
+fn check_developer_name(name: &str) -> Result<(), ManagedError> {
+    let fits = (1..=MANAGED_NAME_CHARS_MAX).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.ends_with('_')
+        && !name.contains("__");
+    match fits {
+        true => Ok(()),
+        false => Err(ManagedError::Name),
+    }
+}
+
+fn check_label(label: String) -> Result<String, ManagedError> {
+    match (1..=MANAGED_NAME_CHARS_MAX).contains(&label.chars().count()) {
+        true => Ok(label),
+        false => Err(ManagedError::Label),
+    }
+}

@@ -1,0 +1,127 @@
+//! One managed subscription: its configuration, how far it has come, and who has it.
+
+use std::sync::{Mutex, MutexGuard};
+
+use tokio::sync::watch;
+
+use super::{CommitRefusal, ManagedConfig, NO_PANIC, slot::Slot};
+use crate::{
+    clock::Timestamp,
+    types::{PlatformId, Position},
+};
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: PlatformId,
+    /// `None` once it is deleted. Streams watch it.
+    config: watch::Sender<Option<ManagedConfig>>,
+    marks: Mutex<Marks>,
+    pub(super) slot: Slot,
+}
+
+#[derive(Debug)]
+struct Marks {
+    /// Revision of the stored configuration.
+    revision: u64,
+    committed: Option<Committed>,
+    /// The newest position that was delivered, or told to a stream, since it was opened; the head at
+    /// that time before.
+    delivered: Position,
+}
+
+/// A durable commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) position: Position,
+    pub(super) at: Timestamp,
+}
+
+impl Entry {
+    pub(super) fn new(
+        config: ManagedConfig,
+        revision: u64,
+        committed: Option<Committed>,
+        delivered: Position,
+    ) -> Self {
+        Self {
+            id: config.id,
+            config: watch::Sender::new(Some(config)),
+            marks: Mutex::new(Marks {
+                revision,
+                committed,
+                delivered,
+            }),
+            slot: Slot::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> PlatformId {
+        self.id
+    }
+
+    /// How it is configured; `None` once it is deleted.
+    pub(super) fn config(&self) -> Option<ManagedConfig> {
+        self.config.borrow().clone()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Option<ManagedConfig>> {
+        self.config.subscribe()
+    }
+
+    /// Revision of the stored configuration.
+    pub(super) fn revision(&self) -> u64 {
+        self.marks().revision
+    }
+
+    /// Notes a configuration that is stored.
+    pub(super) fn configured(&self, config: ManagedConfig, revision: u64) {
+        self.marks().revision = revision;
+        self.config.send_replace(Some(config));
+    }
+
+    /// Notes that it is deleted: its stream ends.
+    pub(super) fn deleted(&self) {
+        self.config.send_replace(None);
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.config.borrow().is_none()
+    }
+
+    pub(super) fn committed(&self) -> Option<Committed> {
+        self.marks().committed
+    }
+
+    /// Notes a commit that is durable.
+    pub(super) fn commit(&self, committed: Committed) {
+        self.marks().committed = Some(committed);
+    }
+
+    /// Notes that everything up to `position` was delivered.
+    pub(super) fn delivered(&self, position: Position) {
+        let mut marks = self.marks();
+        marks.delivered = marks.delivered.max(position);
+    }
+
+    /// Whether `position` may be committed, as far as what was delivered and committed says.
+    pub(super) fn check(&self, position: Position) -> Result<(), CommitRefusal> {
+        let marks = self.marks();
+        if position > marks.delivered {
+            return Err(CommitRefusal::NotDelivered {
+                found: position,
+                latest: marks.delivered,
+            });
+        }
+        match marks.committed {
+            Some(committed) if position < committed.position => Err(CommitRefusal::Older {
+                found: position,
+                committed: committed.position,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().expect(NO_PANIC)
+    }
+}

@@ -1,0 +1,161 @@
+//! Managed subscriptions: subscriptions whose position the gateway keeps.
+//!
+//! ```text
+//!               ManagedSubscriptions (one for each tenant that is open)
+//!                 ├─ Entry  configuration, marks (committed, delivered), slot
+//!                 │    ▲ one stream has the slot ([`stream`], [`slot`])
+//!                 └─ Positions  the writer that makes commits durable ([`positions`])
+//! ```
+//!
+//! A stream delivers what any subscription does, from behind the committed position on. A commit is
+//! checked against what was delivered on any stream of the subscription, and is durable before it is
+//! answered; the position never goes back.
+//!
+//! Source: `proto/pubsub_api.proto`, `rpc ManagedSubscribe`; the public Pub/Sub API Developer Guide,
+//! "ManagedSubscribe RPC Method"; the public Metadata API Developer Guide,
+//! "ManagedEventSubscription".
+
+mod config;
+mod entry;
+pub mod error;
+pub mod lag;
+mod positions;
+mod slot;
+pub mod stream;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use crate::{
+    clock::{Clock, Timestamp},
+    event_log::TenantLog,
+    metadata::{
+        MetadataStore, Scope,
+        records::{self, ManagedPositionRecord, ManagedSubscriptionRecord},
+    },
+    types::{PlatformId, Position, TenantId},
+};
+use entry::{Committed, Entry};
+use positions::Positions;
+
+pub use config::{ManagedChange, ManagedConfig, NewManaged};
+pub use error::{CommitRefusal, ManagedEnd, ManagedError, ManagedSubscribeError};
+pub use lag::Lag;
+pub use stream::{CommitAnswer, ManagedDelivery, ManagedSubscriber, ManagedSubscription};
+
+/// How a managed subscription is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ManagedKey<'a> {
+    /// By its id.
+    Id(PlatformId),
+    /// By its developer name.
+    Name(&'a str),
+}
+
+/// What is known of a managed subscription.
+#[derive(Clone, Debug)]
+pub struct ManagedDescription {
+    /// How it is configured.
+    pub config: ManagedConfig,
+    /// What was committed last, and when; `None` before the first commit.
+    pub committed: Option<(Position, Timestamp)>,
+    /// Whether a stream has it.
+    pub is_active: bool,
+    /// How far it is behind.
+    pub lag: Lag,
+}
+
+/// One tenant's managed subscriptions.
+#[derive(Debug)]
+pub(super) struct ManagedSubscriptions {
+    tenant: TenantId,
+    store: Arc<dyn MetadataStore>,
+    clock: Arc<dyn Clock>,
+    entries: RwLock<BTreeMap<PlatformId, Arc<Entry>>>,
+    /// Held while a configuration is changed: the bound and the names are those of all of them.
+    changing: tokio::sync::Mutex<()>,
+    positions: Positions,
+}
+
+impl ManagedSubscriptions {
+    /// Reads the tenant's subscriptions.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedError::Store`], and [`ManagedError::Unreadable`] for one that was written by hand.
+    pub(super) async fn open(
+        tenant: TenantId,
+        store: Arc<dyn MetadataStore>,
+        clock: Arc<dyn Clock>,
+        log: &dyn TenantLog,
+    ) -> Result<Self, ManagedError> {
+        let scope = Scope::Tenant(tenant);
+        let configs = records::list::<ManagedSubscriptionRecord>(&*store, scope).await?;
+        let positions = records::list::<ManagedPositionRecord>(&*store, scope).await?;
+        let revisions = positions.iter().filter_map(|stored| {
+            let id = stored.record.id.parse::<PlatformId>().ok()?;
+            Some((id, Some(stored.revision)))
+        });
+        let writer = Positions::new(tenant, Arc::clone(&store), revisions.collect());
+        let mut committed: BTreeMap<_, _> = positions
+            .into_iter()
+            .map(|stored| (stored.record.id.clone(), stored.record))
+            .collect();
+        // What was delivered before is not known any more, and it was not past the head.
+        let head = log.state().head;
+        let mut entries = BTreeMap::new();
+        for stored in configs {
+            let position = committed.remove(&stored.record.id);
+            let committed = position.map(|record| {
+                let position = Position::new(record.position);
+                Committed {
+                    // A larger number was written by hand, and is no longer valid for any log.
+                    position: position.unwrap_or(Position::MAX),
+                    at: Timestamp::from_millis(record.committed_at_ms),
+                }
+            });
+            let config = ManagedConfig::of(&stored.record)
+                .ok_or_else(|| ManagedError::Unreadable(stored.record.id.clone()))?;
+            let entry = Entry::new(config, stored.revision, committed, head);
+            entries.insert(entry.id(), Arc::new(entry));
+        }
+        Ok(Self {
+            tenant,
+            store,
+            clock,
+            entries: RwLock::new(entries),
+            changing: tokio::sync::Mutex::default(),
+            positions: writer,
+        })
+    }
+
+    fn find(&self, key: ManagedKey<'_>) -> Option<Arc<Entry>> {
+        let entries = self.read();
+        match key {
+            ManagedKey::Id(id) => entries.get(&id).cloned(),
+            ManagedKey::Name(name) => {
+                let mut entries = entries.values();
+                entries
+                    .find(|entry| entry.config().is_some_and(|it| it.developer_name == name))
+                    .cloned()
+            }
+        }
+    }
+
+    /// Every subscription, by id.
+    fn all(&self) -> Vec<Arc<Entry>> {
+        self.read().values().cloned().collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<PlatformId, Arc<Entry>>> {
+        self.entries.read().expect(NO_PANIC)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<PlatformId, Arc<Entry>>> {
+        self.entries.write().expect(NO_PANIC)
+    }
+}
+
+const NO_PANIC: &str = "no holder of this lock panics";

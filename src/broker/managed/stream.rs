@@ -1,0 +1,420 @@
+//! One stream of a managed subscription: what it is sent, and what it commits.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError, entry::Entry,
+    slot::SlotGuard,
+};
+use crate::{
+    broker::{
+        Broker, Delivery, GrantError, Subscriber, Subscription, SubscriptionEnd, Tenant, TopicError,
+    },
+    clock::Timestamp,
+    event_log::PositionError,
+    types::{
+        PlatformId, Position, Principal, Replay, ReplayId, RunState, Start,
+        limits::COMMIT_ID_BYTES_MAX,
+    },
+};
+
+/// Subscribing to one managed subscription on behalf of one caller, who has the right to.
+#[derive(Debug)]
+pub struct ManagedSubscriber {
+    broker: Broker,
+    tenant: Arc<Tenant>,
+    entry: Arc<Entry>,
+    subscriber: Subscriber,
+}
+
+/// The flow of a managed subscription on the stream that has it. Dropping it frees the slot.
+pub struct ManagedSubscription {
+    broker: Broker,
+    tenant: Arc<Tenant>,
+    entry: Arc<Entry>,
+    slot: SlotGuard,
+    config: watch::Receiver<Option<ManagedConfig>>,
+    developer_name: String,
+    flow: Subscription,
+    /// The last position that was delivered or told.
+    latest: Position,
+    commits: Commits,
+    no_commit_timeout: Option<Duration>,
+    /// When a commit last came, or the stream began.
+    committed_at: Instant,
+}
+
+/// The commits that are not answered yet: one that is being stored, and the last one after it, whose
+/// answer covers those before it.
+#[derive(Default)]
+struct Commits {
+    storing: Option<(Commit, Storing)>,
+    next: Option<Commit>,
+}
+
+type Storing = Pin<Box<dyn Future<Output = Result<(), CommitRefusal>> + Send>>;
+
+#[derive(Debug)]
+struct Commit {
+    id: String,
+    replay_id: Bytes,
+    position: Position,
+    received_at: Timestamp,
+}
+
+/// The answer to a commit.
+#[derive(Debug)]
+pub struct CommitAnswer {
+    /// What the client calls the commit.
+    pub id: String,
+    /// The replay id to be committed, as the client spelled it.
+    pub replay_id: Bytes,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// Whether it is durable.
+    pub outcome: Result<(), CommitRefusal>,
+}
+
+/// What is to be sent next.
+#[derive(Debug)]
+pub enum ManagedDelivery {
+    /// Events, or a keepalive.
+    Events(Delivery),
+    /// An answer to a commit.
+    Commit(CommitAnswer),
+}
+
+impl Broker {
+    /// A subscriber of the managed subscription that `key` names.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedSubscribeError`]; nobody is told about a subscription whose topic they may not
+    /// subscribe to, other than that.
+    pub async fn managed_subscriber(
+        &self,
+        principal: &Principal,
+        key: ManagedKey<'_>,
+    ) -> Result<ManagedSubscriber, ManagedSubscribeError> {
+        let tenant = self.tenant(principal.tenant).await;
+        let tenant = tenant.map_err(crate::broker::SubscribeError::Topic)?;
+        let found = tenant.managed.find(key);
+        let found = found.and_then(|entry| Some((entry.config()?, entry)));
+        let (config, entry) = found.ok_or(match key {
+            ManagedKey::Id(_) => ManagedSubscribeError::UnknownId,
+            ManagedKey::Name(_) => ManagedSubscribeError::UnknownName,
+        })?;
+        let subscriber = self.subscriber(principal, config.topic.as_str()).await?;
+        Ok(ManagedSubscriber {
+            broker: self.clone(),
+            tenant,
+            entry,
+            subscriber,
+        })
+    }
+}
+
+impl ManagedSubscriber {
+    /// Has the credit limited to what [`Broker::extended_credit`] gives for `asked`.
+    pub fn with_extended_credit(mut self, asked: u32) -> Self {
+        self.subscriber = self.subscriber.with_extended_credit(asked);
+        self
+    }
+
+    /// Takes the slot and begins behind the committed position, with `requested` events of credit.
+    ///
+    /// Without a committed position it begins at the subscription's default replay, and at its error
+    /// recovery replay if the position is no longer valid.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedSubscribeError`]; the slot is as it was, unless it was taken over.
+    pub fn subscribe(self, requested: i32) -> Result<ManagedSubscription, ManagedSubscribeError> {
+        let Self {
+            broker,
+            tenant,
+            entry,
+            subscriber,
+        } = self;
+        let mut config = entry.watch();
+        let Some(current) = config.borrow_and_update().clone() else {
+            return Err(ManagedSubscribeError::UnknownId);
+        };
+        if current.state == RunState::Stop {
+            return Err(ManagedSubscribeError::Stopped);
+        }
+        let slot = entry.slot.take(current.takeover);
+        let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
+        let committed = entry.committed().map(|committed| committed.position);
+        let start = match committed {
+            Some(position) => Start::After(position),
+            None => current.default_replay.start(),
+        };
+        let topics = [subscriber.topic_id()];
+        let start = match tenant.log.resolve(&topics, start) {
+            Err(error) if !matches!(error, PositionError::TopicDeleted) => {
+                recovery(&broker, &current, &error)
+            }
+            _ => start,
+        };
+        let flow = subscriber.subscribe(start, requested, None)?;
+        let latest = flow.cursor();
+        entry.delivered(latest);
+        let no_commit_timeout = broker.config().managed_no_commit_timeout;
+        Ok(ManagedSubscription {
+            broker,
+            tenant,
+            entry,
+            slot,
+            config,
+            developer_name: current.developer_name,
+            flow,
+            latest,
+            commits: Commits::default(),
+            no_commit_timeout,
+            committed_at: Instant::now(),
+        })
+    }
+}
+
+/// Where a subscription goes on whose position is not valid. That it does is told to whoever runs the
+/// gateway: events may have been lost to it.
+fn recovery(broker: &Broker, config: &ManagedConfig, error: &PositionError) -> Start {
+    broker.metrics().managed_recovered();
+    tracing::warn!(
+        subscription = config.developer_name,
+        topic = %config.topic,
+        replay = %config.error_recovery_replay,
+        "the position of a managed subscription is no longer valid, it goes on at its \
+         errorRecoveryReplay: {error}"
+    );
+    match (config.error_recovery_replay, error) {
+        (Replay::Latest, _) => Start::Latest,
+        // From the earliest on it would get again what it got before the hole.
+        (Replay::Earliest, PositionError::Damaged { valid_from, .. }) => Start::After(*valid_from),
+        (Replay::Earliest, _) => Start::Earliest,
+    }
+}
+
+impl ManagedSubscription {
+    /// Adds `requested` events to the credit.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError`]; the credit is untouched.
+    pub fn grant(&mut self, requested: i32) -> Result<(), GrantError> {
+        self.flow.grant(requested)
+    }
+
+    /// Credit that is left, in events.
+    pub fn pending(&self) -> u32 {
+        self.flow.pending()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> PlatformId {
+        self.entry.id()
+    }
+
+    /// Its name.
+    pub fn developer_name(&self) -> &str {
+        &self.developer_name
+    }
+
+    /// The last position that was delivered or told.
+    pub fn latest(&self) -> Position {
+        self.latest
+    }
+
+    /// Takes a commit, which the client calls `id`. Its answer comes with [`Self::next`], or with that
+    /// of a later commit.
+    ///
+    /// # Errors
+    ///
+    /// The answer, if the commit is refused.
+    pub fn commit(&mut self, id: String, replay_id: &Bytes) -> Result<(), Box<CommitAnswer>> {
+        let received_at = self.tenant.managed.clock.now();
+        self.committed_at = Instant::now();
+        let checked = self.check(&id, replay_id);
+        // A copy of its own: the bytes are part of the request, which may be large.
+        let replay_id = Bytes::copy_from_slice(&replay_id[..replay_id.len().min(ReplayId::LEN)]);
+        match checked {
+            Ok(position) => {
+                let commit = Commit {
+                    id,
+                    replay_id,
+                    position,
+                    received_at,
+                };
+                match &self.commits.storing {
+                    None => self.store(commit),
+                    Some(_) => self.commits.next = Some(commit),
+                }
+                Ok(())
+            }
+            Err(refusal) => Err(Box::new(CommitAnswer {
+                id,
+                replay_id,
+                received_at,
+                outcome: Err(refusal),
+            })),
+        }
+    }
+
+    fn check(&self, id: &str, replay_id: &[u8]) -> Result<Position, CommitRefusal> {
+        if id.len() > COMMIT_ID_BYTES_MAX {
+            return Err(CommitRefusal::Id(id.len()));
+        }
+        if replay_id.is_empty() {
+            return Err(CommitRefusal::Missing);
+        }
+        let found = ReplayId::parse(replay_id).map_err(CommitRefusal::Malformed)?;
+        self.entry.check(found)?;
+        if let Some(committed) = self.commits.latest().filter(|&latest| found < latest) {
+            return Err(CommitRefusal::Older { found, committed });
+        }
+        let resolved = self
+            .tenant
+            .log
+            .resolve(self.flow.topics(), Start::After(found));
+        resolved.map_err(CommitRefusal::Position)?;
+        Ok(found)
+    }
+
+    fn store(&mut self, commit: Commit) {
+        let (tenant, entry) = (Arc::clone(&self.tenant), Arc::clone(&self.entry));
+        let (position, at) = (commit.position, commit.received_at);
+        let storing = async move { tenant.managed.positions.commit(entry, position, at).await };
+        self.commits.storing = Some((commit, Box::pin(storing)));
+    }
+
+    /// Waits for the next thing to send.
+    ///
+    /// # Errors
+    ///
+    /// [`ManagedEnd`]: nothing more will be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a delivery that was not returned was not taken off the credit, and no answer is
+    /// lost.
+    pub async fn next(&mut self) -> Result<ManagedDelivery, ManagedEnd> {
+        loop {
+            let no_commits_at = self
+                .no_commit_timeout
+                .map(|timeout| (self.committed_at + timeout, timeout));
+            tokio::select! {
+                // The end first, or a stream with much to send would go on; then answers, which are
+                // waited for while events are not.
+                biased;
+                end = self.slot.lost() => return Err(end),
+                end = stopped(&mut self.config) => return Err(end),
+                answer = self.commits.stored() => {
+                    self.store_next();
+                    return Ok(ManagedDelivery::Commit(answer));
+                }
+                delivery = self.flow.next() => match delivery {
+                    Ok(delivery) => {
+                        self.latest = delivery.latest;
+                        self.entry.delivered(delivery.latest);
+                        return Ok(ManagedDelivery::Events(delivery));
+                    }
+                    Err(SubscriptionEnd::Position(error)) => self.recover(error)?,
+                    Err(end) => return Err(end.into()),
+                },
+                timeout = passed(no_commits_at) => return Err(ManagedEnd::NoCommits(timeout)),
+            }
+        }
+    }
+
+    /// Waits for the answers of commits that are under way, the last of which is followed by `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no answer is lost.
+    pub async fn next_answer(&mut self) -> Option<CommitAnswer> {
+        self.commits.storing.as_ref()?;
+        let answer = self.commits.stored().await;
+        self.store_next();
+        Some(answer)
+    }
+
+    fn store_next(&mut self) {
+        if let Some(next) = self.commits.next.take() {
+            self.store(next);
+        }
+    }
+
+    /// Goes on where the subscription is configured to when its cursor is no longer valid.
+    fn recover(&mut self, error: PositionError) -> Result<(), ManagedEnd> {
+        let config = self.config.borrow().clone();
+        let config = config.ok_or(ManagedEnd::Deleted)?;
+        if matches!(error, PositionError::TopicDeleted) {
+            return Err(SubscriptionEnd::Position(error).into());
+        }
+        let start = recovery(&self.broker, &config, &error);
+        let moved = self.flow.restart(start);
+        moved.map_err(|error| SubscriptionEnd::Position(error).into())
+    }
+}
+
+impl Commits {
+    /// The latest position that is under way.
+    fn latest(&self) -> Option<Position> {
+        let storing = self.storing.as_ref().map(|(commit, _)| commit);
+        self.next.as_ref().or(storing).map(|commit| commit.position)
+    }
+
+    /// Waits until the commit that is being stored is; for ever if none is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    async fn stored(&mut self) -> CommitAnswer {
+        let outcome = match &mut self.storing {
+            Some((_, storing)) => storing.await,
+            None => std::future::pending().await,
+        };
+        let (commit, _) = self.storing.take().expect("it was being stored");
+        CommitAnswer {
+            id: commit.id,
+            replay_id: commit.replay_id,
+            received_at: commit.received_at,
+            outcome,
+        }
+    }
+}
+
+/// Waits until the subscription is stopped or deleted.
+async fn stopped(config: &mut watch::Receiver<Option<ManagedConfig>>) -> ManagedEnd {
+    let is_over = |config: &Option<ManagedConfig>| {
+        config
+            .as_ref()
+            .is_none_or(|config| config.state == RunState::Stop)
+    };
+    match config.wait_for(is_over).await {
+        Ok(config) if config.is_some() => ManagedEnd::Stopped,
+        // The sender is the entry, which the stream holds.
+        _ => ManagedEnd::Deleted,
+    }
+}
+
+/// Waits until a moment has passed; for ever if there is none.
+async fn passed(moment: Option<(Instant, Duration)>) -> Duration {
+    match moment {
+        Some((at, timeout)) => {
+            tokio::time::sleep_until(at).await;
+            timeout
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl From<TopicError> for ManagedSubscribeError {
+    fn from(error: TopicError) -> Self {
+        Self::Subscribe(crate::broker::SubscribeError::Topic(error))
+    }
+}

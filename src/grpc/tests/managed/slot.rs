@@ -1,0 +1,128 @@
+//! Who has a managed subscription, and how others get it.
+
+use super::{Managed, NAME, first, fulfilment};
+use crate::{
+    broker::{
+        ManagedChange, ManagedKey, NewManaged,
+        tests::engines::{ORDERS, orders, principal},
+    },
+    grpc::{
+        status::kinds,
+        tests::gateway::{Gateway, assert_failure, settle},
+    },
+    types::{RunState, Takeover},
+};
+
+#[tokio::test(start_paused = true)]
+async fn one_stream_has_it_and_it_is_free_when_that_ends() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let mut holder = gateway.managed(10).await;
+    holder.next().await;
+    let mut other = gateway.managed(10).await;
+    let failure = other.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_ACTIVE);
+    holder.ask_for(1);
+    // Ended by the client, by an error, and by a half-close.
+    drop(holder);
+    settle().await;
+    let mut holder = gateway.managed(10).await;
+    holder.next().await;
+    holder.ask_for(-1);
+    let failure = holder.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_EVENTS_INVALID);
+    let mut holder = gateway.managed(10).await;
+    holder.next().await;
+    holder.half_close();
+    holder.end().await;
+    let mut holder = gateway.managed(10).await;
+    holder.next().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_stream_takes_it_over_where_that_is_configured() {
+    let gateway = Gateway::start().await;
+    let new = NewManaged {
+        takeover: Takeover::Newest,
+        ..fulfilment()
+    };
+    gateway.manage(new).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let mut former = gateway.managed(10).await;
+    former.next().await;
+    let mut newest = gateway.managed(10).await;
+    let fetched = newest.next().await;
+    assert_eq!(fetched.ids(), ["0"]);
+    let failure = former.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_ACTIVE);
+    newest.commit("c-1", fetched.positions()[0]);
+    newest.next().await.expect_commit("c-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_administrator_releases_it() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    let key = ManagedKey::Name(NAME);
+    let release = async || {
+        let broker = &gateway.engines.broker;
+        broker.release_managed(&principal(), key).await.unwrap()
+    };
+    assert!(!release().await);
+    let mut holder = gateway.managed(10).await;
+    settle().await;
+    assert!(release().await);
+    let mut next = gateway.managed(10).await;
+    let failure = holder.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::SUBSCRIPTION_INTERNAL);
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    assert_eq!(next.next().await.ids(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_stopped_and_deleted_under_its_stream() {
+    let gateway = Gateway::start().await;
+    let config = gateway.manage(fulfilment()).await;
+    let broker = &gateway.engines.broker;
+    let key = ManagedKey::Id(config.id);
+    let set = async |state| {
+        let change = ManagedChange {
+            state: Some(state),
+            ..ManagedChange::default()
+        };
+        broker
+            .update_managed(&principal(), key, change)
+            .await
+            .unwrap()
+    };
+    let mut stream = gateway.managed(10).await;
+    settle().await;
+    let stopped = set(RunState::Stop).await;
+    assert_eq!((stopped.state, stopped.version), (RunState::Stop, 2));
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_STOPPED);
+    let mut stream = gateway.managed(10).await;
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_STOPPED);
+    set(RunState::Run).await;
+    let mut stream = gateway.managed(10).await;
+    settle().await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let position = stream.next().await.positions()[0];
+    stream.commit("c-1", position);
+    stream.next().await.expect_commit("c-1");
+    broker.delete_managed(&principal(), key).await.unwrap();
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_DELETED);
+    let mut stream = gateway.managed(10).await;
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_NAME_NOT_FOUND);
+    // One of the same name is another, without a position; after a restart too.
+    gateway.manage(fulfilment()).await;
+    assert_eq!(gateway.committed().await, None);
+    let gateway = gateway.restarted().await;
+    assert_eq!(gateway.committed().await, None);
+    let mut stream = Managed::open(&gateway, &gateway.token, first(10)).await;
+    assert_eq!(stream.next().await.ids(), ["0"]);
+}

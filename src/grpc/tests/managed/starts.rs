@@ -1,0 +1,172 @@
+//! Where a managed subscription begins, and where it goes on.
+
+use std::time::Duration;
+
+use super::{Managed, NAME, commit, first, fulfilment};
+use crate::{
+    broker::{
+        NewManaged,
+        tests::engines::{ORDERS, STATUSES, orders, principal, status},
+    },
+    event_log,
+    grpc::{
+        status::kinds,
+        tests::gateway::{Gateway, Settings, assert_failure, settle},
+    },
+    proto::ManagedFetchRequest,
+    types::Replay,
+};
+
+#[tokio::test(start_paused = true)]
+async fn without_a_commit_it_begins_at_its_default_replay_each_time() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    let latest = NewManaged {
+        developer_name: "Latest".into(),
+        default_replay: Replay::Latest,
+        ..fulfilment()
+    };
+    gateway.manage(latest).await;
+    gateway.publish(ORDERS, &orders(0..3)).await.unwrap();
+    for _ in 0..2 {
+        let mut stream = gateway.managed(100).await;
+        let fetched = stream.next().await;
+        assert_eq!((fetched.ids(), fetched.pending), (vec!["0", "1", "2"], 97));
+        drop(stream);
+        settle().await;
+    }
+    let first = ManagedFetchRequest {
+        developer_name: "Latest".into(),
+        ..first(10)
+    };
+    let mut stream = Managed::open(&gateway, &gateway.token, first).await;
+    settle().await;
+    gateway.publish(ORDERS, &orders(3..4)).await.unwrap();
+    assert_eq!(stream.next().await.ids(), ["3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_behind_what_was_committed_by_name_and_by_id() {
+    let gateway = Gateway::start().await;
+    let config = gateway.manage(fulfilment()).await;
+    gateway.publish(ORDERS, &orders(0..5)).await.unwrap();
+    let mut stream = gateway.managed(3).await;
+    let positions = stream.next().await.positions();
+    stream.commit("c-1", positions[1]);
+    stream.next().await.expect_commit("c-1");
+    drop(stream);
+    settle().await;
+    let gateway = gateway.restarted().await;
+    for id in [config.id.as_str(), config.id.as_short_str()] {
+        let first = ManagedFetchRequest {
+            subscription_id: id.into(),
+            developer_name: String::new(),
+            ..first(10)
+        };
+        let mut stream = Managed::open(&gateway, &gateway.token, first).await;
+        assert_eq!(stream.next().await.ids(), ["2", "3", "4"]);
+        drop(stream);
+        settle().await;
+    }
+    let mut stream = gateway.managed(1).await;
+    let fetched = stream.next().await;
+    assert_eq!((fetched.ids(), fetched.pending), (vec!["2"], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_is_purged_gives_way_to_the_error_recovery_replay() {
+    for (recovery, expected) in [
+        (Replay::Earliest, &["9", "10"][..]),
+        (Replay::Latest, &["10"]),
+    ] {
+        let gateway = Gateway::with(Settings {
+            log: event_log::Config {
+                retention: Duration::from_secs(60),
+                ..event_log::Config::default()
+            },
+            ..Settings::default()
+        })
+        .await;
+        let new = NewManaged {
+            error_recovery_replay: recovery,
+            ..fulfilment()
+        };
+        gateway.manage(new).await;
+        gateway.publish(ORDERS, &orders(0..2)).await.unwrap();
+        let mut stream = gateway.managed(1).await;
+        let positions = stream.next().await.positions();
+        stream.commit("c-1", positions[0]);
+        stream.next().await.expect_commit("c-1");
+        // What was committed is purged, on a live stream without credit and before a new one alike.
+        gateway.engines.clock.advance(Duration::from_secs(61));
+        gateway.publish(ORDERS, &orders(9..10)).await.unwrap();
+        stream.commit("c-2", positions[0]);
+        let fetched = stream.next().await;
+        assert!(fetched.expect_refusal("c-2").contains("no longer valid"));
+        stream.ask_for(10);
+        settle().await;
+        gateway.publish(ORDERS, &orders(10..11)).await.unwrap();
+        let mut ids = Vec::new();
+        while ids.len() < expected.len() {
+            let fetched = stream.next().await;
+            ids.extend(fetched.ids().into_iter().map(str::to_owned));
+        }
+        assert_eq!(ids, expected);
+        drop(stream);
+        settle().await;
+        let mut stream = gateway.managed(10).await;
+        settle().await;
+        gateway.publish(ORDERS, &orders(11..12)).await.unwrap();
+        let fetched = stream.next().await;
+        assert_eq!(
+            fetched.ids().last(),
+            Some(&if recovery == Replay::Latest {
+                "11"
+            } else {
+                "10"
+            })
+        );
+        let scrape = gateway.engines.scrape();
+        assert!(
+            scrape.contains("broker_managed_recoveries_total 2"),
+            "{scrape}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_ends_it_and_is_not_found() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let mut stream = gateway.managed(10).await;
+    stream.next().await;
+    let broker = &gateway.engines.broker;
+    broker.delete_topic(&principal(), ORDERS).await.unwrap();
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::TOPIC_NOT_FOUND);
+    let mut stream = gateway.managed(10).await;
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::TOPIC_NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_gets_keepalives_whose_latest_may_be_committed() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let mut stream = gateway.managed(100).await;
+    assert_eq!(stream.next().await.ids(), ["0"]);
+    let elsewhere = gateway.publish(STATUSES, &[status("1")]).await.unwrap();
+    let keepalive = stream.next().await;
+    assert_eq!((keepalive.ids().len(), keepalive.pending), (0, 99));
+    assert_eq!(keepalive.latest, elsewhere.positions()[0]);
+    // Eight bytes, as clients send that keep ids in a number; the answer has them as they came.
+    let short = &keepalive.latest.replay_id().as_bytes()[..8].to_vec();
+    stream.ask(commit("c-1", short));
+    let fetched = stream.next().await;
+    assert_eq!(&fetched.expect_commit("c-1").replay_id, short);
+    assert_eq!((fetched.latest, fetched.pending), (keepalive.latest, 99));
+    assert_eq!(gateway.committed().await, Some(keepalive.latest));
+    assert_eq!(NAME, "Fulfilment");
+}
