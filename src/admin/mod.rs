@@ -6,6 +6,7 @@
 //! Source: `proto/tidegate/admin/v1/admin.proto`.
 
 mod backup;
+mod managed;
 mod removal;
 mod tokens;
 mod topics;
@@ -23,11 +24,13 @@ use crate::{
     },
     proto::admin::{
         BackupRequest, BackupResponse, ConfirmRetentionRequest, ConfirmRetentionResponse,
-        CreateTokenRequest, CreateTokenResponse, DeleteTopicRequest, DeleteTopicResponse,
-        DescribeTopicRequest, EraseEventsRequest, EraseEventsResponse, ListSchemasRequest,
-        ListSchemasResponse, ListTokensRequest, ListTokensResponse, ListTopicsRequest,
-        ListTopicsResponse, RevokeTokenRequest, RevokeTokenResponse, SetTopicRequest, Topic,
-        admin_server,
+        CreateManagedSubscriptionRequest, CreateTokenRequest, CreateTokenResponse,
+        DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest, EraseEventsRequest,
+        EraseEventsResponse, ListManagedSubscriptionsRequest, ListManagedSubscriptionsResponse,
+        ListSchemasRequest, ListSchemasResponse, ListTokensRequest, ListTokensResponse,
+        ListTopicsRequest, ListTopicsResponse, ManagedSubscription, ManagedSubscriptionKey,
+        ReleaseManagedSubscriptionResponse, RevokeTokenRequest, RevokeTokenResponse,
+        SetTopicRequest, Topic, UpdateManagedSubscriptionRequest, admin_server,
     },
     types::Principal,
 };
@@ -164,5 +167,45 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<BackupResponse>, Status> {
         let call = Call::of(&request);
         call.finish(self.back_up(&call, request.into_inner()).await)
+    }
+
+    async fn create_managed_subscription(
+        &self,
+        request: Request<CreateManagedSubscriptionRequest>,
+    ) -> Result<Response<ManagedSubscription>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.create_managed(&call, request.into_inner()).await)
+    }
+
+    async fn list_managed_subscriptions(
+        &self,
+        request: Request<ListManagedSubscriptionsRequest>,
+    ) -> Result<Response<ListManagedSubscriptionsResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.list_managed(&call).await)
+    }
+
+    async fn update_managed_subscription(
+        &self,
+        request: Request<UpdateManagedSubscriptionRequest>,
+    ) -> Result<Response<ManagedSubscription>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.update_managed(&call, request.into_inner()).await)
+    }
+
+    async fn delete_managed_subscription(
+        &self,
+        request: Request<ManagedSubscriptionKey>,
+    ) -> Result<Response<ManagedSubscription>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.delete_managed(&call, request.into_inner()).await)
+    }
+
+    async fn release_managed_subscription(
+        &self,
+        request: Request<ManagedSubscriptionKey>,
+    ) -> Result<Response<ReleaseManagedSubscriptionResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.release_managed(&call, request.into_inner()).await)
     }
 }

@@ -1,6 +1,6 @@
 //! Topics and schemas, as far as the caller may use them.
 
-use super::Admin;
+use super::{Admin, managed::subscriber_message};
 use crate::{
     broker::TopicDescription,
     grpc::{Call, status::RpcError},
@@ -26,9 +26,12 @@ impl Admin {
         request: DescribeTopicRequest,
     ) -> Result<Topic, RpcError> {
         let principal = self.authenticate(call).await?;
-        Ok(topic_message(
-            &self.broker.topic(&principal, &request.name).await?,
-        ))
+        let topic = self.broker.topic(&principal, &request.name).await?;
+        let subscribers = self.broker.subscribers(&principal, &request.name).await?;
+        Ok(Topic {
+            subscribers: subscribers.iter().map(subscriber_message).collect(),
+            ..topic_message(&topic)
+        })
     }
 
     pub(super) async fn schemas(
@@ -73,6 +76,7 @@ pub(super) fn topic_message(topic: &TopicDescription) -> Topic {
         }
         .to_owned(),
         retention_ms: state.retention.map_or(0, |kept| kept.as_millis() as u64),
+        subscribers: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -20,13 +21,13 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Broker, PublishError};
+use super::{Broker, Lag, PublishError};
 use crate::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     event_log::{AppendError, LogState, TenantLog},
     types::{
         TopicId, TopicName,
-        limits::{CLIENT_NAME_LABELS_MAX, TENANT_LABELS_MAX, TOPIC_LABELS_MAX},
+        limits::{CLIENT_NAME_LABELS_MAX, MANAGED_LABELS_MAX, TENANT_LABELS_MAX, TOPIC_LABELS_MAX},
     },
 };
 
@@ -121,8 +122,12 @@ impl FailureReason {
 }
 
 impl Metrics {
-    /// Adds every metric to `registry`.
-    pub(super) fn register(&self, registry: &mut Registry) {
+    /// Adds every metric to `registry`; `clock` is what lag is measured by.
+    pub(super) fn register(&self, registry: &mut Registry, clock: Arc<dyn Clock>) {
+        registry.register_collector(Box::new(LagCollector {
+            subscriptions: Arc::clone(&self.subscriptions),
+            clock,
+        }));
         registry.register(
             "broker_published_events",
             "Events that were accepted and are durable",
@@ -148,7 +153,6 @@ impl Metrics {
             "Managed subscriptions whose position was not valid any more, and that went on elsewhere",
             self.managed_recoveries.clone(),
         );
-        registry.register_collector(Box::new(LagCollector(Arc::clone(&self.subscriptions))));
     }
 
     /// The counters of publishing to one topic.
@@ -159,6 +163,29 @@ impl Metrics {
             topic: label.topic.into(),
             metrics: self.clone(),
         }
+    }
+
+    /// How far the named subscribers of a topic are behind, by name: of those that share one, the one
+    /// that is behind most.
+    pub(super) fn named(
+        &self,
+        log: &Arc<dyn TenantLog>,
+        topic: TopicId,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (Arc<str>, Lag)> {
+        let mut named: BTreeMap<Arc<str>, Lag> = BTreeMap::new();
+        for progress in self.subscriptions.live() {
+            let is_of_topic = progress.topic_id == topic && Arc::ptr_eq(&progress.log, log);
+            let Some(client) = progress.client.as_ref().filter(|_| is_of_topic) else {
+                continue;
+            };
+            let lag = progress.lag(now);
+            let most = named.entry(Arc::clone(client)).or_insert(lag);
+            if lag.events > most.events {
+                *most = lag;
+            }
+        }
+        named.into_iter()
     }
 
     /// Counts a managed subscription whose position was not valid any more.
@@ -284,26 +311,37 @@ impl fmt::Debug for Progress {
 
 /// Events and milliseconds between a subscription and the newest event of its topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Lag {
+struct Distance {
     events: u64,
     millis: u64,
 }
 
 impl Progress {
-    fn lag(&self) -> Lag {
+    fn distance(&self) -> Distance {
         let newest = self.log.topic(self.topic_id);
         let events = newest
             .ordinal
             .saturating_sub(self.passed.load(Ordering::Relaxed));
         if events == 0 {
-            return Lag::default();
+            return Distance::default();
         }
         let passed_at = self.passed_at.load(Ordering::Relaxed);
         let millis = newest.last_at.as_millis().saturating_sub(passed_at).max(0);
-        Lag {
+        Distance {
             events,
             millis: millis.unsigned_abs(),
         }
+    }
+
+    /// How far it is behind. The next event was appended after the last one that it got.
+    fn lag(&self, now: Timestamp) -> Lag {
+        let passed = self.passed.load(Ordering::Relaxed);
+        let passed_at = self.passed_at.load(Ordering::Relaxed);
+        let unread_at = || match passed_at {
+            i64::MAX => self.log.topic(self.topic_id).last_at,
+            millis => Timestamp::from_millis(millis),
+        };
+        Lag::of(&*self.log, self.topic_id, passed, unread_at, now)
     }
 }
 
@@ -322,6 +360,11 @@ impl Subscriptions {
             .expect("no holder of this lock panics")
             .by_id
             .remove(&id);
+    }
+
+    fn live(&self) -> Vec<Arc<Progress>> {
+        let live = self.live.lock().expect("no holder of this lock panics");
+        live.by_id.values().cloned().collect()
     }
 
     fn client_label(&self, name: Option<&str>) -> Option<Arc<str>> {
@@ -360,21 +403,28 @@ impl Drop for LagGuard {
 
 /// Works lag out at each scrape: the maximum over the subscriptions that share labels.
 #[derive(Debug)]
-struct LagCollector(Arc<Subscriptions>);
+struct LagCollector {
+    subscriptions: Arc<Subscriptions>,
+    clock: Arc<dyn Clock>,
+}
 
 impl Collector for LagCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let live: Vec<_> = {
-            let live = self.0.live.lock().expect("no holder of this lock panics");
-            live.by_id.values().cloned().collect()
-        };
+        let live = self.subscriptions.live();
+        let now = self.clock.now();
         let mut counts: BTreeMap<Vec<(&'static str, String)>, i64> = BTreeMap::new();
-        let mut lags: BTreeMap<Vec<(&'static str, String)>, Lag> = BTreeMap::new();
+        let mut lags: BTreeMap<Vec<(&'static str, String)>, Distance> = BTreeMap::new();
+        let mut left: BTreeMap<Vec<(&'static str, String)>, Duration> = BTreeMap::new();
         for progress in &live {
             let mut labels = vec![("topic", progress.topic.to_string())];
             *counts.entry(labels.clone()).or_default() += 1;
-            let lag = progress.lag();
-            let mut raise = |labels| {
+            let lag = progress.distance();
+            let time_to_loss = progress.lag(now).time_to_loss;
+            let mut raise = |labels: Vec<_>| {
+                if let Some(time) = time_to_loss {
+                    let min = left.entry(labels.clone()).or_insert(time);
+                    *min = time.min(*min);
+                }
                 let max = lags.entry(labels).or_default();
                 max.events = max.events.max(lag.events);
                 max.millis = max.millis.max(lag.millis);
@@ -413,6 +463,15 @@ impl Collector for LagCollector {
         for (labels, lag) in &lags {
             let seconds = lag.millis as f64 / 1_000.0;
             ConstGauge::new(seconds).encode(gauges.encode_family(labels)?)?;
+        }
+        let mut gauges = encoder.encode_descriptor(
+            "broker_time_to_loss_seconds",
+            "Time until retention removes an event that a live subscription has not got yet",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (labels, time) in &left {
+            ConstGauge::new(time.as_secs_f64()).encode(gauges.encode_family(labels)?)?;
         }
         Ok(())
     }
@@ -466,6 +525,61 @@ impl Collector for LogCollector {
                 let labels = [("tenant", tenant.as_str())];
                 let value = i64::try_from(read(state)).unwrap_or(i64::MAX);
                 ConstGauge::new(value).encode(gauge.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shows how far the managed subscriptions of the tenants that are open are behind.
+#[derive(Debug)]
+pub(super) struct ManagedCollector(pub(super) Broker);
+
+impl Collector for ManagedCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut tenants = self.0.0.tenants.open();
+        tenants.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        let known = tenants.iter().flat_map(|(id, tenant)| {
+            let known = tenant.managed.known_lags(tenant).into_iter();
+            known.map(|(config, is_active, lag)| {
+                let labels = [
+                    ("tenant", id.to_string()),
+                    ("subscription", config.developer_name),
+                    ("topic", config.topic.to_string()),
+                ];
+                (labels, is_active, lag)
+            })
+        });
+        let known: Vec<_> = known.take(MANAGED_LABELS_MAX).collect();
+        type Read = fn(bool, &Lag) -> Option<f64>;
+        let gauges: [(&str, &str, Read); 4] = [
+            (
+                "broker_managed_active",
+                "Whether a stream has the managed subscription",
+                |is_active, _| Some(f64::from(u8::from(is_active))),
+            ),
+            (
+                "broker_managed_lag_events",
+                "Events that the managed subscription has not committed",
+                |_, lag| Some(lag.events as f64),
+            ),
+            (
+                "broker_managed_lag_seconds",
+                "Age of the oldest event that the managed subscription has not committed",
+                |_, lag| Some(lag.behind.as_secs_f64()),
+            ),
+            (
+                "broker_managed_time_to_loss_seconds",
+                "Time until retention removes an event that the managed subscription has not committed",
+                |_, lag| lag.time_to_loss.map(|left| left.as_secs_f64()),
+            ),
+        ];
+        for (name, help, read) in gauges {
+            let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (labels, is_active, lag) in &known {
+                if let Some(value) = read(*is_active, lag) {
+                    ConstGauge::new(value).encode(gauge.encode_family(labels)?)?;
+                }
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ pub mod belonging;
 pub mod comparison;
 pub mod credit;
 pub mod error;
+pub mod lag;
 pub mod managed;
 mod metrics;
 pub mod publish;
@@ -33,19 +34,21 @@ use crate::{
 };
 use belonging::{MixedUp, mismatches};
 use managed::ManagedSubscriptions;
-use metrics::{LogCollector, Metrics};
+use metrics::{LogCollector, ManagedCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
 
 pub use comparison::{Comparison, ComparisonError};
 pub use credit::{Credit, GrantError};
 pub use error::{PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError};
+pub use lag::{Lag, SubscriberName};
 pub use managed::{
-    CommitAnswer, CommitRefusal, Lag, ManagedChange, ManagedConfig, ManagedDelivery,
-    ManagedDescription, ManagedEnd, ManagedError, ManagedKey, ManagedSubscribeError,
-    ManagedSubscriber, ManagedSubscription, NewManaged,
+    CommitAnswer, CommitRefusal, ManagedChange, ManagedConfig, ManagedDelivery, ManagedDescription,
+    ManagedEnd, ManagedError, ManagedKey, ManagedSubscribeError, ManagedSubscriber,
+    ManagedSubscription, NewManaged,
 };
 pub use publish::{Batch, EventOutcome, EventRefusal, PendingPublish, Published, Publisher};
 pub use removal::{Erasure, RemovalError, Selection};
+use subscription::Delivered;
 pub use subscription::{Delivery, Subscriber, Subscription};
 pub use topics::TopicDescription;
 
@@ -122,8 +125,10 @@ impl Broker {
 
     /// Adds what the broker counts, and what it knows of the logs, to `registry`.
     pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
-        self.0.metrics.register(registry);
+        let clock = Arc::clone(&self.0.clock);
+        self.0.metrics.register(registry, clock);
         registry.register_collector(Box::new(LogCollector(self.clone())));
+        registry.register_collector(Box::new(ManagedCollector(self.clone())));
     }
 
     fn config(&self) -> &Config {

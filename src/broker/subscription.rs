@@ -13,6 +13,7 @@ use super::{
     Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, metrics::LagGuard,
 };
 use crate::{
+    clock::Timestamp,
     event_log::{BlockSlice, PositionError, Watcher},
     schema::registry::EventType,
     types::{
@@ -57,6 +58,16 @@ pub struct Delivery {
     pub latest: Position,
     /// Credit that is left.
     pub pending: u32,
+    /// The last event, if there are events.
+    pub(super) last: Option<Delivered>,
+}
+
+/// The last event of a delivery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivered {
+    /// Its place in the topic's own count.
+    pub(super) ordinal: u64,
+    pub(super) appended_at: Timestamp,
 }
 
 /// Subscribing to one topic on behalf of one caller, who has the right to.
@@ -296,7 +307,12 @@ impl Subscription {
                 .caught_up(self.tenant.log.topic(self.topics[0]).ordinal),
         }
         self.active_at = Instant::now();
+        let last = slices.last().map(|last| Delivered {
+            ordinal: last.last_ordinal,
+            appended_at: last.appended_at,
+        });
         Delivery {
+            last,
             events: slices.into_iter().map(|slice| slice.bytes).collect(),
             latest: self.cursor,
             pending: self.credit.pending(),

@@ -92,6 +92,15 @@ impl Tenants {
             .collect()
     }
 
+    /// The tenants that are open.
+    pub(super) fn open(&self) -> Vec<(TenantId, Arc<Tenant>)> {
+        let entries = self.lock();
+        let open = entries
+            .iter()
+            .filter_map(|(id, entry)| Some((*id, Arc::clone(entry.cell.get()?))));
+        open.collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Entry>> {
         self.0.lock().expect("no holder of this lock panics")
     }

@@ -88,6 +88,7 @@ pub(super) struct State {
     /// The directory of every backup.
     pub(super) backups: Vec<String>,
     tokens: Vec<admin::Token>,
+    managed: Vec<admin::ManagedSubscription>,
     /// Told of each event that is stored.
     stored: watch::Sender<()>,
 }
@@ -526,6 +527,68 @@ impl Admin for Service {
         }))
     }
 
+    async fn create_managed_subscription(
+        &self,
+        request: Request<admin::CreateManagedSubscriptionRequest>,
+    ) -> Result<Response<admin::ManagedSubscription>, Status> {
+        let request = request.into_inner();
+        let subscription = admin::ManagedSubscription {
+            id: "18x000000000001AAA".into(),
+            label: request.label,
+            developer_name: request.developer_name,
+            topic_name: request.topic_name,
+            default_replay: request.default_replay,
+            error_recovery_replay: request.error_recovery_replay,
+            state: request.state,
+            takeover: request.takeover,
+            version: 1,
+            created_at_ms: 1_700_000_000_000,
+            lag: Some(lag()),
+            ..admin::ManagedSubscription::default()
+        };
+        self.0.lock().unwrap().managed.push(subscription.clone());
+        Ok(Response::new(subscription))
+    }
+
+    async fn list_managed_subscriptions(
+        &self,
+        _: Request<admin::ListManagedSubscriptionsRequest>,
+    ) -> Result<Response<admin::ListManagedSubscriptionsResponse>, Status> {
+        let subscriptions = self.0.lock().unwrap().managed.clone();
+        Ok(Response::new(admin::ListManagedSubscriptionsResponse {
+            subscriptions,
+        }))
+    }
+
+    async fn update_managed_subscription(
+        &self,
+        request: Request<admin::UpdateManagedSubscriptionRequest>,
+    ) -> Result<Response<admin::ManagedSubscription>, Status> {
+        let request = request.into_inner();
+        let key = request.key.unwrap();
+        let mut state = self.0.lock().unwrap();
+        let mut managed = state.managed.iter_mut();
+        let found = managed.find(|it| it.developer_name == key.developer_name || it.id == key.id);
+        let found = found.ok_or_else(|| refused(tonic::Code::NotFound, "admin.not.found"))?;
+        found.state = request.state;
+        found.version += 1;
+        Ok(Response::new(found.clone()))
+    }
+
+    async fn delete_managed_subscription(
+        &self,
+        _: Request<admin::ManagedSubscriptionKey>,
+    ) -> Result<Response<admin::ManagedSubscription>, Status> {
+        Err(Status::unimplemented("not part of this fake"))
+    }
+
+    async fn release_managed_subscription(
+        &self,
+        _: Request<admin::ManagedSubscriptionKey>,
+    ) -> Result<Response<admin::ReleaseManagedSubscriptionResponse>, Status> {
+        Err(Status::unimplemented("not part of this fake"))
+    }
+
     async fn backup(
         &self,
         request: Request<admin::BackupRequest>,
@@ -564,5 +627,19 @@ fn topic() -> admin::Topic {
         earliest_replay_id: bytes::Bytes::new(),
         validation: "on".into(),
         retention_ms: 86_400_000,
+        subscribers: vec![admin::SubscriberLag {
+            name: "billing".into(),
+            managed: true,
+            lag: Some(lag()),
+        }],
+    }
+}
+
+fn lag() -> admin::Lag {
+    admin::Lag {
+        events: 3,
+        behind_ms: 61_000,
+        can_lose: true,
+        time_to_loss_ms: 7_200_000,
     }
 }

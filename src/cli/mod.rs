@@ -10,6 +10,7 @@ mod config;
 mod connection;
 pub mod exit;
 mod log;
+mod managed;
 mod output;
 mod publish;
 mod schema;
@@ -44,6 +45,8 @@ enum Command {
     Topic(topic::Args),
     /// Show schemas and their ids
     Schema(schema::Args),
+    /// Make, change, list and read managed subscriptions
+    Managed(managed::Args),
     /// Make, list and revoke access tokens
     Token(token::Args),
     /// Make development certificates
@@ -76,6 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Subscribe(args) => wait_for(subscribe::run(args)),
         Command::Topic(args) => wait_for(topic::run(args)),
         Command::Schema(args) => wait_for(schema::run(args)),
+        Command::Managed(args) => wait_for(managed::run(args)),
         Command::Token(args) => wait_for(token::run(args)),
         Command::Certs(args) => wait_for(certs::run(args)),
         Command::Config(args) => wait_for(config::run(args)),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     connection::ConnectionArgs,
     exit::Failure,
+    managed::LagCells,
     output::{Format, Output, OutputArgs, Row, hex, note},
     parse_duration,
 };
@@ -188,6 +189,18 @@ struct TopicRow {
     validation: String,
     /// Null for as long as the gateway keeps events.
     retention_seconds: Option<f64>,
+    /// Of managed and of named subscribers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subscribers: Vec<SubscriberRow>,
+}
+
+/// How far a subscriber is behind.
+#[derive(Debug, Serialize)]
+struct SubscriberRow {
+    name: String,
+    managed: bool,
+    #[serde(flatten)]
+    lag: LagCells,
 }
 
 impl From<Topic> for TopicRow {
@@ -206,6 +219,15 @@ impl From<Topic> for TopicRow {
             validation: topic.validation,
             retention_seconds: (topic.retention_ms > 0)
                 .then_some(topic.retention_ms as f64 / 1_000.0),
+            subscribers: topic
+                .subscribers
+                .into_iter()
+                .map(|subscriber| SubscriberRow {
+                    name: subscriber.name,
+                    managed: subscriber.managed,
+                    lag: subscriber.lag.unwrap_or_default().into(),
+                })
+                .collect(),
         }
     }
 }
@@ -250,7 +272,16 @@ impl TopicRow {
             let value = if value.is_empty() { "-" } else { &value };
             format!("{name:18}  {}\n", super::output::printable(value))
         });
-        lines.concat()
+        let subscribers = self.subscribers.iter().map(|subscriber| {
+            let kind = match subscriber.managed {
+                true => "managed",
+                false => "subscriber",
+            };
+            let name = format!("{kind} {}", subscriber.name);
+            let name = super::output::printable(&name).into_owned();
+            format!("{name:18}  {}\n", subscriber.lag.text())
+        });
+        lines.into_iter().chain(subscribers).collect()
     }
 }
 
@@ -303,6 +334,8 @@ mod tests {
         );
         assert!(text.contains("earliest replay id  -\n"), "{text}");
         assert!(text.contains("retention           24h\n"), "{text}");
+        let lag = "managed billing     3 events, 1m 1s behind, 2h to loss\n";
+        assert!(text.ends_with(lag), "{text}");
     }
 
     #[tokio::test]

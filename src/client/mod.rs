@@ -12,12 +12,14 @@
 pub mod backoff;
 pub mod connect;
 pub mod error;
+mod managed;
 pub mod profile;
 mod subscription;
 
 pub use backoff::Backoff;
 pub use connect::{Connection, Credentials, Endpoint, EndpointUrl, EndpointUrlError};
 pub use error::{CallError, ClientError, ConnectError};
+pub use managed::ManagedSubscription;
 pub use profile::{Profile, ProfileError};
 pub use subscription::Subscription;
 

@@ -120,18 +120,18 @@ impl Subscription {
 }
 
 /// The credit that response headers grant: the usual one if they do not say.
-fn granted(headers: &MetadataMap) -> u32 {
+pub(super) fn granted(headers: &MetadataMap) -> u32 {
     let value = headers.get(CREDIT_MAX_METADATA);
     let value = value.and_then(|value| value.to_str().ok()?.parse().ok());
     value.filter(|&events| events > 0).unwrap_or(CREDIT_MAX)
 }
 
-fn to_wire(events: u32) -> i32 {
+pub(super) fn to_wire(events: u32) -> i32 {
     i32::try_from(events).unwrap_or(i32::MAX)
 }
 
 /// Requests that wait to be sent: there is one for each response at most.
-const REQUESTS_QUEUED_MAX: usize = 16;
+pub(super) const REQUESTS_QUEUED_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -209,6 +209,12 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         section: "broker",
+        name: "managed_no_commit_timeout",
+        doc: "How long a stream of a managed subscription may go without commits; 0s is for ever",
+        kind: or_never(|s| &mut s.gateway.broker.managed_no_commit_timeout),
+    },
+    Key {
+        section: "broker",
         name: "publish_room_wait",
         doc: "How long a unary publish waits for room in the queue",
         kind: Kind::Duration(

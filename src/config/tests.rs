@@ -130,6 +130,7 @@ fn file_sets_values_of_every_type() {
         [broker]
         credit_max = 50
         zero_credit_grace = "0s"
+        managed_no_commit_timeout = "30m"
         [telemetry]
         log = "warn,tidegate::grpc=debug"
         log_format = "json"
@@ -155,6 +156,8 @@ fn file_sets_values_of_every_type() {
     assert_eq!(settings.gateway.event_log.cache_bytes, 64 << 20);
     assert_eq!(settings.gateway.broker.credit_max, 50);
     assert_eq!(settings.gateway.broker.zero_credit_grace, None);
+    let timeout = settings.gateway.broker.managed_no_commit_timeout;
+    assert_eq!(timeout, Some(Duration::from_secs(1_800)));
     assert_eq!(settings.log.filter, "warn,tidegate::grpc=debug");
     assert_eq!(settings.log.format, LogFormat::Json);
 }
@@ -307,6 +310,10 @@ fn values_that_are_not_wanted_are_refused_for_every_kind() {
         ),
         ("broker.keepalive", &["'99ms'", "'271s'"]),
         ("broker.zero_credit_grace", &["'1ms'", "0", "'never'"]),
+        (
+            "broker.managed_no_commit_timeout",
+            &["'1ms'", "30", "'25h'"],
+        ),
         ("grpc.request_bytes_max", &["'1MiB'", "'65MiB'"]),
         ("grpc.ping_interval", &["'0s'"]),
         ("telemetry.log", &["'inof'", "''", "5"]),

@@ -111,11 +111,20 @@ impl Method {
 const ADMIN_METHODS: &[&str] = &[
     "ListTopics",
     "DescribeTopic",
+    "DeleteTopic",
+    "SetTopic",
+    "EraseEvents",
+    "ConfirmRetention",
     "ListSchemas",
     "CreateToken",
     "ListTokens",
     "RevokeToken",
     "Backup",
+    "CreateManagedSubscription",
+    "ListManagedSubscriptions",
+    "UpdateManagedSubscription",
+    "DeleteManagedSubscription",
+    "ReleaseManagedSubscription",
 ];
 
 /// One RPC, as all that answer it know it. Cheap to clone.
@@ -451,5 +460,25 @@ where
             }
             Ok(refusal)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_admin_service_has_its_name() {
+        const PROTO: &str = include_str!("../../proto/tidegate/admin/v1/admin.proto");
+        let methods = PROTO.lines().filter_map(|line| {
+            let (name, _) = line.trim().strip_prefix("rpc ")?.split_once(' ')?;
+            Some(name)
+        });
+        let methods: Vec<_> = methods.collect();
+        assert!(methods.len() > 10, "{methods:?}");
+        for name in methods {
+            let method = Method::of_path(&format!("/tidegate.admin.v1.Admin/{name}"));
+            assert_eq!(method.name(), name);
+        }
     }
 }

@@ -28,6 +28,7 @@ impl Keepers {
                 () = tokio::time::sleep(interval) => {}
             }
             self.broker.close_quiet();
+            self.broker.measure_lag().await;
             self.tokens.forget_quiet(idle);
             self.store.close_quiet(idle).await;
         }

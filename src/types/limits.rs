@@ -212,6 +212,8 @@ pub const TOKEN_LOADS_MAX: usize = 8;
 pub const TENANT_LABELS_MAX: usize = 200;
 /// Distinct topic names in metrics; later ones share the label `other`.
 pub const TOPIC_LABELS_MAX: usize = 1_000;
+/// Managed subscriptions that are shown in metrics, the first by tenant and name.
+pub const MANAGED_LABELS_MAX: usize = 1_000;
 /// Distinct `tidegate-client-name` values in metrics; later ones share the label `other`.
 pub const CLIENT_NAME_LABELS_MAX: usize = 200;
 

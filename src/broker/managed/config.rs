@@ -164,7 +164,8 @@ impl Broker {
         tenant.managed.create(&tenant, config).await
     }
 
-    /// Every managed subscription of the principal's tenant, by name.
+    /// Every managed subscription whose topic the caller may subscribe to, by name; all of the tenant's
+    /// for an administrator.
     ///
     /// # Errors
     ///
@@ -176,6 +177,12 @@ impl Broker {
         let tenant = self.tenant(principal.tenant).await?;
         let mut described = Vec::new();
         for entry in tenant.managed.all() {
+            let may_see = |config: ManagedConfig| {
+                principal.grants.admin || principal.grants.may_subscribe(&config.topic)
+            };
+            if !entry.config().is_some_and(may_see) {
+                continue;
+            }
             described.extend(describe(&tenant, &entry).await);
         }
         described.sort_by(|a, b| a.config.developer_name.cmp(&b.config.developer_name));

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-use super::{CommitRefusal, ManagedConfig, NO_PANIC, slot::Slot};
+use super::{CommitRefusal, ManagedConfig, NO_PANIC, lag::Progress, slot::Slot};
 use crate::{
     clock::Timestamp,
     types::{PlatformId, Position},
@@ -24,6 +24,8 @@ struct Marks {
     /// Revision of the stored configuration.
     revision: u64,
     committed: Option<Committed>,
+    /// How far that is; `None` before it was first measured.
+    progress: Option<Progress>,
     /// The newest position that was delivered, or told to a stream, since it was opened; the head at
     /// that time before.
     delivered: Position,
@@ -49,6 +51,7 @@ impl Entry {
             marks: Mutex::new(Marks {
                 revision,
                 committed,
+                progress: None,
                 delivered,
             }),
             slot: Slot::default(),
@@ -95,6 +98,15 @@ impl Entry {
     /// Notes a commit that is durable.
     pub(super) fn commit(&self, committed: Committed) {
         self.marks().committed = Some(committed);
+    }
+
+    pub(super) fn progress(&self) -> Option<Progress> {
+        self.marks().progress
+    }
+
+    /// Notes how far what is committed is.
+    pub(super) fn measured(&self, progress: Progress) {
+        self.marks().progress = Some(progress);
     }
 
     /// Notes that everything up to `position` was delivered.

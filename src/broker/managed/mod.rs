@@ -18,7 +18,7 @@
 mod config;
 mod entry;
 pub mod error;
-pub mod lag;
+mod lag;
 mod positions;
 mod slot;
 pub mod stream;
@@ -29,6 +29,7 @@ use std::{
 };
 
 use crate::{
+    broker::{Lag, Tenant},
     clock::{Clock, Timestamp},
     event_log::TenantLog,
     metadata::{
@@ -42,7 +43,6 @@ use positions::Positions;
 
 pub use config::{ManagedChange, ManagedConfig, NewManaged};
 pub use error::{CommitRefusal, ManagedEnd, ManagedError, ManagedSubscribeError};
-pub use lag::Lag;
 pub use stream::{CommitAnswer, ManagedDelivery, ManagedSubscriber, ManagedSubscription};
 
 /// How a managed subscription is called for.
@@ -129,6 +129,19 @@ impl ManagedSubscriptions {
             changing: tokio::sync::Mutex::default(),
             positions: writer,
         })
+    }
+
+    /// What is known of how far each subscription is behind, by name.
+    pub(super) fn known_lags(&self, tenant: &Tenant) -> Vec<(ManagedConfig, bool, Lag)> {
+        let entries = self.all().into_iter();
+        let mut known: Vec<_> = entries
+            .filter_map(|entry| {
+                let lag = self.known_lag(tenant, &entry)?;
+                Some((entry.config()?, entry.slot.is_taken(), lag))
+            })
+            .collect();
+        known.sort_by(|(a, ..), (b, ..)| a.developer_name.cmp(&b.developer_name));
+        known
     }
 
     fn find(&self, key: ManagedKey<'_>) -> Option<Arc<Entry>> {

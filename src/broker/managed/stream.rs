@@ -1,17 +1,18 @@
 //! One stream of a managed subscription: what it is sent, and what it commits.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError, entry::Entry,
-    slot::SlotGuard,
+    lag::Progress, slot::SlotGuard,
 };
 use crate::{
     broker::{
-        Broker, Delivery, GrantError, Subscriber, Subscription, SubscriptionEnd, Tenant, TopicError,
+        Broker, Delivered, Delivery, GrantError, Subscriber, Subscription, SubscriptionEnd, Tenant,
+        TopicError,
     },
     clock::Timestamp,
     event_log::PositionError,
@@ -42,6 +43,7 @@ pub struct ManagedSubscription {
     /// The last position that was delivered or told.
     latest: Position,
     commits: Commits,
+    uncommitted: Uncommitted,
     no_commit_timeout: Option<Duration>,
     /// When a commit last came, or the stream began.
     committed_at: Instant,
@@ -54,6 +56,11 @@ struct Commits {
     storing: Option<(Commit, Storing)>,
     next: Option<Commit>,
 }
+
+/// The last event of each delivery that is not committed: what a commit is measured by until it is
+/// looked up. Of too many the oldest are forgotten.
+#[derive(Default)]
+struct Uncommitted(VecDeque<(Position, Delivered)>);
 
 type Storing = Pin<Box<dyn Future<Output = Result<(), CommitRefusal>> + Send>>;
 
@@ -174,6 +181,7 @@ impl ManagedSubscriber {
             flow,
             latest,
             commits: Commits::default(),
+            uncommitted: Uncommitted::default(),
             no_commit_timeout,
             committed_at: Instant::now(),
         })
@@ -312,14 +320,15 @@ impl ManagedSubscription {
                 biased;
                 end = self.slot.lost() => return Err(end),
                 end = stopped(&mut self.config) => return Err(end),
-                answer = self.commits.stored() => {
-                    self.store_next();
+                (position, answer) = self.commits.stored() => {
+                    self.stored(position, &answer);
                     return Ok(ManagedDelivery::Commit(answer));
                 }
                 delivery = self.flow.next() => match delivery {
                     Ok(delivery) => {
                         self.latest = delivery.latest;
                         self.entry.delivered(delivery.latest);
+                        self.uncommitted.delivered(&delivery);
                         return Ok(ManagedDelivery::Events(delivery));
                     }
                     Err(SubscriptionEnd::Position(error)) => self.recover(error)?,
@@ -337,12 +346,18 @@ impl ManagedSubscription {
     /// Cancel safe: no answer is lost.
     pub async fn next_answer(&mut self) -> Option<CommitAnswer> {
         self.commits.storing.as_ref()?;
-        let answer = self.commits.stored().await;
-        self.store_next();
+        let (position, answer) = self.commits.stored().await;
+        self.stored(position, &answer);
         Some(answer)
     }
 
-    fn store_next(&mut self) {
+    /// Notes how a commit ended, and begins with the next.
+    fn stored(&mut self, position: Position, answer: &CommitAnswer) {
+        if answer.outcome.is_ok()
+            && let Some(progress) = self.uncommitted.committed(position)
+        {
+            self.entry.measured(progress);
+        }
         if let Some(next) = self.commits.next.take() {
             self.store(next);
         }
@@ -373,18 +388,45 @@ impl Commits {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    async fn stored(&mut self) -> CommitAnswer {
+    async fn stored(&mut self) -> (Position, CommitAnswer) {
         let outcome = match &mut self.storing {
             Some((_, storing)) => storing.await,
             None => std::future::pending().await,
         };
         let (commit, _) = self.storing.take().expect("it was being stored");
-        CommitAnswer {
+        let answer = CommitAnswer {
             id: commit.id,
             replay_id: commit.replay_id,
             received_at: commit.received_at,
             outcome,
+        };
+        (commit.position, answer)
+    }
+}
+
+impl Uncommitted {
+    fn delivered(&mut self, delivery: &Delivery) {
+        let Some(last) = delivery.last else { return };
+        if self.0.len() == UNCOMMITTED_MAX {
+            self.0.pop_front();
         }
+        self.0.push_back((delivery.latest, last));
+    }
+
+    /// How far the commit of `position` is, if that is known.
+    fn committed(&mut self, position: Position) -> Option<Progress> {
+        let mut passed = None;
+        while let Some(&(last, delivered)) = self.0.front()
+            && last <= position
+        {
+            passed = Some(delivered);
+            self.0.pop_front();
+        }
+        let next = self.0.front().map(|(_, delivered)| delivered.appended_at);
+        passed.map(|passed| Progress {
+            passed: passed.ordinal,
+            unread_at: next,
+        })
     }
 }
 
@@ -412,6 +454,9 @@ async fn passed(moment: Option<(Instant, Duration)>) -> Duration {
         None => std::future::pending().await,
     }
 }
+
+/// Deliveries that are remembered until they are committed.
+const UNCOMMITTED_MAX: usize = 256;
 
 impl From<TopicError> for ManagedSubscribeError {
     fn from(error: TopicError) -> Self {

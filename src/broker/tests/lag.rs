@@ -9,10 +9,10 @@ use super::engines::{
 };
 use super::log_double::Behaviour;
 use crate::{
-    broker::{Config, PublishError, Subscription},
+    broker::{Config, Lag, ManagedKey, NewManaged, PublishError, SubscriberName, Subscription},
     event_log::{self, Refusal},
     proto::ProducerEvent,
-    types::{Start, limits::CLIENT_NAME_LABELS_MAX},
+    types::{Replay, RunState, Start, Takeover, limits::CLIENT_NAME_LABELS_MAX},
 };
 
 async fn engines() -> Engines {
@@ -173,4 +173,142 @@ async fn requests_that_fail_are_counted_by_reason() {
         );
         assert_eq!(sample(&scrape, &series), 1.0, "{reason}");
     }
+}
+
+const NAME: &str = "Billing";
+
+async fn manage(engines: &Engines, name: &str, default_replay: Replay) {
+    let new = NewManaged {
+        developer_name: name.into(),
+        label: String::new(),
+        topic: ORDERS.into(),
+        default_replay,
+        error_recovery_replay: Replay::Latest,
+        state: RunState::Run,
+        takeover: Takeover::Refuse,
+    };
+    let made = engines.broker.create_managed(&principal(), new).await;
+    made.unwrap();
+}
+
+/// How far the subscription called [`NAME`] is behind.
+async fn lag(engines: &Engines) -> Lag {
+    let key = ManagedKey::Name(NAME);
+    let described = engines.broker.managed_subscription(&principal(), key).await;
+    described.unwrap().lag
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// An hour's retention.
+async fn hourly() -> Engines {
+    let log = event_log::Config {
+        retention: seconds(3_600),
+        ..event_log::Config::default()
+    };
+    Engines::new(Config::default(), log).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_managed_subscription_is_behind_from_what_it_committed_on() {
+    let engines = hourly().await;
+    manage(&engines, NAME, Replay::Earliest).await;
+    assert_eq!(lag(&engines).await, Lag::default());
+    engines.publish(ORDERS, &orders(0..2)).await;
+    engines.clock.advance(seconds(100));
+    engines.publish(ORDERS, &orders(2..5)).await;
+    engines.publish(STATUSES, &[status("another topic")]).await;
+    engines.clock.advance(seconds(20));
+    let behind = |events, age| Lag {
+        events,
+        behind: seconds(age),
+        time_to_loss: Some(seconds(3_600 - age)),
+    };
+    assert_eq!(lag(&engines).await, behind(5, 120));
+    let key = ManagedKey::Name(NAME);
+    let subscriber = engines.broker.managed_subscriber(&principal(), key).await;
+    let mut stream = subscriber.unwrap().subscribe(2).unwrap();
+    let crate::broker::ManagedDelivery::Events(first) = stream.next().await.unwrap() else {
+        panic!("there are events");
+    };
+    // What was only delivered may be delivered again.
+    assert_eq!(lag(&engines).await, behind(5, 120));
+    stream.grant(2).unwrap();
+    stream.next().await.unwrap();
+    let replay_id = bytes::Bytes::copy_from_slice(first.latest.replay_id().as_bytes());
+    stream.commit("c".into(), &replay_id).unwrap();
+    stream.next_answer().await.unwrap().outcome.unwrap();
+    // A scrape knows of the commit without a look at the log, and so does the look.
+    let labels = format!(
+        r#"tenant="00D000000000001EAA",subscription="{NAME}",topic="/event/OrderCreated__e""#
+    );
+    let scrape = engines.scrape();
+    let shown = |metric: &str| sample(&scrape, &format!("broker_managed_{metric}{{{labels}}}"));
+    assert_eq!(shown("active"), 1.0);
+    assert_eq!(shown("lag_events"), 3.0);
+    assert_eq!(shown("lag_seconds"), 20.0);
+    assert_eq!(shown("time_to_loss_seconds"), 3_580.0);
+    assert_eq!(lag(&engines).await, behind(3, 20));
+    drop(stream);
+    // Nobody has it, and it falls behind further.
+    engines.clock.advance(seconds(80));
+    engines.publish(ORDERS, &orders(5..6)).await;
+    assert_eq!(lag(&engines).await, behind(4, 100));
+    let shown = engines.scrape();
+    let active = format!("broker_managed_active{{{labels}}}");
+    assert_eq!(sample(&shown, &active), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lag_is_known_after_a_restart_once_it_was_measured() {
+    let mut engines = hourly().await;
+    manage(&engines, NAME, Replay::Earliest).await;
+    manage(&engines, "Latest", Replay::Latest).await;
+    engines.publish(ORDERS, &orders(0..2)).await;
+    engines.restart();
+    engines.broker.open(super::engines::tenant()).await.unwrap();
+    assert!(!engines.scrape().contains("broker_managed_lag_events{"));
+    engines.broker.measure_lag().await;
+    let scrape = engines.scrape();
+    let events = |name: &str| {
+        let series = format!(
+            r#"broker_managed_lag_events{{tenant="00D000000000001EAA",subscription="{name}",topic="/event/OrderCreated__e"}}"#
+        );
+        sample(&scrape, &series)
+    };
+    assert_eq!((events(NAME), events("Latest")), (2.0, 0.0));
+    // What it has to lose is lost: it would go on at what is left.
+    engines.clock.advance(seconds(3_601));
+    engines.publish(ORDERS, &orders(2..3)).await;
+    assert_eq!(lag(&engines).await.events, 1);
+}
+
+#[tokio::test]
+async fn a_topic_tells_how_far_its_managed_and_its_named_subscribers_are_behind() {
+    let engines = hourly().await;
+    manage(&engines, NAME, Replay::Earliest).await;
+    let mut named = subscribe(&engines, Start::Latest, Some("named")).await;
+    let _nameless = subscribe(&engines, Start::Latest, None).await;
+    engines.publish(ORDERS, &orders(0..1)).await;
+    named.next().await.unwrap();
+    engines.clock.advance(seconds(10));
+    engines.publish(ORDERS, &orders(1..3)).await;
+    let found = engines.broker.subscribers(&principal(), ORDERS).await;
+    let lag = |events| Lag {
+        events,
+        behind: seconds(10),
+        time_to_loss: Some(seconds(3_590)),
+    };
+    let expected = [
+        (SubscriberName::Managed(NAME.into()), lag(3)),
+        (SubscriberName::Client("named".into()), lag(2)),
+    ];
+    assert_eq!(found.unwrap(), expected);
+    let elsewhere = engines.broker.subscribers(&principal(), STATUSES).await;
+    assert_eq!(elsewhere.unwrap(), []);
+    let scrape = engines.scrape();
+    let series = r#"broker_time_to_loss_seconds{topic="/event/OrderCreated__e",client="named"}"#;
+    assert_eq!(sample(&scrape, series), 3_590.0);
 }

@@ -17,7 +17,7 @@ use crate::{
 
 /// The schemas of the events that were seen. A schema id means the same schema for ever.
 #[derive(Debug, Default)]
-pub(super) struct Schemas(HashMap<String, Result<Schema, String>>);
+pub(in crate::cli) struct Schemas(HashMap<String, Result<Schema, String>>);
 
 impl Schemas {
     /// The schema with this id, or the reason why there is none to be had.
@@ -61,7 +61,7 @@ impl Schemas {
 
 /// One event as it is shown. The fields are the keys in JSON.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct EventLine {
+pub(in crate::cli) struct EventLine {
     replay_id: String,
     event_id: String,
     schema_id: String,
@@ -72,10 +72,10 @@ pub(super) struct EventLine {
 
 /// A delivered event: its line, where to go on after it, and why its payload is not shown.
 #[derive(Debug)]
-pub(super) struct Delivered {
-    pub(super) line: EventLine,
-    pub(super) replay_id: bytes::Bytes,
-    pub(super) refusal: Option<String>,
+pub(in crate::cli) struct Delivered {
+    pub(in crate::cli) line: EventLine,
+    pub(in crate::cli) replay_id: bytes::Bytes,
+    pub(in crate::cli) refusal: Option<String>,
 }
 
 /// Decodes an event by the schema that it was written with.
@@ -84,7 +84,7 @@ pub(super) struct Delivered {
 ///
 /// The schema could not be asked for, or what the gateway sent is no event; nothing was decided
 /// about the event.
-pub(super) async fn decode(
+pub(in crate::cli) async fn decode(
     connection: &Connection,
     schemas: &mut Schemas,
     topic: &TopicName,

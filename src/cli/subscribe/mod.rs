@@ -1,6 +1,6 @@
 //! `tidegate subscribe`: the events of a topic as they arrive, one on each line.
 
-mod decode;
+pub(super) mod decode;
 mod from;
 mod session;
 

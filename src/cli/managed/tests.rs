@@ -1,0 +1,82 @@
+use super::*;
+use crate::cli::{exit::Exit, fake_gateway::FakeGateway};
+
+const TOPIC: &str = "/event/OrderCreated__e";
+
+fn key(text: &str) -> KeyArgs {
+    KeyArgs { key: text.into() }
+}
+
+#[test]
+fn an_id_is_told_from_a_name() {
+    assert!(key("18x000000000001").is_id() && key("18x000000000001AAA").is_id());
+    assert_eq!(key("18x000000000001").message().id, "18x000000000001");
+    for name in ["Fulfilment", "x18000000000001", "18x", "F18x00000000001"] {
+        assert_eq!(key(name).message().developer_name, name);
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_is_made_listed_and_changed() {
+    let gateway = FakeGateway::start().await;
+    let connection = gateway.connect().await;
+    let topic = TOPIC.parse().unwrap();
+    let settings = SettingArgs {
+        default_replay: Some(Replay::Earliest),
+        takeover: Some(Takeover::Newest),
+        ..SettingArgs::default()
+    };
+    let made = create(&connection, "Fulfilment".into(), &topic, settings).await;
+    let made = made.unwrap();
+    assert_eq!(
+        (&*made.default_replay, &*made.takeover),
+        ("earliest", "newest")
+    );
+    assert_eq!((&*made.state, &*made.error_recovery_replay), ("", ""));
+
+    let listed = list(&connection).await.unwrap();
+    let cells = listed[0].cells();
+    assert_eq!(cells[..3], ["Fulfilment", "18x000000000001AAA", TOPIC]);
+    assert_eq!(cells[4..], ["none", "3", "1m 1s", "2h"]);
+    assert_eq!(cells.len(), ManagedRow::HEADERS.len());
+    let json = serde_json::to_value(&listed[0]).unwrap();
+    assert_eq!(json["committed_replay_id"], serde_json::Value::Null);
+    assert_eq!(
+        (
+            json["events_behind"].as_u64(),
+            json["seconds_to_loss"].as_f64()
+        ),
+        (Some(3), Some(7_200.0))
+    );
+
+    let settings = SettingArgs {
+        state: Some(State::Stop),
+        ..SettingArgs::default()
+    };
+    let changed = update(&connection, &key("Fulfilment"), settings.clone()).await;
+    let changed = changed.unwrap();
+    assert_eq!((&*changed.state, changed.version), ("stop", 2));
+    let unknown = update(&connection, &key("Nobody"), settings).await;
+    assert_eq!(unknown.unwrap_err().exit(), Exit::Failed);
+
+    let position = PositionRow::from(list(&connection).await.unwrap().remove(0));
+    assert_eq!(
+        position.cells(),
+        ["Fulfilment", "-", "-", "3", "1m 1s", "2h"]
+    );
+    assert_eq!(position.cells().len(), PositionRow::HEADERS.len());
+}
+
+#[tokio::test]
+async fn one_is_deleted_only_when_that_is_meant() {
+    let args = Args {
+        command: Command::Delete {
+            key: key("Fulfilment"),
+            yes: false,
+            connection: ConnectionArgs::default(),
+        },
+    };
+    let failure = run(args).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Usage);
+    assert!(failure.to_string().contains("--yes"), "{failure}");
+}
