@@ -104,8 +104,6 @@ impl Failure {
             Some("`tidegate topic list` shows the topics there are")
         } else if error.has_error_code("subscription.fetch.replayid.corrupted") {
             Some("start with that replay id, or with --from earliest or --from latest")
-        } else if error.has_error_code("managed.subscription.already.active") {
-            Some("`tidegate managed release` takes it from the stream that has it")
         } else if error.has_error_code("managed.subscription.developer.name.not.found")
             || error.has_error_code("managed.subscription.subscription.id.not.found")
         {

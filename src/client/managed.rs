@@ -68,8 +68,8 @@ impl ManagedSubscription {
             commits: 0,
             answered: 0,
         };
-        if subscription.credit_max > usual {
-            let missing = subscription.missing(credit);
+        let missing = subscription.missing(credit);
+        if missing > 0 {
             subscription.send(missing, None).await;
         }
         Ok(subscription)

@@ -134,6 +134,8 @@ pub mod kinds {
         MANAGED_DELETED = NotFound, "managed.subscription.config.deleted";
         /// Another stream has the managed subscription.
         MANAGED_ACTIVE = AlreadyExists, "managed.subscription.already.active";
+        /// A newer stream took the managed subscription: whoever had it is not to take it back.
+        MANAGED_TAKEN_OVER = FailedPrecondition, "managed.subscription.already.active";
         /// An admin request that makes no sense.
         ADMIN_REQUEST_INVALID = InvalidArgument, "admin.request.invalid";
         /// An admin request about something there is not.
@@ -335,7 +337,7 @@ impl From<ManagedEnd> for RpcError {
         let kind = match end {
             ManagedEnd::Stopped => kinds::MANAGED_STOPPED,
             ManagedEnd::Deleted => kinds::MANAGED_DELETED,
-            ManagedEnd::TakenOver => kinds::MANAGED_ACTIVE,
+            ManagedEnd::TakenOver => kinds::MANAGED_TAKEN_OVER,
             ManagedEnd::Released => kinds::SUBSCRIPTION_INTERNAL,
             ManagedEnd::NoCommits(_) => kinds::SUBSCRIPTION_IDLE,
             ManagedEnd::Subscription(end) => return end.into(),

@@ -32,7 +32,9 @@ const COMMIT_WAIT_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Events are printed as `tidegate subscribe` prints them. What was printed is committed, and so is the \
-position of a quiet subscription; the next stream goes on behind it, whoever opens it.
+position of a quiet subscription; the next stream goes on behind it, whoever opens it. While another \
+stream has the subscription this waits for it, so that of several the first works and the others stand \
+by; one whose subscription a newer stream takes over (--takeover newest) ends.
 
 Example:
   tidegate managed subscribe Fulfilment --idle-exit 3s")]

@@ -92,6 +92,7 @@ InvalidArgument managed.subscription.fetch.request.events.invalid
 FailedPrecondition managed.subscription.config.stopped
 NotFound managed.subscription.config.deleted
 AlreadyExists managed.subscription.already.active
+FailedPrecondition managed.subscription.already.active
 InvalidArgument admin.request.invalid
 NotFound admin.not.found
 AlreadyExists admin.already.exists

@@ -4,6 +4,7 @@
 //! are thousands of logs, or one that is long; `backup` loses its data directory.
 
 mod backup;
+mod commits;
 mod damage;
 mod full_disk;
 mod kill;

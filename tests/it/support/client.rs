@@ -32,9 +32,12 @@ pub(crate) mod code {
     pub(crate) const INVALID_ARGUMENT: u16 = 3;
     pub(crate) const DEADLINE_EXCEEDED: u16 = 4;
     pub(crate) const NOT_FOUND: u16 = 5;
+    pub(crate) const ALREADY_EXISTS: u16 = 6;
     pub(crate) const PERMISSION_DENIED: u16 = 7;
     pub(crate) const RESOURCE_EXHAUSTED: u16 = 8;
+    pub(crate) const FAILED_PRECONDITION: u16 = 9;
     pub(crate) const UNIMPLEMENTED: u16 = 12;
+    pub(crate) const INTERNAL: u16 = 13;
     pub(crate) const UNAVAILABLE: u16 = 14;
     pub(crate) const UNAUTHENTICATED: u16 = 16;
 }
@@ -54,6 +57,11 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to the plaintext listener, with the credentials of the administrator.
     pub(crate) async fn connect(gateway: &Gateway) -> Self {
+        Self::connect_at(gateway, &gateway.ready().grpc_addr).await
+    }
+
+    /// The same at another address, which leads to the plaintext listener.
+    pub(crate) async fn connect_at(gateway: &Gateway, addr: &str) -> Self {
         let ready = gateway.ready();
         let mut headers = HeaderMap::new();
         for (name, value) in [
@@ -68,7 +76,7 @@ impl Client {
                 value.parse().expect("the ready file holds header values"),
             );
         }
-        let tcp = within("connection", TcpStream::connect(&ready.grpc_addr)).await;
+        let tcp = within("connection", TcpStream::connect(addr)).await;
         let tcp = tcp.expect("the gateway accepts connections");
         // Or each small request waits for the acknowledgement of the one before.
         tcp.set_nodelay(true).expect("a socket has this option");

@@ -148,10 +148,73 @@ pub(crate) struct FetchResponse {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ManagedFetchRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) subscription_id: String,
     #[prost(string, tag = "2")]
     pub(crate) developer_name: String,
     #[prost(int32, tag = "3")]
     pub(crate) num_requested: i32,
+    #[prost(string, tag = "4")]
+    pub(crate) auth_refresh: String,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) commit_replay_id_request: Option<CommitReplayRequest>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CommitReplayRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) commit_request_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) replay_id: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ManagedFetchResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) events: Vec<ConsumerEvent>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) latest_replay_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub(crate) rpc_id: String,
+    #[prost(int32, tag = "4")]
+    pub(crate) pending_num_requested: i32,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) commit_response: Option<CommitReplayResponse>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CommitReplayResponse {
+    #[prost(string, tag = "1")]
+    pub(crate) commit_request_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) replay_id: Vec<u8>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) error: Option<Error>,
+    #[prost(int64, tag = "4")]
+    pub(crate) process_time: i64,
+}
+
+impl ManagedFetchRequest {
+    /// The first request of a stream of the managed subscription of this name.
+    pub(crate) fn first(developer_name: &str, num_requested: i32) -> Self {
+        Self {
+            developer_name: developer_name.to_owned(),
+            num_requested,
+            ..Self::default()
+        }
+    }
+
+    /// A later request that commits `replay_id` and asks for this many events more.
+    pub(crate) fn commit(id: &str, replay_id: &[u8], num_requested: i32) -> Self {
+        Self {
+            num_requested,
+            commit_replay_id_request: Some(CommitReplayRequest {
+                commit_request_id: id.to_owned(),
+                replay_id: replay_id.to_owned(),
+            }),
+            ..Self::default()
+        }
+    }
 }
 
 impl FetchRequest {

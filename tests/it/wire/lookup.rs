@@ -4,7 +4,7 @@ use crate::support::{
     client::{Client, Failure, code, is_uuid},
     gateway::Gateway,
     order::{SCHEMA_ID, TOPIC},
-    wire::{ManagedFetchRequest, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest},
+    wire::{SchemaInfo, SchemaRequest, TopicInfo, TopicRequest},
 };
 
 async fn topic(client: &Client, topic_name: &str) -> Result<TopicInfo, Failure> {
@@ -79,18 +79,4 @@ async fn what_there_is_not_is_refused() {
             .unwrap_err()
             .expect("GetSchema", code, suffix);
     }
-}
-
-#[tokio::test]
-async fn managed_subscriptions_are_not_served_yet() {
-    let gateway = Gateway::ephemeral();
-    let client = Client::connect(&gateway).await;
-    let mut call = client.call("ManagedSubscribe").await;
-    call.send(&ManagedFetchRequest {
-        developer_name: "Orders".into(),
-        num_requested: 1,
-    });
-    call.failure()
-        .await
-        .expect_unimplemented("ManagedSubscribe");
 }

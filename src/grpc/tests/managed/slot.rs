@@ -3,14 +3,14 @@
 use super::{Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
-        ManagedChange, ManagedKey, NewManaged,
+        ManagedChange, ManagedError, ManagedKey, NewManaged,
         tests::engines::{ORDERS, orders, principal},
     },
     grpc::{
         status::kinds,
         tests::gateway::{Gateway, assert_failure, settle},
     },
-    types::{RunState, Takeover},
+    types::{RunState, Takeover, limits::MANAGED_SUBSCRIPTIONS_MAX},
 };
 
 #[tokio::test(start_paused = true)]
@@ -55,7 +55,7 @@ async fn the_newest_stream_takes_it_over_where_that_is_configured() {
     let fetched = newest.next().await;
     assert_eq!(fetched.ids(), ["0"]);
     let failure = former.failure().await;
-    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_ACTIVE);
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_TAKEN_OVER);
     newest.commit("c-1", fetched.positions()[0]);
     newest.next().await.expect_commit("c-1");
 }
@@ -125,4 +125,34 @@ async fn it_is_stopped_and_deleted_under_its_stream() {
     assert_eq!(gateway.committed().await, None);
     let mut stream = Managed::open(&gateway, &gateway.token, first(10)).await;
     assert_eq!(stream.next().await.ids(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_has_two_hundred_and_names_are_unique() {
+    let gateway = Gateway::start().await;
+    let broker = &gateway.engines.broker;
+    let named = |name: String| NewManaged {
+        developer_name: name,
+        ..fulfilment()
+    };
+    let create = async |name: &str| {
+        broker
+            .create_managed(&principal(), named(name.into()))
+            .await
+    };
+    for number in 0..MANAGED_SUBSCRIPTIONS_MAX {
+        create(&format!("Number{number}")).await.unwrap();
+    }
+    assert!(matches!(
+        create("OneMore").await,
+        Err(ManagedError::TooMany)
+    ));
+    let key = ManagedKey::Name("Number7");
+    broker.delete_managed(&principal(), key).await.unwrap();
+    let taken = create("Number8").await;
+    assert!(matches!(taken, Err(ManagedError::NameTaken(name)) if name == "Number8"));
+    create("OneMore").await.unwrap();
+    let all = broker.managed_subscriptions(&principal()).await.unwrap();
+    assert_eq!(all.len(), MANAGED_SUBSCRIPTIONS_MAX);
+    assert!(all.is_sorted_by_key(|found| &found.config.developer_name));
 }
