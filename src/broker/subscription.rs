@@ -13,10 +13,10 @@ use super::{
     Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, metrics::LagGuard,
 };
 use crate::{
-    event_log::{BlockSlice, Watcher},
-    schema::registry::EventType,
+    event_log::{BlockSlice, PositionError, Watcher},
+    schema::{Schema, registry::EventType},
     types::{
-        Position, Principal, Start, TopicId, TopicName,
+        Position, Principal, SchemaId, Start, TopicId, TopicName,
         limits::{DELIVERY_BYTES, EVENT_BYTES_MAX, RESPONSE_BYTES_MAX},
     },
 };
@@ -108,6 +108,16 @@ impl Subscriber {
         self
     }
 
+    /// The oldest position that a subscription to the topic may start after now.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantLog::resolve`](crate::event_log::TenantLog::resolve).
+    pub fn earliest(&self) -> Result<Position, PositionError> {
+        let topics = [self.event_type.topic_id()];
+        self.tenant.log.resolve(&topics, Start::Earliest)
+    }
+
     /// Begins a subscription with `requested` events of credit; `client_name` labels its lag.
     ///
     /// If `start` is the latest, every event is delivered that was not readable yet when this call
@@ -177,6 +187,17 @@ impl Subscription {
     /// Credit that is left, in events.
     pub fn pending(&self) -> u32 {
         self.credit.pending()
+    }
+
+    /// The last position examined: another subscription that starts after it goes on from here.
+    pub fn position(&self) -> Position {
+        self.cursor
+    }
+
+    /// The schema with this id, and the topic whose events are written with it, for those who read
+    /// payloads on the subscriber's behalf.
+    pub fn schema(&self, id: &SchemaId) -> Option<(Schema, TopicName)> {
+        self.tenant.schemas.schema(id)
     }
 
     /// Waits for the next thing to send.
