@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     event_log::{AppendError, AppendOutcome, Appending, BlockBody, LogTopic},
-    schema::{PayloadError, Schema, registry::EventType},
+    schema::{JsonError, PayloadError, Schema, registry::EventType},
     types::{
         EventError, EventView, Position, Principal, SchemaId, TopicKind, TopicName,
         limits::{BLOCK_BYTES_MAX, EVENT_ID_CHARS_MAX},
@@ -73,6 +73,17 @@ impl Publisher {
     /// The topic that is published to.
     pub fn topic(&self) -> &TopicName {
         &self.topic.name
+    }
+
+    /// The topic's current schema, for those who write the payloads of others.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::NotFound`] if the topic was deleted meanwhile.
+    pub fn schema(&self) -> Result<Schema, PublishError> {
+        let event_type = self.tenant.schemas.event_type(&self.topic.name);
+        let event_type = event_type.ok_or(TopicError::NotFound)?;
+        Ok(event_type.current().clone())
     }
 
     /// An empty batch for about `events` events of `bytes` bytes together.
@@ -180,6 +191,11 @@ impl Batch {
             id_made: false,
             refusal: Some(refusal),
         });
+    }
+
+    /// What is wrong with each event so far, in the order they were pushed; `None` for a good one.
+    pub fn refusals(&self) -> impl ExactSizeIterator<Item = Option<&EventRefusal>> {
+        self.slots.iter().map(|slot| slot.refusal.as_ref())
     }
 
     fn check(&mut self, event: &EventView<'_>) -> Result<(), EventRefusal> {
@@ -436,6 +452,9 @@ pub enum EventRefusal {
     /// The payload is not a record of the schema.
     #[error("the payload does not fit its schema: {0}")]
     Payload(PayloadError),
+    /// The JSON that the payload was to be written from is no record of the schema.
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// The log stored other events of the request, but not this one.
     #[error(transparent)]
     NotStored(AppendError),
@@ -449,7 +468,7 @@ impl EventRefusal {
             Self::NoSchemaId { .. } | Self::UnknownSchema { .. } | Self::ForeignSchema { .. } => {
                 RefusalReason::Schema
             }
-            Self::Payload(_) => RefusalReason::Payload,
+            Self::Payload(_) | Self::Json(_) => RefusalReason::Payload,
             Self::NotStored(_) => RefusalReason::NotStored,
         }
     }

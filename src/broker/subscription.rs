@@ -15,9 +15,9 @@ use super::{
 use crate::{
     clock::Timestamp,
     event_log::{BlockSlice, PositionError, Watcher},
-    schema::registry::EventType,
+    schema::{Schema, registry::EventType},
     types::{
-        Position, Principal, Start, TopicId, TopicName,
+        Position, Principal, SchemaId, Start, TopicId, TopicName,
         limits::{DELIVERY_BYTES, EVENT_BYTES_MAX, RESPONSE_BYTES_MAX},
     },
 };
@@ -124,6 +124,16 @@ impl Subscriber {
         self.event_type.topic_id()
     }
 
+    /// The oldest position that a subscription to the topic may start after now.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantLog::resolve`](crate::event_log::TenantLog::resolve).
+    pub fn earliest(&self) -> Result<Position, PositionError> {
+        let topics = [self.event_type.topic_id()];
+        self.tenant.log.resolve(&topics, Start::Earliest)
+    }
+
     /// Begins a subscription with `requested` events of credit; `client_name` labels its lag.
     ///
     /// If `start` is the latest, every event is delivered that was not readable yet when this call
@@ -195,11 +205,6 @@ impl Subscription {
         self.credit.pending()
     }
 
-    /// The last position examined.
-    pub(super) fn cursor(&self) -> Position {
-        self.cursor
-    }
-
     pub(super) fn topics(&self) -> &[TopicId] {
         &self.topics
     }
@@ -212,6 +217,17 @@ impl Subscription {
     pub(super) fn restart(&mut self, start: Start) -> Result<(), PositionError> {
         self.cursor = self.tenant.log.resolve(&self.topics, start)?;
         Ok(())
+    }
+
+    /// The last position examined: another subscription that starts after it goes on from here.
+    pub fn position(&self) -> Position {
+        self.cursor
+    }
+
+    /// The schema with this id, and the topic whose events are written with it, for those who read
+    /// payloads on the subscriber's behalf.
+    pub fn schema(&self, id: &SchemaId) -> Option<(Schema, TopicName)> {
+        self.tenant.schemas.schema(id)
     }
 
     /// Waits for the next thing to send.

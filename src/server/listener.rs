@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
+use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -23,7 +24,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::types::limits::{CONNECTIONS_MAX, TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX};
+use crate::types::limits::{
+    CONNECTIONS_MAX, TCP_KEEPALIVE_IDLE, TCP_KEEPALIVE_INTERVAL, TCP_KEEPALIVE_PROBES,
+    TLS_HANDSHAKE_TIMEOUT, TLS_HANDSHAKES_MAX,
+};
 
 /// How long accepting pauses after the system refused, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -141,6 +145,21 @@ impl Connection {
         match &self.io {
             Io::Plain(tcp) => tcp,
             Io::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Has the system find out when the other side is gone that nothing is sent to for a while.
+    ///
+    /// For streams that are mostly quiet. While something is on its way, the system gives up by itself
+    /// after a quarter of an hour; a shorter time would end a client that reads slowly, too.
+    pub(super) fn keep_alive(&self) {
+        let tcp = self.tcp();
+        let set = sockopt::set_socket_keepalive(tcp, true)
+            .and_then(|()| sockopt::set_tcp_keepidle(tcp, TCP_KEEPALIVE_IDLE))
+            .and_then(|()| sockopt::set_tcp_keepintvl(tcp, TCP_KEEPALIVE_INTERVAL))
+            .and_then(|()| sockopt::set_tcp_keepcnt(tcp, TCP_KEEPALIVE_PROBES));
+        if let Err(error) = set {
+            tracing::debug!(%error, "a connection that is lost will be noticed late");
         }
     }
 

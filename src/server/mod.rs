@@ -185,6 +185,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     calls.register(&mut metrics);
     let authenticator: Arc<dyn Authenticator> = Arc::clone(&tokens) as _;
     let (edge, signed_in) = (config.grpc.clone(), Arc::clone(&authenticator));
+    let over_http = http::Gateway::new(
+        broker.clone(),
+        Arc::clone(&authenticator),
+        clock,
+        signal.clone(),
+    );
     let pub_sub = PubSub::new(edge, broker.clone(), signed_in, signal.clone());
     let admin = Admin::new(
         broker.clone(),
@@ -200,7 +206,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let edges = Edges {
         http2: stack::http2(&config.http2, calls),
         services: stack::services(&config.http2, pub_sub, admin).await,
-        routes: http::routes(Arc::new(metrics), readiness.clone()),
+        routes: http::routes(Arc::new(metrics), readiness.clone(), over_http),
     };
     let listeners = edges.serve(sockets, certificate, &signal);
     let letting_go = tokio::spawn(keepers.let_go(config.broker.tenant_idle, signal));

@@ -12,7 +12,10 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::{listener::Listener, stack::Http2};
-use crate::{net::shutdown::ShutdownSignal, types::limits::HTTP_HEAD_TIMEOUT};
+use crate::{
+    net::shutdown::ShutdownSignal,
+    types::limits::{HTTP_HEAD_TIMEOUT, PING_INTERVAL, PING_TIMEOUT},
+};
 
 /// Serves gRPC on `tcp` until `shutdown` begins and every call has ended.
 pub(super) async fn grpc(
@@ -47,12 +50,18 @@ pub(super) async fn http(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        // As over gRPC; HTTP/1 has no such thing and leaves it to TCP.
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
     loop {
         let connection = tokio::select! {
             connection = listener.accept() => connection,
             () = shutdown.recv() => break,
         };
+        connection.keep_alive();
         let service = TowerToHyperService::new(routes.clone());
         let serving = builder
             .serve_connection(TokioIo::new(connection), service)

@@ -69,6 +69,34 @@ pub const TLS_HANDSHAKES_MAX: usize = 256;
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an HTTP client may take to send the head of a request. Ours.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP client may take to send the body of a request. Ours: a batch of the largest size
+/// over a line of 2 Mbit/s takes half of it.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of request bodies that the HTTP edge holds at once, over all callers. Ours: a body is held
+/// until its events are stored, and more of them than this wait.
+pub const HTTP_BODIES_BYTES: usize = 64 * MIB;
+/// Bytes of the JSON of one event sent over HTTP. Ours: JSON takes about twice the bytes of its event.
+pub const HTTP_EVENT_BODY_BYTES_MAX: usize = 2 * MIB;
+/// Bytes of the JSON of several events sent over HTTP. Ours: as much as a gRPC request.
+pub const HTTP_BATCH_BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+/// Subrequests of a composite request. Documented, in the REST API Developer Guide.
+pub const COMPOSITE_REQUESTS_MAX: usize = 25;
+/// Characters of the reference id of a subrequest. Ours: it is sent back.
+pub const REFERENCE_ID_CHARS_MAX: usize = 80;
+/// Records of a collection. Documented, in the REST API Developer Guide.
+pub const COLLECTION_RECORDS_MAX: usize = 200;
+/// Credit of a subscription over HTTP, granted again whenever its events were taken. Ours: what is
+/// under way is bounded by a delivery, so this only decides how many small events make one.
+pub const SSE_CREDIT: u32 = 1_000;
+/// Bytes of text after which events are handed on. Ours: more at once saves nothing.
+pub const SSE_CHUNK_BYTES: usize = 64 * 1024;
+/// Silence after which the system asks whether the other side of an HTTP connection is still there.
+/// With the two below, a peer that vanished is found within 45 s, before the next keepalive is sent.
+pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// Time between two such questions.
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Such questions that may stay unanswered.
+pub const TCP_KEEPALIVE_PROBES: u32 = 3;
 /// Bytes of a certificate or key file. Ours: a chain of ten certificates is about 20 KB.
 pub const TLS_FILE_BYTES_MAX: u64 = MIB as u64;
 /// HTTP/2 flow-control window of a stream, in bytes: one whole request.

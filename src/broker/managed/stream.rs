@@ -168,7 +168,7 @@ impl ManagedSubscriber {
             _ => start,
         };
         let flow = subscriber.subscribe(start, requested, None)?;
-        let latest = flow.cursor();
+        let latest = flow.position();
         entry.delivered(latest);
         let no_commit_timeout = broker.config().managed_no_commit_timeout;
         Ok(ManagedSubscription {

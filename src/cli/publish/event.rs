@@ -11,8 +11,6 @@ use crate::{
     types::limits::{EVENT_BYTES_MAX, EVENT_ID_CHARS_MAX},
 };
 
-/// The id of no user: what `CreatedById` says when an event does not. A token is no user.
-const CREATED_BY_NOBODY: &str = "005000000000000AAA";
 /// The keys of a line that `subscribe --output json` printed.
 const PRINTED_KEYS: [&str; 5] = ["replay_id", "event_id", "schema_id", "topic", "payload"];
 
@@ -54,7 +52,8 @@ impl EventWriter {
         };
         let fill = Fill {
             created_date_ms: self.clock.now().as_millis(),
-            created_by_id: CREATED_BY_NOBODY,
+            // A token is no user.
+            created_by_id: Fill::NOBODY,
         };
         let payload = self
             .schema
@@ -141,7 +140,7 @@ mod tests {
         assert_eq!(event.id.len(), 36);
         let payload = writer().schema.to_json(&event.payload).unwrap();
         assert_eq!(payload["CreatedDate"], 1_700_000_000_000_i64);
-        assert_eq!(payload["CreatedById"], CREATED_BY_NOBODY);
+        assert_eq!(payload["CreatedById"], Fill::NOBODY);
         assert_eq!(payload["Order_Number__c"], "A-17");
         assert_eq!(payload["Priority__c"], Value::Null);
     }

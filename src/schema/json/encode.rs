@@ -25,6 +25,11 @@ pub struct Fill<'a> {
     pub created_by_id: &'a str,
 }
 
+impl Fill<'_> {
+    /// The id of no user: what `CreatedById` says of an event whose publisher is none.
+    pub const NOBODY: &'static str = "005000000000000AAA";
+}
+
 pub(in crate::schema) fn encode(
     program: &Program,
     json: &Value,

@@ -1,0 +1,90 @@
+//! Who is calling, as the `Authorization` header says.
+//!
+//! Source: RFC 6750, "The OAuth 2.0 Authorization Framework: Bearer Token Usage"; older clients of the
+//! platform write `OAuth` where the RFC has `Bearer`.
+
+use axum::http::{HeaderMap, header::AUTHORIZATION};
+
+use super::error::{ApiError, kinds};
+use crate::{
+    auth::{Authenticator, Credentials},
+    types::Principal,
+};
+
+/// The principal whose access token `headers` carry.
+///
+/// # Errors
+///
+/// An [`ApiError`] for a token that is missing or not good, which are not told apart, and when it
+/// cannot be checked for now.
+pub(super) async fn caller(
+    authenticator: &dyn Authenticator,
+    headers: &HeaderMap,
+) -> Result<Principal, ApiError> {
+    let token = token(headers).ok_or_else(session_invalid)?;
+    // Every token names its tenant.
+    let (tenant_id, _) = token.split_once('!').ok_or_else(session_invalid)?;
+    let credentials = Credentials {
+        access_token: token,
+        // Part of a call's credentials over gRPC, where it is held to be a URL and compared with
+        // nothing.
+        instance_url: "https://localhost",
+        tenant_id,
+    };
+    Ok(authenticator.authenticate(&credentials).await?)
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let is_known = ["bearer", "oauth"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    Some(token.trim()).filter(|token| is_known && !token.is_empty())
+}
+
+/// The words that clients of the platform look for before they sign in again.
+pub(super) fn session_invalid() -> ApiError {
+    kinds::INVALID_SESSION.error("Session expired or invalid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(values: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, value.parse().unwrap());
+        }
+        token(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn both_schemes_are_known_in_any_case() {
+        for value in [
+            "Bearer 00D!x",
+            "OAuth 00D!x",
+            "bearer  00D!x ",
+            "OAUTH 00D!x",
+        ] {
+            assert_eq!(found(&[value]).as_deref(), Some("00D!x"), "{value}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_token() {
+        for values in [
+            &[][..],
+            &[""],
+            &["Bearer"],
+            &["Bearer "],
+            &["00D!x"],
+            &["Basic 00D!x"],
+            &["Bearer 00D!x", "Bearer 00D!x"],
+        ] {
+            assert_eq!(found(values), None, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A collection: up to 200 events in one list.
+
+use std::borrow::Cow;
+
+use axum::{
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::StatusCode,
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    check_version,
+    publish::{Entry, Saved, publish},
+};
+use crate::{
+    http::{
+        Gateway, answer,
+        error::{ApiError, NO_RESOURCE, kinds},
+    },
+    types::limits::{COLLECTION_RECORDS_MAX, HTTP_BATCH_BODY_BYTES_MAX},
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Collection<'a> {
+    #[serde(default)]
+    all_or_none: bool,
+    #[serde(borrow)]
+    records: Vec<&'a RawValue>,
+}
+
+/// What a record says about itself. Its fields are read later, by the schema of its type.
+#[derive(Deserialize)]
+struct Record<'a> {
+    #[serde(borrow, default)]
+    attributes: Option<Attributes<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Attributes<'a> {
+    #[serde(borrow, default, rename = "type")]
+    name: Option<Cow<'a, str>>,
+}
+
+/// The answer about one record.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum SaveResult {
+    Saved(Saved),
+    Refused { success: bool, errors: [Refusal; 1] },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Refusal {
+    status_code: &'static str,
+    message: String,
+    fields: Vec<String>,
+}
+
+/// Publishes a list of events.
+pub(super) async fn create(
+    State(gateway): State<Gateway>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let principal = gateway.caller(&head.headers).await?;
+    let Path(version) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
+    check_version(&version)?;
+    let reading = gateway
+        .bodies
+        .json(&head.headers, body, HTTP_BATCH_BODY_BYTES_MAX);
+    let body = reading.await?;
+    let Collection {
+        all_or_none,
+        records,
+    } = serde_json::from_str(body.text()).map_err(|error| ApiError::not_json(&error))?;
+    if records.is_empty() {
+        return Err(kinds::INVALID_INPUT.error("the collection has no records"));
+    }
+    if records.len() > COLLECTION_RECORDS_MAX {
+        return Err(kinds::LIMIT_EXCEEDED.error(format!(
+            "a collection has at most {COLLECTION_RECORDS_MAX} records, this one has {}",
+            records.len()
+        )));
+    }
+    let names: Vec<_> = records.iter().map(|record| name_of(record)).collect();
+    let entries = names.iter().zip(&records).map(|(name, record)| match name {
+        Ok(name) => Ok(Entry {
+            name,
+            json: record.get(),
+        }),
+        Err(problem) => Err(kinds::INVALID_INPUT.error(*problem)),
+    });
+    let outcomes = publish(&gateway, &principal, entries.collect(), all_or_none).await;
+    let results = outcomes.into_iter().map(|outcome| {
+        outcome
+            .or(|| {
+                kinds::ROLLED_BACK.error(
+                    "Record rolled back because not all records were valid and the request was \
+                     using AllOrNone header",
+                )
+            })
+            .map_or_else(SaveResult::refused, SaveResult::Saved)
+    });
+    Ok(answer::json(StatusCode::OK, &results.collect::<Vec<_>>()))
+}
+
+/// The name of a record's type.
+fn name_of(record: &RawValue) -> Result<Cow<'_, str>, &'static str> {
+    const WANTED: &str = "a record is an object with attributes, and these have a type";
+    let record: Record<'_> = serde_json::from_str(record.get()).map_err(|_| WANTED)?;
+    record
+        .attributes
+        .and_then(|attributes| attributes.name)
+        .ok_or(WANTED)
+}
+
+impl SaveResult {
+    fn refused(error: ApiError) -> Self {
+        error.log();
+        Self::Refused {
+            success: false,
+            errors: [Refusal {
+                status_code: error.code(),
+                message: error.message().to_owned(),
+                fields: error.fields().to_vec(),
+            }],
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Publishing what a request has, be it one event or many, of one type or of several.
+//!
+//! Events are stored in the order in which the request lists them. All of them are checked before the
+//! first is queued, and all are queued before the first is awaited, so one sync covers a request.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::event;
+use crate::{
+    broker::{Batch, EventRefusal, PublishError, Published, Publisher},
+    clock::Timestamp,
+    http::{Gateway, error::ApiError},
+    types::{EventView, PlatformId, Position, Principal},
+};
+
+/// One event of a request.
+pub(super) struct Entry<'a> {
+    /// The name of its type: `OrderCreated__e`.
+    pub(super) name: &'a str,
+    /// Its fields.
+    pub(super) json: &'a str,
+}
+
+/// What became of one event.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is durable.
+    Stored(Saved),
+    /// It is not stored, or may not be.
+    Refused(ApiError),
+    /// Nothing is wrong with it; it was not published because something is with another.
+    Withheld,
+}
+
+/// What is answered about a stored event.
+#[derive(Debug, Serialize)]
+pub(super) struct Saved {
+    /// Tells the event apart from others of its tenant.
+    id: PlatformIdText,
+    success: bool,
+    errors: [Enqueued; 1],
+}
+
+/// Where the platform tells the event's UUID.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Enqueued {
+    status_code: &'static str,
+    message: String,
+    fields: [&'static str; 0],
+}
+
+#[derive(Debug)]
+struct PlatformIdText(PlatformId);
+
+impl Serialize for PlatformIdText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl Saved {
+    fn new(event_id: &str, position: Position) -> Self {
+        Self {
+            id: PlatformIdText(record_id(position)),
+            success: true,
+            errors: [Enqueued {
+                status_code: "OPERATION_ENQUEUED",
+                message: event_id.to_owned(),
+                fields: [],
+            }],
+        }
+    }
+}
+
+/// A position in the form of a record's id: the digits of its number in base 62.
+fn record_id(position: Position) -> PlatformId {
+    const PREFIX: &[u8; 3] = b"e01";
+    const BASE: u64 = 62;
+    let mut digits = [0; 12];
+    let mut number = position.get();
+    for digit in digits.iter_mut().rev() {
+        *digit = (number % BASE) as u8;
+        number /= BASE;
+    }
+    PlatformId::from_random(PREFIX, digits)
+}
+
+/// Consecutive events of one type, checked and not queued yet.
+struct Chunk<'a> {
+    name: &'a str,
+    batch: Batch,
+    /// Which of the request's entries they are.
+    entries: Vec<usize>,
+}
+
+/// Publishes `entries` and returns one outcome for each, in order; those that are errors already stay
+/// so. With `all_or_none` nothing is published if one of them is refused.
+///
+/// A disk that fails half-way can leave some events stored and others not whatever `all_or_none` says:
+/// each outcome tells the truth about its event.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: after a drop an event may or may not be stored.
+pub(super) async fn publish(
+    gateway: &Gateway,
+    principal: &Principal,
+    entries: Vec<Result<Entry<'_>, ApiError>>,
+    all_or_none: bool,
+) -> Vec<Outcome> {
+    let publishers = publishers(gateway, principal, &entries).await;
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(entries.len());
+    let mut chunks: Vec<Chunk<'_>> = Vec::new();
+    let now = gateway.clock.now();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let checked = match entry {
+            Ok(entry) => check(&publishers, &mut chunks, index, entry, now),
+            Err(error) => Err(error),
+        };
+        outcomes.push(match checked {
+            Ok(()) => Outcome::Withheld,
+            Err(error) => Outcome::Refused(error),
+        });
+    }
+    let mut is_good = !outcomes
+        .iter()
+        .any(|outcome| matches!(outcome, Outcome::Refused(_)));
+    for chunk in &chunks {
+        for (&index, refusal) in chunk.entries.iter().zip(chunk.batch.refusals()) {
+            if let Some(refusal) = refusal {
+                outcomes[index] = Outcome::Refused(ApiError::of_refusal(refusal, chunk.name));
+                is_good = false;
+            }
+        }
+    }
+    if is_good || !all_or_none {
+        append(chunks, &mut outcomes).await;
+    }
+    outcomes
+}
+
+/// Who publishes the events of each type, or why nobody may.
+async fn publishers<'a>(
+    gateway: &Gateway,
+    principal: &Principal,
+    entries: &[Result<Entry<'a>, ApiError>],
+) -> HashMap<&'a str, Result<Publisher, PublishError>> {
+    let mut publishers = HashMap::new();
+    for entry in entries.iter().flatten() {
+        if !publishers.contains_key(entry.name) {
+            let topic = format!("/event/{}", entry.name);
+            let publisher = gateway.broker.publisher(principal, &topic).await;
+            publishers.insert(entry.name, publisher);
+        }
+    }
+    publishers
+}
+
+/// Checks one event and adds it to the last chunk, or to a new one if that is of another type.
+fn check<'a>(
+    publishers: &HashMap<&str, Result<Publisher, PublishError>>,
+    chunks: &mut Vec<Chunk<'a>>,
+    index: usize,
+    entry: Entry<'a>,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let publisher = publishers[entry.name].as_ref().map_err(Clone::clone)?;
+    let encoded = event::encode(&publisher.schema()?, entry.json, now)?;
+    if chunks.last().is_none_or(|chunk| chunk.name != entry.name) {
+        chunks.push(Chunk {
+            name: entry.name,
+            batch: publisher.batch(1, entry.json.len())?,
+            entries: Vec::new(),
+        });
+    }
+    let chunk = chunks.last_mut().expect("there is one by now");
+    match &encoded {
+        Ok(bytes) => match EventView::parse(bytes) {
+            Ok(event) => chunk.batch.push(&event),
+            Err(error) => chunk.batch.refuse("", EventRefusal::Event(error)),
+        },
+        Err((id, error)) => chunk.batch.refuse(id, EventRefusal::Json(error.clone())),
+    }
+    chunk.entries.push(index);
+    Ok(())
+}
+
+/// Queues the good events of every chunk, then waits until they are durable.
+async fn append(chunks: Vec<Chunk<'_>>, outcomes: &mut [Outcome]) {
+    let mut pending = Vec::with_capacity(chunks.len());
+    // Once the queue has no room the rest is not tried: each try waits.
+    let mut failed: Option<PublishError> = None;
+    for chunk in chunks {
+        let appended = match &failed {
+            Some(error) => Err(error.clone()),
+            None => chunk.batch.append_in_time().await,
+        };
+        if let Err(error) = &appended {
+            failed = Some(error.clone());
+        }
+        pending.push((chunk.name, chunk.entries, appended));
+    }
+    for (name, entries, appended) in pending {
+        let published = match appended {
+            Ok(pending) => pending.outcome().await,
+            Err(error) => Err(error),
+        };
+        settle(name, &entries, published, outcomes);
+    }
+}
+
+/// Tells the entries of one chunk what became of them.
+fn settle(
+    name: &str,
+    entries: &[usize],
+    published: Result<Published, PublishError>,
+    outcomes: &mut [Outcome],
+) {
+    match published {
+        Ok(published) => {
+            for (&index, outcome) in entries.iter().zip(published.outcomes()) {
+                outcomes[index] = match outcome.result {
+                    Ok(position) => Outcome::Stored(Saved::new(outcome.id, position)),
+                    Err(refusal) => Outcome::Refused(ApiError::of_refusal(refusal, name)),
+                };
+            }
+        }
+        Err(error) => {
+            for &index in entries {
+                if matches!(outcomes[index], Outcome::Withheld) {
+                    outcomes[index] = Outcome::Refused(error.clone().into());
+                }
+            }
+        }
+    }
+}
+
+impl Outcome {
+    /// The event's answer; `withheld` is that of an event which was good in vain.
+    pub(super) fn or(self, withheld: impl FnOnce() -> ApiError) -> Result<Saved, ApiError> {
+        match self {
+            Self::Stored(saved) => Ok(saved),
+            Self::Refused(error) => Err(error),
+            Self::Withheld => Err(withheld()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_looks_like_that_of_a_record_and_is_one_events_alone() {
+        let id = |number| {
+            record_id(Position::new(number).unwrap())
+                .as_str()
+                .to_owned()
+        };
+        assert_eq!(id(0), "e01000000000000AAA");
+        assert_eq!(id(61), "e0100000000000zAAA");
+        assert_eq!(id(62), "e01000000000010AAA");
+        assert_eq!(id(Position::MAX.get()).len(), 18);
+        assert_ne!(id(Position::MAX.get()), id(Position::MAX.get() - 1));
+    }
+
+    #[test]
+    fn a_stored_event_is_answered_in_the_documented_form() {
+        let saved = Saved::new("232fd30e-0a71-42bd-a97b-be0e329b2ded", Position::ZERO);
+        assert_eq!(
+            serde_json::to_string(&saved).unwrap(),
+            r#"{"id":"e01000000000000AAA","success":true,"errors":[{"statusCode":"OPERATION_ENQUEUED","message":"232fd30e-0a71-42bd-a97b-be0e329b2ded","fields":[]}]}"#
+        );
+    }
+}

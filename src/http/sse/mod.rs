@@ -1,0 +1,114 @@
+//! Subscribing by Server-Sent Events, for whatever reads HTTP line by line.
+//!
+//! `GET /subscribe/event/OrderCreated__e` answers with events as they come, each decoded by the schema
+//! that it was written with:
+//!
+//! ```text
+//! id: 00000000000002000000
+//! data: {"replay_id":"00000000000002000000","event_id":"…","schema_id":"…","topic":"/event/OrderCreated__e","payload":{…}}
+//! ```
+//!
+//! # Start
+//!
+//! After the replay id in `Last-Event-ID`, which clients send by themselves when they come back; else as
+//! `?from=` says: `latest` (the default), `earliest`, or a replay id. An id that is not valid is refused
+//! before the stream begins, with the oldest one that is.
+//!
+//! # Position
+//!
+//! `id:` is the position to resume from. The stream begins with one, and each keepalive has one: such a
+//! block has no `data:`, so it moves a client's last event id and is no event. So a client that comes
+//! back misses nothing and gets nothing twice, also if it was told of no event yet.
+//!
+//! # Flow control
+//!
+//! The connection's own. Events are read from the log when the client's side has taken those before, so
+//! a client that reads slowly costs one delivery and is not skipped.
+//!
+//! # End
+//!
+//! Without a word when the gateway stops: clients come back by themselves. If the subscription cannot go
+//! on, with an event called `error` whose data is an object as in other errors of this edge.
+//!
+//! Source: the HTML Living Standard, "Server-sent events".
+
+mod start;
+mod stream;
+mod text;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use super::{
+    Gateway,
+    answer::only_get,
+    error::{ApiError, NO_RESOURCE, kinds},
+};
+use crate::types::limits::{CLIENT_NAME_BYTES_MAX, SSE_CREDIT};
+
+/// How a subscriber wants to be called in metrics: the same name as over gRPC, or as a header of
+/// HTTP that is an extension used to be called.
+const CLIENT_NAME: [&str; 2] = ["tidegate-client-name", "x-tidegate-client-name"];
+
+/// The routes of subscribers.
+pub(super) fn routes(gateway: Gateway) -> Router {
+    Router::new()
+        .route(
+            "/subscribe/{root}/{name}",
+            get(subscribe).fallback(only_get),
+        )
+        .with_state(gateway)
+}
+
+/// Begins a subscription.
+async fn subscribe(
+    State(gateway): State<Gateway>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let principal = gateway.caller(&headers).await?;
+    let Path((root, name)) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
+    let topic = format!("/{root}/{name}");
+    let subscriber = gateway.broker.subscriber(&principal, &topic).await?;
+    let client_name = client_name(&headers)?;
+    let oldest_valid = subscriber.earliest().ok();
+    let start =
+        start::start(&headers, uri.query()).map_err(|error| error.or_after(oldest_valid))?;
+    let subscription = subscriber
+        .with_extended_credit(SSE_CREDIT)
+        .subscribe(start, SSE_CREDIT.cast_signed(), client_name)
+        .map_err(|error| ApiError::from(error).or_after(oldest_valid))?;
+    let blocks = stream::blocks(subscription, topic, gateway.shutdown);
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
+        (header::CACHE_CONTROL.as_str(), "no-store"),
+        // Has a common proxy pass events on as they come.
+        ("x-accel-buffering", "no"),
+    ];
+    Ok((headers, Body::from_stream(blocks)).into_response())
+}
+
+fn client_name(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut values = CLIENT_NAME.iter().flat_map(|&name| headers.get_all(name));
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    match value.to_str().map(str::trim) {
+        Ok(name)
+            if (1..=CLIENT_NAME_BYTES_MAX).contains(&name.len()) && values.next().is_none() =>
+        {
+            Ok(Some(name))
+        }
+        _ => Err(kinds::INVALID_INPUT.error(format!(
+            "{} is there once, with 1 to {CLIENT_NAME_BYTES_MAX} printable ASCII characters",
+            CLIENT_NAME[0]
+        ))),
+    }
+}
