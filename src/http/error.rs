@@ -75,6 +75,10 @@ pub(super) mod kinds {
         INVALID_FIELD = BAD_REQUEST, "INVALID_FIELD";
         /// A field without a value that has to have one.
         FIELD_MISSING = BAD_REQUEST, "REQUIRED_FIELD_MISSING";
+        /// A query that is none.
+        MALFORMED_QUERY = BAD_REQUEST, "MALFORMED_QUERY";
+        /// A query for something that there is not.
+        INVALID_TYPE = BAD_REQUEST, "INVALID_TYPE";
         /// A request that makes no sense.
         INVALID_INPUT = BAD_REQUEST, "INVALID_INPUT";
         /// More in one request than there may be.

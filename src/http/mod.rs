@@ -6,11 +6,12 @@
 //! | `POST /services/data/vXX.X/composite` | publishes up to 25 events, each a request of its own |
 //! | `POST /services/data/vXX.X/composite/sobjects` | publishes up to 200 events |
 //! | `GET /subscribe/event/Name__e` | events as Server-Sent Events ([`sse`]), also of `/subscribe/data/…` |
+//! | `GET /services/data/vXX.X/tooling/query/?q=…` | managed subscriptions, as clients look them up ([`tooling`]) |
 //! | `/metrics` | every metric, in the OpenMetrics text format |
 //! | `/livez` | 200 while the process answers at all |
 //! | `/readyz` | 200 while it takes calls, 503 before and after |
 //!
-//! The first four are for whoever has an access token, which [`caller`] finds. Nothing here decides
+//! The first five are for whoever has an access token, which [`caller`] finds. Nothing here decides
 //! what may be published or read; the broker does.
 
 mod answer;
@@ -21,6 +22,7 @@ pub mod health;
 pub mod metrics;
 pub mod rest;
 pub mod sse;
+mod tooling;
 
 use std::sync::Arc;
 
@@ -81,7 +83,8 @@ pub fn routes(registry: Arc<Registry>, readiness: Readiness, gateway: Gateway) -
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready).with_state(readiness))
         .merge(rest::routes(gateway.clone()))
-        .merge(sse::routes(gateway))
+        .merge(sse::routes(gateway.clone()))
+        .merge(tooling::routes(gateway))
         .fallback(not_found)
 }
 

@@ -204,6 +204,8 @@ pub const SCHEMA_DEPTH_MAX: usize = 64;
 /// Items of all arrays and maps of one payload, also of zero-width ones. Ours: a count that costs
 /// no bytes would otherwise let a short payload run for ever.
 pub const PAYLOAD_ITEMS_MAX: u64 = MIB as u64;
+/// Bytes of a Tooling query. Ours: those of clients have about 150.
+pub const TOOLING_QUERY_BYTES_MAX: usize = 4 * 1024;
 /// Topics of one tenant. Ours: each costs memory while its tenant is open.
 pub const TOPICS_MAX: usize = 10_000;
 /// Access tokens of one tenant that have not been revoked. Ours.

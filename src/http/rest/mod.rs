@@ -44,7 +44,7 @@ pub(super) fn routes(gateway: Gateway) -> Router {
 }
 
 /// Holds a version to look like one: `v62.0`. What is served does not depend on it.
-fn check_version(version: &str) -> Result<(), ApiError> {
+pub(super) fn check_version(version: &str) -> Result<(), ApiError> {
     let number = version
         .strip_prefix('v')
         .and_then(|rest| rest.split_once('.'));

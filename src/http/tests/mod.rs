@@ -2,6 +2,7 @@
 
 mod rest;
 mod sse;
+mod tooling;
 
 use std::sync::Arc;
 
