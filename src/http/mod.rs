@@ -10,7 +10,7 @@
 //! | `/livez` | 200 while the process answers at all |
 //! | `/readyz` | 200 while it takes calls, 503 before and after |
 //!
-//! The first four are for whoever has an access token, which [`caller`] finds. Nothing here decides
+//! The first four are for whoever has an access token, which `caller` finds. Nothing here decides
 //! what may be published or read; the broker does.
 
 mod answer;
