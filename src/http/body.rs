@@ -15,7 +15,7 @@ use tokio::{
 use super::error::{ApiError, kinds};
 use crate::{
     net::shutdown::ShutdownSignal,
-    types::limits::{HTTP_BODIES_BYTES, HTTP_BODY_TIMEOUT},
+    types::limits::{HTTP_BODIES_BYTES, HTTP_BODY_TIMEOUT, PUBLISH_ROOM_WAIT},
 };
 
 /// Reads bodies, with one bound for all of them together. Clones share it.
@@ -107,8 +107,13 @@ impl Bodies {
                 return Err(too_large(bytes_max));
             }
             let len = u32::try_from(chunk.len()).expect("a chunk is smaller than the largest body");
-            // Bodies that hold each other up are all given up when their time is over.
-            let more = Arc::clone(&self.room).acquire_many_owned(len).await;
+            let more = Arc::clone(&self.room).acquire_many_owned(len);
+            // Bodies that hold each other up are not waited for until they are given up.
+            let more = timeout(PUBLISH_ROOM_WAIT, more).await.map_err(|_| {
+                kinds::UNAVAILABLE.error(
+                    "the gateway has no room for the body for now; nothing was stored, try again",
+                )
+            })?;
             let more = more.expect("the semaphore is never closed");
             match &mut room {
                 Some(room) => room.merge(more),
@@ -228,6 +233,26 @@ mod tests {
             .unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(bodies.room.available_permits(), HTTP_BODIES_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_waits_for_room_and_not_for_long() {
+        let (_shutdown, signal) = Shutdown::new();
+        let bodies = Bodies::new(signal);
+        let others = (HTTP_BODIES_BYTES - 6) as u32;
+        let others = Arc::clone(&bodies.room).acquire_many_owned(others).await;
+        let headers = json_type();
+        let refused = bodies.json(&headers, chunks(&["1234", "5678"]), 8).await;
+        assert_eq!(
+            refused.unwrap_err().status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
+        let reading = bodies.json(&headers, chunks(&["1234", "5678"]), 8);
+        let (read, ()) = tokio::join!(reading, async {
+            tokio::time::sleep(PUBLISH_ROOM_WAIT / 2).await;
+            drop(others);
+        });
+        assert_eq!(read.unwrap().text(), "12345678");
     }
 
     #[tokio::test]

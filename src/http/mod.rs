@@ -6,12 +6,12 @@
 //! | `POST /services/data/vXX.X/composite` | publishes up to 25 events, each a request of its own |
 //! | `POST /services/data/vXX.X/composite/sobjects` | publishes up to 200 events |
 //! | `GET /subscribe/event/Name__e` | events as Server-Sent Events ([`sse`]), also of `/subscribe/data/…` |
-//! | `GET /services/data/vXX.X/tooling/query/?q=…` | managed subscriptions, as clients look them up ([`tooling`]) |
+//! | `GET /services/data/vXX.X/tooling/query/?q=…` | managed subscriptions, as clients look them up |
 //! | `/metrics` | every metric, in the OpenMetrics text format |
 //! | `/livez` | 200 while the process answers at all |
 //! | `/readyz` | 200 while it takes calls, 503 before and after |
 //!
-//! The first five are for whoever has an access token, which [`caller`] finds. Nothing here decides
+//! The first five are for whoever has an access token, which `caller` finds. Nothing here decides
 //! what may be published or read; the broker does.
 
 mod answer;

@@ -110,6 +110,16 @@ impl Schema {
         json::to_json(&self.0.program, payload)
     }
 
+    /// How many bytes the text of [`Schema::to_json`]'s value has at most: an event of few bytes may
+    /// have many long field names. Allocates next to nothing, whatever the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Schema::validate`].
+    pub fn json_bytes_max(&self, payload: &[u8]) -> Result<usize, PayloadError> {
+        json::text_bytes_max(&self.0.program, payload)
+    }
+
     /// The payload that says what `json` says, in the [JSON form](json) for people.
     ///
     /// An absent field becomes its default, else null if it is nullable; `fill` has what else is

@@ -237,3 +237,23 @@ impl AsyncWrite for Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_quiet_connection_is_asked_whether_it_is_still_there() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(tcp.local_addr().unwrap()).await.unwrap();
+        let connection = Listener::new(tcp, None).accept().await;
+        let tcp = connection.tcp();
+        assert_eq!(sockopt::socket_keepalive(tcp), Ok(false));
+        connection.keep_alive();
+        assert_eq!(sockopt::socket_keepalive(tcp), Ok(true));
+        assert_eq!(sockopt::tcp_keepidle(tcp), Ok(TCP_KEEPALIVE_IDLE));
+        assert_eq!(sockopt::tcp_keepintvl(tcp), Ok(TCP_KEEPALIVE_INTERVAL));
+        assert_eq!(sockopt::tcp_keepcnt(tcp), Ok(TCP_KEEPALIVE_PROBES));
+        drop(peer);
+    }
+}

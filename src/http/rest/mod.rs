@@ -1,8 +1,8 @@
 //! Publishing as the platform's REST API has it: events are inserted like records.
 //!
-//! One event is a POST of its fields ([`sobject`]); several are a composite request ([`composite`]) or
-//! a collection ([`collection`]). Whatever the form, an event goes the way that it goes over gRPC
-//! ([`publish`]): checked by the same schema, stored by the same log, answered once it is durable.
+//! One event is a POST of its fields (`sobject`); several are a composite request (`composite`) or
+//! a collection (`collection`). Whatever the form, an event goes the way that it goes over gRPC
+//! (`publish`): checked by the same schema, stored by the same log, answered once it is durable.
 //!
 //! Nothing but inserting events is served: there are no records to read, change or query.
 //!

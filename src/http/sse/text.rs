@@ -11,7 +11,7 @@ use crate::{
     http::error::ApiError,
     proto::ConsumerEvent,
     schema::Schema,
-    types::{Position, SchemaId, TopicName},
+    types::{Position, SchemaId, TopicName, limits::SSE_PAYLOAD_BYTES_MAX},
 };
 
 /// What a stream begins with: the position to come back to if nothing else was told.
@@ -82,9 +82,7 @@ impl Reader {
         self.look_up(&event.schema_id, |id| subscription.schema(id));
         let known = self.last.as_ref();
         let payload = match known {
-            Some((_, schema, _)) => schema
-                .to_json(&event.payload)
-                .map_err(|error| format!("the payload does not fit its schema: {error}")),
+            Some((_, schema, _)) => decode(schema, &event.payload),
             None => Err("the event's schema is not known here".to_owned()),
         };
         let topic = known.map_or(self.topic.as_str(), |(_, _, topic)| topic.as_str());
@@ -125,6 +123,18 @@ impl Reader {
     }
 }
 
+/// What a payload says, or why that is not shown.
+fn decode(schema: &Schema, payload: &[u8]) -> Result<Value, String> {
+    let misfit = |error| format!("the payload does not fit its schema: {error}");
+    let bytes = schema.json_bytes_max(payload).map_err(misfit)?;
+    if bytes > SSE_PAYLOAD_BYTES_MAX {
+        return Err(format!(
+            "the payload is {bytes} bytes of JSON by its schema, and at most {SSE_PAYLOAD_BYTES_MAX} are shown"
+        ));
+    }
+    schema.to_json(payload).map_err(misfit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +151,27 @@ mod tests {
             keepalive(position),
             ": keepalive\nid: 00000000000002000000\n\n"
         );
+    }
+
+    #[test]
+    fn a_payload_whose_text_would_be_too_long_is_not_decoded() {
+        let name = "n".repeat(1_000);
+        let schema = Schema::parse(&format!(
+            r#"{{"type": "record", "name": "Wide__e", "fields": [{{"name": "a", "type": {{
+                "type": "array", "items": {{"type": "record", "name": "R", "fields": [
+                {{"name": "{name}", "type": "boolean"}}]}}}}}}]}}"#
+        ));
+        let schema = schema.unwrap();
+        let payload = |count: usize| {
+            let mut payload = Vec::new();
+            prost::encoding::encode_varint(2 * count as u64, &mut payload);
+            payload.extend(vec![1; count]);
+            payload.push(0);
+            payload
+        };
+        assert!(decode(&schema, &payload(8_000)).is_ok());
+        let reason = decode(&schema, &payload(9_000)).unwrap_err();
+        assert!(reason.contains("at most 8388608"), "{reason}");
     }
 
     #[test]

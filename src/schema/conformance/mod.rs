@@ -165,6 +165,7 @@ fn json_says_the_same_as_the_payload() {
         prop_assert_eq!(schema.encode_json(&json, &fill), Ok(payload.clone()));
         // As text, too, which is how people have it.
         let text = json.to_string();
+        prop_assert!(text.len() <= schema.json_bytes_max(&payload).unwrap());
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(schema.encode_json(&read, &fill), Ok(payload));
     });

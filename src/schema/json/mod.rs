@@ -19,11 +19,13 @@
 
 mod decode;
 mod encode;
+mod measure;
 
 pub use encode::Fill;
 
 pub(super) use decode::to_json;
 pub(super) use encode::{encode, encode_default};
+pub(super) use measure::text_bytes_max;
 
 use serde_json::Value;
 

@@ -348,3 +348,39 @@ fn a_long_that_is_shown_as_digits_is_not_mistaken_for_a_string() {
         "field u: found a string, wanted an object of one key, the name of one of null, long, string"
     );
 }
+
+#[test]
+fn the_size_of_the_text_is_known_before_it_is_made() {
+    let order = Schema::parse(ORDER_CREATED).unwrap();
+    for number in ["A-17", "", "\"quoted\" \\ \n \u{1} é \u{1F4E6}"] {
+        for date in [0, -1, 9, 10, 1 << 53, (1 << 53) + 1, i64::MIN, i64::MAX] {
+            let json = json!({"CreatedDate": date.to_string(), "Order_Number__c": number});
+            let payload = order.encode_json(&json, &FILL).unwrap();
+            let text = order.to_json(&payload).unwrap().to_string();
+            assert_eq!(order.json_bytes_max(&payload), Ok(text.len()), "{text}");
+        }
+    }
+    let nested = schema(
+        r#"{"name":"a","type":{"type":"array","items":{"type":"map","values":"boolean"}}},
+           {"name":"b","type":["null","long","int"]},{"name":"c","type":"bytes"}"#,
+    );
+    let json = json!({"a": [{}, {"x": true, "y": false}], "b": {"int": 5}, "c": "\u{ff}\""});
+    let payload = nested.encode_json(&json, &FILL).unwrap();
+    assert_eq!(nested.json_bytes_max(&payload), Ok(json.to_string().len()));
+    assert!(nested.json_bytes_max(&payload[1..]).is_err());
+}
+
+#[test]
+fn a_short_payload_with_a_long_text_is_measured_without_making_it() {
+    let name = "n".repeat(100_000);
+    let wide = schema(&format!(
+        r#"{{"name":"a","type":{{"type":"array","items":{{"type":"record","name":"Wide","fields":[
+            {{"name":"{name}","type":"boolean"}}]}}}}}}"#
+    ));
+    let mut payload = Vec::new();
+    prost::encoding::encode_varint(2 * 900_000, &mut payload);
+    payload.extend(vec![1; 900_000]);
+    payload.push(0);
+    let bytes = wide.json_bytes_max(&payload).unwrap();
+    assert!(bytes > 80_000_000_000, "{bytes}");
+}

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod http_client;
 pub(crate) mod order;
 pub(crate) mod random;
 pub(crate) mod script;

@@ -1,0 +1,4 @@
+//! Publishing and subscribing without gRPC, over plain HTTP, HTTPS and HTTP/2.
+
+mod rest;
+mod sse;
