@@ -29,7 +29,7 @@ pub struct LatencyLoad {
 }
 
 impl LatencyLoad {
-    fn requests(&self) -> u32 {
+    pub(super) fn requests(&self) -> u32 {
         let events = self.duration.as_secs_f64() * f64::from(self.rate);
         ((events / f64::from(self.batch)) as u32).max(1)
     }
@@ -128,7 +128,7 @@ async fn only<T: 'static>(mut tasks: JoinSet<Result<T, BenchError>>) -> Result<T
 
 /// Sends each request when it is due, and waits for the answers; returns when they came, in seconds
 /// since `epoch`.
-async fn publish_steadily(
+pub(super) async fn publish_steadily(
     connection: &Connection,
     template: &EventTemplate,
     load: &LatencyLoad,
@@ -208,13 +208,13 @@ async fn arrivals(
     Ok(arrivals)
 }
 
-fn empty() -> Histogram<u64> {
+pub(super) fn empty() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, SIGNIFICANT_DIGITS)
         .expect("such bounds are good ones")
 }
 
 /// What came before it could be waited for took no time.
-fn micros(seconds: f64) -> u64 {
+pub(super) fn micros(seconds: f64) -> u64 {
     (seconds * 1e6).max(1.0) as u64
 }
 

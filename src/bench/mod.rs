@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Target (an endpoint, or a Child with a directory of its own) ─► publish, catchup, fanout, latency,
-//!                                                                 unary, idle, overload
+//!                                                                 unary, commits, idle, overload
 //! a Child alone                                                ─► start, history
 //! the machine, or this process                                 ─► calibrate, validate
 //! ```
@@ -17,6 +17,7 @@
 pub mod calibrate;
 mod catchup;
 mod child;
+mod commits;
 mod error;
 mod fanout;
 mod figure;
@@ -34,6 +35,7 @@ mod validate;
 
 pub use catchup::{Backlog, catchup};
 pub use child::{Child, ChildOptions, Place};
+pub use commits::{COMMITTERS_MAX, CommitsLoad, commits};
 pub use error::BenchError;
 pub use fanout::{Fanout, FanoutLoad, fanout};
 pub use figure::{Aim, Figure};

@@ -20,13 +20,13 @@ use super::{
     output::{Output, OutputArgs, note},
 };
 use crate::bench::{
-    BenchError, ClientKind, FanoutLoad, Figure, History, IdleLoad, LatencyLoad, OverloadLoad,
-    PublishLoad, make_history, schema,
+    BenchError, ClientKind, CommitsLoad, FanoutLoad, Figure, History, IdleLoad, LatencyLoad,
+    OverloadLoad, PublishLoad, make_history, schema,
 };
 use args::{
-    AllArgs, CalibrateArgs, CatchupArgs, FANOUT, FanoutArgs, GatewayArgs, HistoryArgs, IDLE,
-    IDLE_DURATION, IdleArgs, LATENCY, LATENCY_DURATION, LatencyArgs, OVERLOAD, OverloadArgs,
-    OwnArgs, PUBLISH, PublishArgs, RunArgs, SchemaArgs, StartArgs, UNARY, UnaryArgs,
+    AllArgs, COMMITS, CalibrateArgs, CatchupArgs, CommitsArgs, FANOUT, FanoutArgs, GatewayArgs,
+    HistoryArgs, IDLE, IDLE_DURATION, IdleArgs, LATENCY, LATENCY_DURATION, LatencyArgs, OVERLOAD,
+    OverloadArgs, OwnArgs, PUBLISH, PublishArgs, RunArgs, SchemaArgs, StartArgs, UNARY, UnaryArgs,
     VALIDATE_EVENTS, VALIDATE_PAYLOAD_BYTES, ValidateArgs, duration,
 };
 use table::FigureRow;
@@ -56,6 +56,10 @@ enum Command {
     Latency(LatencyArgs),
     /// Calls per second of Publish with one event each
     Unary(UnaryArgs),
+    /// Time that commits of managed subscriptions take to be answered
+    ///
+    /// Makes the subscriptions for it, and deletes them.
+    Commits(CommitsArgs),
     /// Time that the check of one payload takes, in this process
     Validate(ValidateArgs),
     /// Time until a gateway answers that is started, on a history or on nothing
@@ -126,6 +130,10 @@ async fn measure(command: Command, progress: &Progress) -> Result<(), Failure> {
         }
         Command::Latency(args) => {
             let figures = runs::latency_figures(&args.gateway, &args.load(), progress).await;
+            (figures?, args.output)
+        }
+        Command::Commits(args) => {
+            let figures = runs::commits_figures(&args.gateway, &args.load(), progress).await;
             (figures?, args.output)
         }
         Command::Unary(args) => {
@@ -213,6 +221,13 @@ async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
     };
     report
         .add(&runs::latency_figures(&gateway, &latency, progress).await?)
+        .await?;
+    let commits = CommitsLoad {
+        duration: duration(LATENCY_DURATION),
+        ..COMMITS
+    };
+    report
+        .add(&runs::commits_figures(&gateway, &commits, progress).await?)
         .await?;
     report
         .add(&runs::unary_figures(&gateway, &UNARY, progress).await?)

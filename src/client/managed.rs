@@ -101,6 +101,11 @@ impl ManagedSubscription {
         self.requests = None;
     }
 
+    /// How many of the commits are answered.
+    pub fn answered(&self) -> u64 {
+        self.answered
+    }
+
     /// Whether every commit is answered.
     pub fn is_committed(&self) -> bool {
         self.answered == self.commits

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::args::{DurabilityArg, FANOUT, GatewayArgs, IDLE, LATENCY, OwnArgs, PUBLISH};
-use crate::bench::{Aim, ClientKind, FanoutLoad, IdleLoad, LatencyLoad, PublishLoad};
+use super::args::{COMMITS, DurabilityArg, FANOUT, GatewayArgs, IDLE, LATENCY, OwnArgs, PUBLISH};
+use crate::bench::{Aim, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad, PublishLoad};
 
 /// Events per second that are published.
 pub(super) fn publish(load: &FanoutLoad, gateway: &GatewayArgs) -> Option<Aim> {
@@ -73,6 +73,16 @@ pub(super) fn latency(
         0.99 => at_most(is_usual, f64::max(6.0, 10.0 * 1e3 * sync_p99.as_secs_f64())),
         _ => None,
     }
+}
+
+/// Milliseconds until a commit is answered.
+pub(super) fn commits(quantile: f64, load: &CommitsLoad, gateway: &GatewayArgs) -> Option<Aim> {
+    let load = CommitsLoad {
+        duration: Duration::ZERO,
+        ..*load
+    };
+    let is_usual = load == COMMITS && gateway.is_usual() && !gateway.own.tls;
+    at_most(is_usual && quantile == 0.99, 30.0)
 }
 
 /// Calls per second.

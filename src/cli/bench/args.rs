@@ -6,8 +6,8 @@ use clap::{ValueEnum, builder::RangedU64ValueParser};
 
 use crate::{
     bench::{
-        ClientKind, FanoutLoad, IdleLoad, LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT,
-        PublishLoad, UnaryLoad,
+        COMMITTERS_MAX, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad, OverloadLoad,
+        PAYLOAD_BYTES_DEFAULT, PublishLoad, UnaryLoad,
     },
     cli::{connection::ConnectionArgs, exit::Failure, output::OutputArgs, parse_duration},
     types::limits::{EVENTS_PER_REQUEST_MAX, STREAMS_PER_CONNECTION_MAX},
@@ -94,6 +94,23 @@ pub(super) struct UnaryArgs {
     in_flight: u32,
     #[command(flatten)]
     payload: PayloadArgs,
+    #[command(flatten)]
+    pub(super) gateway: GatewayArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CommitsArgs {
+    /// Managed subscriptions, each on a stream of its own
+    #[arg(long, value_name = "N", default_value_t = COMMITS.subscriptions as u32, value_parser = from_one(COMMITTERS_MAX))]
+    subscriptions: u32,
+    /// Commits of each in a second
+    #[arg(long, value_name = "N", default_value_t = COMMITS.rate, value_parser = from_one(RATE_MAX))]
+    rate: u32,
+    /// How long each run goes on
+    #[arg(long, value_name = "TIME", default_value = LATENCY_DURATION, value_parser = parse_run_duration)]
+    duration: Duration,
     #[command(flatten)]
     pub(super) gateway: GatewayArgs,
     #[command(flatten)]
@@ -324,6 +341,16 @@ impl LatencyArgs {
     }
 }
 
+impl CommitsArgs {
+    pub(super) fn load(&self) -> CommitsLoad {
+        CommitsLoad {
+            subscriptions: self.subscriptions as usize,
+            rate: self.rate,
+            duration: self.duration,
+        }
+    }
+}
+
 impl UnaryArgs {
     pub(super) fn load(&self) -> UnaryLoad {
         UnaryLoad {
@@ -477,6 +504,12 @@ pub(super) const LATENCY: LatencyLoad = LatencyLoad {
     payload_bytes: PAYLOAD_BYTES_DEFAULT,
 };
 pub(super) const LATENCY_DURATION: &str = "10s";
+/// Its duration does not matter to the aims.
+pub(super) const COMMITS: CommitsLoad = CommitsLoad {
+    subscriptions: 200,
+    rate: 50,
+    duration: Duration::ZERO,
+};
 pub(super) const UNARY: UnaryLoad = UnaryLoad {
     calls: 100_000,
     in_flight: 64,

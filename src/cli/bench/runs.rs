@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     bench::{
-        Aim, Backlog, BenchError, Child, ChildOptions, ClientKind, FanoutLoad, Figure, History,
-        IdleLoad, LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT, Place, PublishLoad, Target,
-        UnaryLoad,
+        Aim, Backlog, BenchError, Child, ChildOptions, ClientKind, CommitsLoad, FanoutLoad, Figure,
+        History, IdleLoad, LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT, Place, PublishLoad,
+        Target, UnaryLoad,
         calibrate::{self, SyncTimes},
-        catchup, fanout, idle, latency, overload, publish, start, unary, validate,
+        catchup, commits, fanout, idle, latency, overload, publish, start, unary, validate,
     },
     cli::exit::Failure,
     event_log::Durability,
@@ -155,6 +155,30 @@ pub(super) async fn latency_figures(
         Ok(())
     };
     run_all("latency", gateway, 1, progress, once).await
+}
+
+pub(super) async fn commits_figures(
+    gateway: &GatewayArgs,
+    load: &CommitsLoad,
+    progress: &Progress,
+) -> Result<Vec<Figure>, Failure> {
+    let name = format!(
+        "commits, {} subscriptions, {}/s each",
+        load.subscriptions,
+        grouped(f64::from(load.rate))
+    );
+    let name = with_settings(name, PAYLOAD_BYTES_DEFAULT, gateway);
+    let quantiles = [(0.5, "p50"), (0.99, "p99"), (1.0, "max")];
+    let once = async |run: &Run, measured: &mut Measured| {
+        let times = commits(&run.target, load).await?;
+        for (quantile, called) in quantiles {
+            let aim = aims::commits(quantile, load, gateway);
+            let value = times.value_at_quantile(quantile) as f64 / 1e3;
+            measured.add(&format!("{name}, {called}"), "ms", aim, value);
+        }
+        Ok(())
+    };
+    run_all("commits", gateway, 1, progress, once).await
 }
 
 pub(super) async fn unary_figures(
