@@ -65,12 +65,13 @@ impl Tenants {
         (cell, closed)
     }
 
-    /// Takes out the tenants that nobody has used for `idle`.
+    /// Takes out the tenants that nobody has used for `idle`, but for those of which somebody wants to
+    /// know how far their managed subscriptions are behind.
     pub(super) fn take_quiet(&self, now: Instant, idle: Duration) -> Closed {
         let mut entries = self.lock();
         let mut closed = Closed::new();
         entries.retain(|id, entry| {
-            if !entry.is_unused() {
+            if !entry.is_unused() || entry.is_watched() {
                 entry.used_at = now;
             }
             let is_quiet = now.saturating_duration_since(entry.used_at) >= idle;
@@ -107,6 +108,14 @@ impl Tenants {
 }
 
 impl Entry {
+    /// Whether the tenant has a managed subscription that runs. What it has not read is lost in time,
+    /// also if nobody does anything, and whoever is to see that looks at what is open.
+    fn is_watched(&self) -> bool {
+        self.cell
+            .get()
+            .is_some_and(|tenant| tenant.managed.has_running())
+    }
+
     /// Whether nobody holds the engines, or waits for them. Cells are only given out under the lock,
     /// and engines only by cells, so as long as that is held nobody comes to hold them either.
     fn is_unused(&self) -> bool {

@@ -36,7 +36,7 @@ use crate::{
         MetadataStore, Scope,
         records::{self, ManagedPositionRecord, ManagedSubscriptionRecord},
     },
-    types::{PlatformId, Position, TenantId},
+    types::{PlatformId, Position, RunState, TenantId},
 };
 use entry::{Committed, Entry};
 use positions::Positions;
@@ -129,6 +129,14 @@ impl ManagedSubscriptions {
             changing: tokio::sync::Mutex::default(),
             positions: writer,
         })
+    }
+
+    /// Whether there is one that may be subscribed to.
+    pub(super) fn has_running(&self) -> bool {
+        let is_running = |config: ManagedConfig| config.state == RunState::Run;
+        self.all()
+            .iter()
+            .any(|entry| entry.config().is_some_and(is_running))
     }
 
     /// What is known of how far each subscription is behind, by name.

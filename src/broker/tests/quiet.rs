@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::engines::{Engines, ORDERS, orders, principal};
 use crate::{
-    broker::Config,
+    broker::{Config, ManagedChange, ManagedKey, NewManaged},
     event_log,
-    types::{Principal, Start, TenantId},
+    types::{Principal, Replay, RunState, Start, Takeover, TenantId},
 };
 
 const IDLE: Duration = Duration::from_secs(600);
@@ -131,4 +131,40 @@ async fn all_that_are_held_stay_open_whatever_the_bound() {
     assert_eq!(open_tenants(&engines), 4);
     let again = engines.broker.tenant(other(2).tenant).await.unwrap();
     assert!(Arc::ptr_eq(&again, &held[2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_stays_open_whose_managed_subscriptions_are_watched() {
+    let engines = engines(100).await;
+    engines.publish(ORDERS, &orders(0..1)).await;
+    let new = NewManaged {
+        developer_name: "Billing".into(),
+        label: String::new(),
+        topic: ORDERS.into(),
+        default_replay: Replay::Earliest,
+        error_recovery_replay: Replay::Earliest,
+        state: RunState::Run,
+        takeover: Takeover::Refuse,
+    };
+    let broker = &engines.broker;
+    broker.create_managed(&principal(), new).await.unwrap();
+    pass(&engines, 2 * IDLE).await;
+    broker.measure_lag().await;
+    assert_eq!(open_tenants(&engines), 1);
+    assert!(
+        engines
+            .scrape()
+            .contains("broker_managed_time_to_loss_seconds{")
+    );
+    let stop = ManagedChange {
+        state: Some(RunState::Stop),
+        ..ManagedChange::default()
+    };
+    let key = ManagedKey::Name("Billing");
+    broker
+        .update_managed(&principal(), key, stop)
+        .await
+        .unwrap();
+    pass(&engines, IDLE).await;
+    assert_eq!(open_tenants(&engines), 0);
 }
