@@ -4,16 +4,20 @@
 //!
 //! 1. [`architecture`]: the way of an event from a publisher to every subscriber.
 //! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
-//! 3. [`http`]: publishing and subscribing without gRPC.
-//! 4. [`durability`]: what an acknowledgement means, and what recovery does.
-//! 5. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 6. [`operations`]: files, metrics, health and what to do about messages.
+//! 3. [`managed`]: subscriptions whose position the gateway keeps.
+//! 4. [`http`]: publishing and subscribing without gRPC.
+//! 5. [`durability`]: what an acknowledgement means, and what recovery does.
+//! 6. [`removal`]: how events go away, by age or by order, and what that leaves behind.
+//! 7. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
 
 #[doc = include_str!("wire.md")]
 pub mod wire {}
+
+#[doc = include_str!("managed.md")]
+pub mod managed {}
 
 #[doc = include_str!("http.md")]
 pub mod http {}
