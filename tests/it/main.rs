@@ -1,9 +1,9 @@
 //! The gateway as its clients meet it: the real binary, on ports of its own, over the real wire.
 //!
-//! `wire` asks what every kind of request gets, good and bad, and `http` does without gRPC; `stock` lets clients of other
-//! languages do their work, `cli` and `bench` the commands and `story` the example; `durability` ends the
-//! process at bad moments; `start` holds it to refuse what it cannot work with, and `files` to what
-//! it writes; `removal` is what administrators have removed.
+//! `wire` asks what every kind of request gets, good and bad, and `http` does without gRPC; `stock`
+//! lets clients of other languages do their work, `cli` and `bench` the commands and `story` the
+//! example; `durability` ends the process at bad moments; `start` holds it to refuse what it cannot
+//! work with, and `files` to what it writes; `removal` is what administrators have removed.
 
 mod bench;
 mod cli;
