@@ -53,8 +53,8 @@ impl Bodies {
     ///
     /// # Errors
     ///
-    /// An [`ApiError`] for another content type or encoding, a body that is larger or slower than it
-    /// may be, one that is not UTF-8, and while the gateway stops.
+    /// An [`ApiError`] for another content type or encoding, a body that is larger or slower than
+    /// it may be, one that is not UTF-8, and while the gateway stops.
     pub(super) async fn json(
         &self,
         headers: &HeaderMap,

@@ -1,7 +1,7 @@
 //! Who is calling, as the `Authorization` header says.
 //!
-//! Source: RFC 6750, "The OAuth 2.0 Authorization Framework: Bearer Token Usage"; older clients of the
-//! platform write `OAuth` where the RFC has `Bearer`.
+//! Source: RFC 6750, "The OAuth 2.0 Authorization Framework: Bearer Token Usage"; older clients of
+//! the platform write `OAuth` where the RFC has `Bearer`.
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 

@@ -4,8 +4,8 @@
 //! object with `message` and `errorCode`, and `fields` where one is to blame. What a client is not
 //! told is logged here, once.
 //!
-//! Source: the public REST API Developer Guide, "Status Codes and Error Responses"; codes that it does
-//! not have are for what the hosted service does not tell.
+//! Source: the public REST API Developer Guide, "Status Codes and Error Responses"; codes that it
+//! does not have are for what the hosted service does not tell.
 
 use std::{error::Error, fmt};
 

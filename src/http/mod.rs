@@ -5,8 +5,8 @@
 //! | `POST /services/data/vXX.X/sobjects/Name__e` | publishes one event ([`rest`]) |
 //! | `POST /services/data/vXX.X/composite` | publishes up to 25 events, each a request of its own |
 //! | `POST /services/data/vXX.X/composite/sobjects` | publishes up to 200 events |
-//! | `GET /subscribe/event/Name__e` | events as Server-Sent Events ([`sse`]), also of `/subscribe/data/…` |
-//! | `GET /services/data/vXX.X/tooling/query/?q=…` | managed subscriptions, as clients look them up |
+//! | `GET /subscribe/event/Name__e`, or `/subscribe/data/…` | Server-Sent Events ([`sse`]) |
+//! | `GET /services/data/vXX.X/tooling/query/?q=…` | managed subscriptions, as clients ask |
 //! | `/metrics` | every metric, in the OpenMetrics text format |
 //! | `/livez` | 200 while the process answers at all |
 //! | `/readyz` | 200 while it takes calls, 503 before and after |

@@ -110,8 +110,8 @@ impl Schema {
         json::to_json(&self.0.program, payload)
     }
 
-    /// How many bytes the text of [`Schema::to_json`]'s value has at most: an event of few bytes may
-    /// have many long field names. Allocates next to nothing, whatever the answer.
+    /// How many bytes the text of [`Schema::to_json`]'s value has at most: an event of few bytes
+    /// may have many long field names. Allocates next to nothing, whatever the answer.
     ///
     /// # Errors
     ///

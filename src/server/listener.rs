@@ -150,8 +150,8 @@ impl Connection {
 
     /// Has the system find out when the other side is gone that nothing is sent to for a while.
     ///
-    /// For streams that are mostly quiet. While something is on its way, the system gives up by itself
-    /// after a quarter of an hour; a shorter time would end a client that reads slowly, too.
+    /// For streams that are mostly quiet. While something is on its way, the system gives up by
+    /// itself after a quarter of an hour; a shorter time would end a client that reads slowly, too.
     pub(super) fn keep_alive(&self) {
         let tcp = self.tcp();
         let set = sockopt::set_socket_keepalive(tcp, true)

@@ -69,13 +69,14 @@ pub const TLS_HANDSHAKES_MAX: usize = 256;
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an HTTP client may take to send the head of a request. Ours.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP client may take to send the body of a request. Ours: a batch of the largest size
-/// over a line of 2 Mbit/s takes half of it.
+/// How long an HTTP client may take to send the body of a request. Ours: a batch of the largest
+/// size over a line of 2 Mbit/s takes half of it.
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of request bodies that the HTTP edge holds at once, over all callers. Ours: a body is held
 /// until its events are stored; more of them wait a moment for room.
 pub const HTTP_BODIES_BYTES: usize = 64 * MIB;
-/// Bytes of the JSON of one event sent over HTTP. Ours: JSON takes about twice the bytes of its event.
+/// Bytes of the JSON of one event sent over HTTP. Ours: JSON takes about twice the bytes of its
+/// event.
 pub const HTTP_EVENT_BODY_BYTES_MAX: usize = 2 * MIB;
 /// Bytes of the JSON of several events sent over HTTP. Ours: as much as a gRPC request.
 pub const HTTP_BATCH_BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX;
@@ -90,11 +91,12 @@ pub const COLLECTION_RECORDS_MAX: usize = 200;
 pub const SSE_CREDIT: u32 = 1_000;
 /// Bytes of text after which events are handed on. Ours: more at once saves nothing.
 pub const SSE_CHUNK_BYTES: usize = 64 * 1024;
-/// Bytes of JSON that one event's payload becomes. Ours: the text waits in memory until its client takes
-/// it, and an event of 1 MB has less unless it is made of long names.
+/// Bytes of JSON that one event's payload becomes. Ours: the text waits in memory until its client
+/// takes it, and an event of 1 MB has less unless it is made of long names.
 pub const SSE_PAYLOAD_BYTES_MAX: usize = 8 * MIB;
 /// Silence after which the system asks whether the other side of an HTTP connection is still there.
-/// With the two below, a peer that vanished is found within 45 s, before the next keepalive is sent.
+/// With the two below, a peer that vanished is found within 45 s, before the next keepalive is
+/// sent.
 pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 /// Time between two such questions.
 pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

@@ -3,8 +3,8 @@
 //! `wire` asks what every kind of request gets, good and bad, and `http` does without gRPC; `stock`
 //! lets clients of other languages do their work, `cli` and `bench` the commands and `story` the
 //! example; `durability` ends the process at bad moments; `start` holds it to refuse what it cannot
-//! work with, and `files` to what it writes; `managed` reads through managed subscriptions; `removal` is
-//! what administrators have removed.
+//! work with, and `files` to what it writes; `managed` reads through managed subscriptions; `removal`
+//! is what administrators have removed.
 
 mod bench;
 mod cli;

@@ -19,13 +19,13 @@ pub(super) type Encoded = Result<Vec<u8>, (String, JsonError)>;
 /// Writes the event that `json` says with `schema`.
 ///
 /// `CreatedDate` and `CreatedById` are filled in unless the client gives them, as over gRPC. An
-/// `EventUuid` becomes the event's id, unless the schema has a field of that name: an event whose fate
-/// is unknown can so be published again under the same id.
+/// `EventUuid` becomes the event's id, unless the schema has a field of that name: an event whose
+/// fate is unknown can so be published again under the same id.
 ///
 /// # Errors
 ///
-/// An [`ApiError`] for a text that is no JSON, or an id that is none. What is wrong with the fields is
-/// the refusal of an event, not an error.
+/// An [`ApiError`] for a text that is no JSON, or an id that is none. What is wrong with the fields
+/// is the refusal of an event, not an error.
 pub(super) fn encode(schema: &Schema, json: &str, now: Timestamp) -> Result<Encoded, ApiError> {
     let mut value: Value =
         serde_json::from_str(json).map_err(|error| ApiError::not_json(&error))?;

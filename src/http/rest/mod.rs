@@ -6,8 +6,8 @@
 //!
 //! Nothing but inserting events is served: there are no records to read, change or query.
 //!
-//! Source: the public Platform Events Developer Guide, "Publish Event Messages with Salesforce APIs";
-//! the public REST API Developer Guide, "Composite" and "sObject Collections".
+//! Source: the public Platform Events Developer Guide, "Publish Event Messages with Salesforce
+//! APIs"; the public REST API Developer Guide, "Composite" and "sObject Collections".
 
 mod collection;
 mod composite;

@@ -1,7 +1,8 @@
 //! Publishing what a request has, be it one event or many, of one type or of several.
 //!
-//! Events are stored in the order in which the request lists them. All of them are checked before the
-//! first is queued, and all are queued before the first is awaited, so one sync covers a request.
+//! Events are stored in the order in which the request lists them. All of them are checked before
+//! the first is queued, and all are queued before the first is awaited, so one sync covers a
+//! request.
 
 use std::collections::HashMap;
 
@@ -96,11 +97,11 @@ struct Chunk<'a> {
     entries: Vec<usize>,
 }
 
-/// Publishes `entries` and returns one outcome for each, in order; those that are errors already stay
-/// so. With `all_or_none` nothing is published if one of them is refused.
+/// Publishes `entries` and returns one outcome for each, in order; those that are errors already
+/// stay so. With `all_or_none` nothing is published if one of them is refused.
 ///
-/// A disk that fails half-way can leave some events stored and others not whatever `all_or_none` says:
-/// each outcome tells the truth about its event.
+/// A disk that fails half-way can leave some events stored and others not whatever `all_or_none`
+/// says: each outcome tells the truth about its event.
 ///
 /// # Cancel safety
 ///

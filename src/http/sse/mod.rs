@@ -1,34 +1,35 @@
 //! Subscribing by Server-Sent Events, for whatever reads HTTP line by line.
 //!
-//! `GET /subscribe/event/OrderCreated__e` answers with events as they come, each decoded by the schema
-//! that it was written with:
+//! `GET /subscribe/event/OrderCreated__e` answers with events as they come, each decoded by the
+//! schema that it was written with:
 //!
 //! ```text
 //! id: 00000000000002000000
-//! data: {"replay_id":"00000000000002000000","event_id":"…","schema_id":"…","topic":"/event/OrderCreated__e","payload":{…}}
+//! data: {"replay_id":"00000000000002000000","event_id":"…","schema_id":"…","topic":"…","payload":{…}}
 //! ```
 //!
 //! # Start
 //!
-//! After the replay id in `Last-Event-ID`, which clients send by themselves when they come back; else as
-//! `?from=` says: `latest` (the default), `earliest`, or a replay id. An id that is not valid is refused
-//! before the stream begins, with the oldest one that is.
+//! After the replay id in `Last-Event-ID`, which clients send by themselves when they come back;
+//! else as `?from=` says: `latest` (the default), `earliest`, or a replay id. An id that is not
+//! valid is refused before the stream begins, with the oldest one that is.
 //!
 //! # Position
 //!
-//! `id:` is the position to resume from. The stream begins with one, and each keepalive has one: such a
-//! block has no `data:`, so it moves a client's last event id and is no event. So a client that comes
-//! back misses nothing and gets nothing twice, also if it was told of no event yet.
+//! `id:` is the position to resume from. The stream begins with one, and each keepalive has one:
+//! such a block has no `data:`, so it moves a client's last event id and is no event. So a client
+//! that comes back misses nothing and gets nothing twice, also if it was told of no event yet.
 //!
 //! # Flow control
 //!
-//! The connection's own. Events are read from the log when the client's side has taken those before, so
-//! a client that reads slowly costs one delivery and is not skipped.
+//! The connection's own. Events are read from the log when the client's side has taken those
+//! before, so a client that reads slowly costs one delivery and is not skipped.
 //!
 //! # End
 //!
-//! Without a word when the gateway stops: clients come back by themselves. If the subscription cannot go
-//! on, with an event called `error` whose data is an object as in other errors of this edge.
+//! Without a word when the gateway stops: clients come back by themselves. If the subscription
+//! cannot go on, with an event called `error` whose data is an object as in other errors of this
+//! edge.
 //!
 //! Source: the HTML Living Standard, "Server-sent events".
 

@@ -70,6 +70,8 @@ fn malformed() -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ID: &str = "0000000000004dff0000";
@@ -124,6 +126,18 @@ mod tests {
             "from",
         ] {
             assert_eq!(of(None, Some(query)), Err("INVALID_INPUT"), "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_text_never_panics(text in "\\PC{0,24}", hex in "[0-9a-fA-F]{0,24}") {
+            _ = from(&format!("from={text}"));
+            _ = from(&text);
+            if let Ok(position) = position(&hex) {
+                let shown = position.replay_id().to_string();
+                prop_assert!(shown.starts_with(&hex.to_lowercase()[..16]));
+            }
         }
     }
 }

@@ -62,7 +62,8 @@ impl EventStream {
             return Step::Block(opening);
         }
         let delivery = tokio::select! {
-            // The end first: a client that catches up would hold up the stop with all it has to read.
+            // The end first: a client that catches up would hold up the stop with all it has to
+            // read.
             biased;
             () = self.shutdown.recv() => return Step::End,
             delivery = next_delivery(&mut self.subscription), if self.taken.is_empty() => delivery,
@@ -112,8 +113,8 @@ fn last_block(error: ApiError) -> String {
     text::error(&error)
 }
 
-/// What the log holds is laid out by the log, and checked when it is read: this is a bug or a disk that
-/// lies well.
+/// What the log holds is laid out by the log, and checked when it is read: this is a bug or a disk
+/// that lies well.
 fn malformed(error: DecodeError) -> ApiError {
     kinds::SUBSCRIPTION_FAILED
         .error("an event in the log cannot be read")

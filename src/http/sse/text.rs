@@ -54,8 +54,8 @@ struct Undecoded {
 pub(super) struct Reader {
     /// The topic that is subscribed to.
     topic: String,
-    /// The schema of the event before, nearly always that of the next too, with its id as events have
-    /// it and its topic.
+    /// The schema of the event before, nearly always that of the next too, with its id as events
+    /// have it and its topic.
     last: Option<(String, Schema, TopicName)>,
 }
 

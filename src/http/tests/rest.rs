@@ -6,6 +6,7 @@ use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
+use proptest::prelude::*;
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -597,4 +598,46 @@ async fn events_are_written_with_the_current_schema() {
     let event = response.events.values().iter().next().unwrap();
     let event = ConsumerEvent::decode(event).unwrap().event.unwrap();
     assert_eq!(event.schema_id, ORDER_SCHEMA_ID);
+}
+
+#[test]
+fn whatever_is_posted_is_answered_and_never_with_a_failure_of_the_gateway() {
+    const PIECES: [&str; 24] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "null",
+        "1e999",
+        "-1",
+        "\"\\ud800\"",
+        "\"x\"",
+        "true",
+        "\"records\"",
+        "\"allOrNone\"",
+        "\"attributes\"",
+        "{\"type\":\"OrderCreated__e\"}",
+        "\"compositeRequest\"",
+        "\"method\"",
+        "\"POST\"",
+        "\"url\"",
+        "\"referenceId\"",
+        "\"body\"",
+        "\"EventUuid\"",
+        "\"Amount__c\"",
+    ];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let edge = runtime.block_on(Edge::start());
+    let piece = prop_oneof![
+        12 => proptest::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    let body = prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat());
+    proptest!(|(body in body, path in proptest::sample::select(vec![CREATE, COMPOSITE, COLLECTION]))| {
+        let (status, answer) = runtime.block_on(edge.post(path, body));
+        prop_assert!(!status.is_server_error(), "{answer}");
+        prop_assert!(status.is_success() || answer[0]["errorCode"].is_string(), "{answer}");
+    });
 }

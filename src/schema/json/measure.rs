@@ -1,8 +1,8 @@
 //! The size of a payload's JSON text, without making it: a sink of the walker.
 //!
-//! The text is what `serde_json` writes without spaces. The size is exact but for floats and doubles,
-//! which count as the longest; a map with a key twice, of which both count; and a null in a union whose
-//! other values are wrapped, which counts as if it were, too.
+//! The text is what `serde_json` writes without spaces. The size is exact but for floats and
+//! doubles, which count as the longest; a map with a key twice, of which both count; and a null in
+//! a union whose other values are wrapped, which counts as if it were, too.
 
 use super::EXACT_MAX;
 use crate::schema::{

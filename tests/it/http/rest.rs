@@ -1,6 +1,7 @@
 //! Events published by REST, and what a real connection adds to how they are refused.
 //!
-//! Source: the public Platform Events Developer Guide, "Publish Event Messages with Salesforce APIs".
+//! Source: the public Platform Events Developer Guide, "Publish Event Messages with Salesforce
+//! APIs".
 
 use http::StatusCode;
 use serde_json::{Value, json};
