@@ -178,6 +178,7 @@ async fn what_cannot_be_is_refused_with_what_was_wanted() {
             "no such managed",
         ),
         (format!("managed update {NAME} --state pause"), USAGE, "run"),
+        (format!("managed update {NAME}"), USAGE, "what to change"),
         (format!("managed delete {NAME}"), USAGE, "--yes"),
         (
             "managed delete Nobody --yes".into(),

@@ -127,7 +127,7 @@ impl KeyArgs {
     }
 }
 
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 struct SettingArgs {
     /// What people call it; at first its name
     #[arg(long)]
@@ -202,6 +202,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             output,
             connection,
         } => {
+            if settings == SettingArgs::default() {
+                return Err(Failure::Usage(
+                    "say what to change: --label, --default-replay, --error-recovery-replay, --state \
+                     or --takeover"
+                        .into(),
+                ));
+            }
             let connection = connection.connect().await?;
             let mut output = Output::stdout(output);
             output.list(&[update(&connection, &key, settings).await?]);

@@ -200,10 +200,8 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
     async fn finish(&mut self, subscription: &mut ManagedSubscription) -> Result<(), Failure> {
         subscription.half_close();
         let answered = async {
-            while !subscription.is_committed() {
-                let Some(response) = subscription.next().await? else {
-                    break;
-                };
+            // To its end: the subscription is free then, for whoever comes next.
+            while let Some(response) = subscription.next().await? {
                 self.note_answer(&response);
             }
             Ok::<_, tonic::Status>(subscription.is_committed())
