@@ -174,6 +174,54 @@ class Client {
     }
   }
 
+  // Commits the latest replay id of every response that answers no commit. Every request names the
+  // subscription again, and those that commit ask for no events.
+  async managed(config) {
+    const call = this.stub.ManagedSubscribe(this.metadata);
+    const ended = endOf(call);
+    const { subscription_id, developer_name } = config;
+    const named = { subscription_id, developer_name };
+    const write = (request) => call.write({ ...named, ...request });
+    write({ num_requested: config.credit });
+    let handled = Promise.resolve();
+    let received = 0;
+    let sent = 0;
+    call.on("data", (response) => {
+      const { commit_response } = response;
+      const events = response.events ?? [];
+      const pending = response.pending_num_requested ?? 0;
+      if (commit_response) {
+        const { commit_request_id, replay_id, error, process_time } = commit_response;
+        const answer = { commit_request_id, error: error ?? null, process_time: Number(process_time) };
+        handled = handled.then(() => emit("commit", { ...answer, replay_id: replay_id.toString("hex") }));
+        if (received >= config.count && commit_request_id === String(sent)) {
+          call.end();
+        }
+        if (events.length === 0) {
+          return;
+        }
+      }
+      received += events.length;
+      handled = handled.then(async () => {
+        emit("response", {
+          events: await Promise.all(events.map((event) => this.event(event))),
+          latest_replay_id: response.latest_replay_id.toString("hex"),
+          pending,
+          rpc_id: response.rpc_id,
+        });
+      });
+      sent += 1;
+      const commit = { commit_request_id: String(sent), replay_id: response.latest_replay_id };
+      write({ num_requested: 0, commit_replay_id_request: commit });
+      if (pending === 0 && received < config.count) {
+        write({ num_requested: config.credit });
+      }
+    });
+    const status = await ended;
+    await handled;
+    emitStatus(status);
+  }
+
   async event({ event, replay_id }) {
     const type = await this.schema(event.schema_id);
     return {

@@ -139,19 +139,71 @@ class Client:
         received = 0
         for response in call:
             received += len(response.events)
-            emit(
-                "response",
-                events=[self.event(consumer_event) for consumer_event in response.events],
-                latest_replay_id=response.latest_replay_id.hex(),
-                pending=response.pending_num_requested,
-                rpc_id=response.rpc_id,
-            )
+            self.emit_response(response)
             if received >= config["count"] and not config["half_close"]:
                 call.cancel()
                 return
             if config["refill"] and response.events and response.pending_num_requested == 0:
                 requests.put(pb.FetchRequest(num_requested=config["refill"]))
         emit_status(call)
+
+    def managed(self, config):
+        """Commits the latest replay id of every response that answers no commit, in requests that do
+        not name the subscription again; half-closes once the last event is committed."""
+        requests = queue.SimpleQueue()
+        requests.put(
+            pb.ManagedFetchRequest(
+                subscription_id=config["subscription_id"],
+                developer_name=config["developer_name"],
+                num_requested=config["credit"],
+            )
+        )
+        call = self.stub.ManagedSubscribe(iter(requests.get, None), metadata=self.metadata)
+        received = sent = 0
+        try:
+            for response in call:
+                if response.HasField("commit_response"):
+                    commit = response.commit_response
+                    self.emit_commit(commit)
+                    if received >= config["count"] and commit.commit_request_id == str(sent):
+                        requests.put(None)
+                if response.events or not response.HasField("commit_response"):
+                    received += len(response.events)
+                    self.emit_response(response)
+                    sent += 1
+                    wants_more = received < config["count"] and not response.pending_num_requested
+                    requests.put(
+                        pb.ManagedFetchRequest(
+                            num_requested=config["credit"] if wants_more else 0,
+                            commit_replay_id_request=pb.CommitReplayRequest(
+                                commit_request_id=str(sent), replay_id=response.latest_replay_id
+                            ),
+                        )
+                    )
+            emit_status(call)
+        finally:
+            requests.put(None)
+
+    def emit_commit(self, commit):
+        error = None
+        if commit.HasField("error"):
+            error = {"code": pb.ErrorCode.Name(commit.error.code), "msg": commit.error.msg}
+        emit(
+            "commit",
+            commit_request_id=commit.commit_request_id,
+            replay_id=commit.replay_id.hex(),
+            error=error,
+            process_time=commit.process_time,
+        )
+
+    def emit_response(self, response):
+        emit(
+            "response",
+            events=[self.event(consumer_event) for consumer_event in response.events],
+            latest_replay_id=response.latest_replay_id.hex(),
+            pending=response.pending_num_requested,
+            rpc_id=response.rpc_id,
+        )
 
     def event(self, consumer_event):
         event = consumer_event.event

@@ -2,6 +2,7 @@
 
 mod credit;
 mod exchange;
+mod managed;
 mod mutated;
 mod refusals;
 mod restart;

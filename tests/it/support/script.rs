@@ -64,6 +64,13 @@ pub(crate) enum Line {
         pending: i32,
         rpc_id: String,
     },
+    /// The answer to a commit.
+    Commit {
+        commit_request_id: String,
+        replay_id: String,
+        error: Option<PublishError>,
+        process_time: i64,
+    },
     Status {
         code: u16,
         details: String,
