@@ -5,6 +5,7 @@
 //!
 //! Source: `proto/tidegate/admin/v1/admin.proto`.
 
+mod accounts;
 mod backup;
 mod removal;
 mod tokens;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    auth::{Authenticator, token::TokenStore},
+    auth::{Authenticator, sign_in::SignIn, token::TokenStore},
     broker::Broker,
     grpc::{
         Call,
@@ -23,10 +24,13 @@ use crate::{
     },
     proto::admin::{
         BackupRequest, BackupResponse, ConfirmRetentionRequest, ConfirmRetentionResponse,
-        CreateTokenRequest, CreateTokenResponse, DeleteTopicRequest, DeleteTopicResponse,
-        DescribeTopicRequest, EraseEventsRequest, EraseEventsResponse, ListSchemasRequest,
-        ListSchemasResponse, ListTokensRequest, ListTokensResponse, ListTopicsRequest,
-        ListTopicsResponse, RevokeTokenRequest, RevokeTokenResponse, SetTopicRequest, Topic,
+        CreateClientRequest, CreateClientResponse, CreateTokenRequest, CreateTokenResponse,
+        CreateUserRequest, CreateUserResponse, DeleteClientRequest, DeleteClientResponse,
+        DeleteTopicRequest, DeleteTopicResponse, DeleteUserRequest, DeleteUserResponse,
+        DescribeTopicRequest, EraseEventsRequest, EraseEventsResponse, ListClientsRequest,
+        ListClientsResponse, ListSchemasRequest, ListSchemasResponse, ListTokensRequest,
+        ListTokensResponse, ListTopicsRequest, ListTopicsResponse, ListUsersRequest,
+        ListUsersResponse, RevokeTokenRequest, RevokeTokenResponse, SetTopicRequest, Topic,
         admin_server,
     },
     types::Principal,
@@ -40,6 +44,7 @@ pub struct Admin {
     broker: Broker,
     authenticator: Arc<dyn Authenticator>,
     tokens: Arc<TokenStore>,
+    sign_in: Arc<SignIn>,
     backups: Backups,
 }
 
@@ -49,12 +54,14 @@ impl Admin {
         broker: Broker,
         authenticator: Arc<dyn Authenticator>,
         tokens: Arc<TokenStore>,
+        sign_in: Arc<SignIn>,
         backups: Backups,
     ) -> Self {
         Self {
             broker,
             authenticator,
             tokens,
+            sign_in,
             backups,
         }
     }
@@ -164,5 +171,53 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<BackupResponse>, Status> {
         let call = Call::of(&request);
         call.finish(self.back_up(&call, request.into_inner()).await)
+    }
+
+    async fn create_client(
+        &self,
+        request: Request<CreateClientRequest>,
+    ) -> Result<Response<CreateClientResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.make_client(&call, request.into_inner()).await)
+    }
+
+    async fn list_clients(
+        &self,
+        request: Request<ListClientsRequest>,
+    ) -> Result<Response<ListClientsResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.every_client(&call).await)
+    }
+
+    async fn delete_client(
+        &self,
+        request: Request<DeleteClientRequest>,
+    ) -> Result<Response<DeleteClientResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.remove_client(&call, request.into_inner()).await)
+    }
+
+    async fn create_user(
+        &self,
+        request: Request<CreateUserRequest>,
+    ) -> Result<Response<CreateUserResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.make_user(&call, request.into_inner()).await)
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<ListUsersRequest>,
+    ) -> Result<Response<ListUsersResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.every_user(&call).await)
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.remove_user(&call, request.into_inner()).await)
     }
 }

@@ -116,6 +116,12 @@ const ADMIN_METHODS: &[&str] = &[
     "ListTokens",
     "RevokeToken",
     "Backup",
+    "CreateClient",
+    "ListClients",
+    "DeleteClient",
+    "CreateUser",
+    "ListUsers",
+    "DeleteUser",
 ];
 
 /// One RPC, as all that answer it know it. Cheap to clone.

@@ -28,6 +28,8 @@ impl Keepers {
                 () = tokio::time::sleep(interval) => {}
             }
             self.broker.close_quiet();
+            // First what expired: of those that are forgotten nothing is removed.
+            self.tokens.remove_expired().await;
             self.tokens.forget_quiet(idle);
             self.store.close_quiet(idle).await;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::{listener::Listener, stack::Http2};
-use crate::{net::shutdown::ShutdownSignal, types::limits::HTTP_HEAD_TIMEOUT};
+use crate::{http::Peer, net::shutdown::ShutdownSignal, types::limits::HTTP_HEAD_TIMEOUT};
 
 /// Serves gRPC on `tcp` until `shutdown` begins and every call has ended.
 pub(super) async fn grpc(
@@ -40,6 +40,7 @@ pub(super) async fn http(
     tls: Option<Arc<rustls::ServerConfig>>,
     mut shutdown: ShutdownSignal,
 ) {
+    let is_tls = tls.is_some();
     let mut listener = Listener::new(tcp, tls);
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -53,7 +54,11 @@ pub(super) async fn http(
             connection = listener.accept() => connection,
             () = shutdown.recv() => break,
         };
-        let service = TowerToHyperService::new(routes.clone());
+        let peer = Peer {
+            address: connection.peer_addr().map(|addr| addr.ip()),
+            is_tls,
+        };
+        let service = TowerToHyperService::new(routes.clone().layer(Extension(peer)));
         let serving = builder
             .serve_connection(TokioIo::new(connection), service)
             .into_owned();

@@ -65,7 +65,10 @@ impl Gateway {
         let store = Arc::clone(&engines.store);
         let tokens = TokenStore::open(store, Arc::new(engines.clock.clone())).await;
         let tokens = Arc::new(tokens.unwrap());
-        let (_, token) = tokens.create(tenant(), "all", everything()).await.unwrap();
+        let (_, token) = tokens
+            .create(tenant(), "all", everything(), None)
+            .await
+            .unwrap();
         let (shutdown, signal) = Shutdown::new();
         let broker = engines.broker.clone();
         let pub_sub = PubSub::new(
@@ -96,7 +99,11 @@ impl Gateway {
 
     /// A new token of this tenant.
     pub(super) async fn token_of(&self, tenant: TenantId, grants: Grants) -> String {
-        let (_, token) = self.tokens.create(tenant, "another", grants).await.unwrap();
+        let (_, token) = self
+            .tokens
+            .create(tenant, "another", grants, None)
+            .await
+            .unwrap();
         token.expose().to_owned()
     }
 
