@@ -3,13 +3,15 @@
 //! `wire` asks what every kind of request gets, good and bad; `stock` lets clients of other
 //! languages do their work, `cli` and `bench` the commands and `story` the example; `durability` ends the
 //! process at bad moments; `start` holds it to refuse what it cannot work with, and `files` to what
-//! it writes; `removal` is what administrators have removed.
+//! it writes; `removal` is what administrators have removed; `sign_in`, how
+//! clients come by their access tokens.
 
 mod bench;
 mod cli;
 mod durability;
 mod files;
 mod removal;
+mod sign_in;
 mod start;
 mod stock;
 mod story;

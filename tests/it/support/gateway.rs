@@ -30,7 +30,6 @@ pub(crate) struct Ready {
     pub(crate) grpc_tls_addr: String,
     pub(crate) grpc_addr: String,
     pub(crate) http_addr: String,
-    #[expect(dead_code, reason = "part of the contract; nothing here speaks HTTPS")]
     pub(crate) https_addr: String,
     pub(crate) ca_pem: PathBuf,
     pub(crate) tenant_id: String,
