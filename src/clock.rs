@@ -27,6 +27,12 @@ impl Timestamp {
         self.0
     }
 
+    /// The moment this much later, or the last that there is.
+    pub fn saturating_add(self, later: Duration) -> Self {
+        let millis = i64::try_from(later.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
     /// How long ago `earlier` was; zero if it is later.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))

@@ -5,6 +5,7 @@
 //!
 //! Source: `proto/tidegate/admin/v1/admin.proto`.
 
+mod accounts;
 mod backup;
 mod managed;
 mod removal;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    auth::{Authenticator, token::TokenStore},
+    auth::{Authenticator, sign_in::SignIn, token::TokenStore},
     broker::Broker,
     grpc::{
         Call,
@@ -24,13 +25,17 @@ use crate::{
     },
     proto::admin::{
         BackupRequest, BackupResponse, ConfirmRetentionRequest, ConfirmRetentionResponse,
-        CreateManagedSubscriptionRequest, CreateTokenRequest, CreateTokenResponse,
-        DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest, EraseEventsRequest,
-        EraseEventsResponse, ListManagedSubscriptionsRequest, ListManagedSubscriptionsResponse,
-        ListSchemasRequest, ListSchemasResponse, ListTokensRequest, ListTokensResponse,
-        ListTopicsRequest, ListTopicsResponse, ManagedSubscription, ManagedSubscriptionKey,
-        ReleaseManagedSubscriptionResponse, RevokeTokenRequest, RevokeTokenResponse,
-        SetTopicRequest, Topic, UpdateManagedSubscriptionRequest, admin_server,
+        CreateClientRequest, CreateClientResponse, CreateManagedSubscriptionRequest,
+        CreateTokenRequest, CreateTokenResponse, CreateUserRequest, CreateUserResponse,
+        DeleteClientRequest, DeleteClientResponse, DeleteTopicRequest, DeleteTopicResponse,
+        DeleteUserRequest, DeleteUserResponse, DescribeTopicRequest, EraseEventsRequest,
+        EraseEventsResponse, ListClientsRequest, ListClientsResponse,
+        ListManagedSubscriptionsRequest, ListManagedSubscriptionsResponse, ListSchemasRequest,
+        ListSchemasResponse, ListTokensRequest, ListTokensResponse, ListTopicsRequest,
+        ListTopicsResponse, ListUsersRequest, ListUsersResponse, ManagedSubscription,
+        ManagedSubscriptionKey, ReleaseManagedSubscriptionResponse, RevokeTokenRequest,
+        RevokeTokenResponse, SetTopicRequest, Topic, UpdateManagedSubscriptionRequest,
+        admin_server,
     },
     types::Principal,
 };
@@ -43,6 +48,7 @@ pub struct Admin {
     broker: Broker,
     authenticator: Arc<dyn Authenticator>,
     tokens: Arc<TokenStore>,
+    sign_in: Arc<SignIn>,
     backups: Backups,
 }
 
@@ -52,12 +58,14 @@ impl Admin {
         broker: Broker,
         authenticator: Arc<dyn Authenticator>,
         tokens: Arc<TokenStore>,
+        sign_in: Arc<SignIn>,
         backups: Backups,
     ) -> Self {
         Self {
             broker,
             authenticator,
             tokens,
+            sign_in,
             backups,
         }
     }
@@ -207,5 +215,53 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<ReleaseManagedSubscriptionResponse>, Status> {
         let call = Call::of(&request);
         call.finish(self.release_managed(&call, request.into_inner()).await)
+    }
+
+    async fn create_client(
+        &self,
+        request: Request<CreateClientRequest>,
+    ) -> Result<Response<CreateClientResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.make_client(&call, request.into_inner()).await)
+    }
+
+    async fn list_clients(
+        &self,
+        request: Request<ListClientsRequest>,
+    ) -> Result<Response<ListClientsResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.every_client(&call).await)
+    }
+
+    async fn delete_client(
+        &self,
+        request: Request<DeleteClientRequest>,
+    ) -> Result<Response<DeleteClientResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.remove_client(&call, request.into_inner()).await)
+    }
+
+    async fn create_user(
+        &self,
+        request: Request<CreateUserRequest>,
+    ) -> Result<Response<CreateUserResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.make_user(&call, request.into_inner()).await)
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<ListUsersRequest>,
+    ) -> Result<Response<ListUsersResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.every_user(&call).await)
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.remove_user(&call, request.into_inner()).await)
     }
 }

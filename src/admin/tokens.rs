@@ -1,8 +1,10 @@
 //! Access tokens: made, listed and revoked by administrators.
 
+use std::time::Duration;
+
 use super::Admin;
 use crate::{
-    auth::token::{Token, TokenError},
+    auth::token::{Token, TokenError, TokenKind},
     clock::Timestamp,
     grpc::{
         Call,
@@ -14,7 +16,9 @@ use crate::{
     },
     types::{
         Grants, TopicPattern,
-        limits::{TOKEN_NAME_CHARS_MAX, TOKEN_PATTERNS_MAX},
+        limits::{
+            TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN, TOKEN_NAME_CHARS_MAX, TOKEN_PATTERNS_MAX,
+        },
     },
 };
 
@@ -32,7 +36,11 @@ impl Admin {
             )));
         }
         let grants = parse_grants(request.grants.unwrap_or_default())?;
-        let (token, access_token) = self.tokens.create(principal.tenant, name, grants).await?;
+        let lifetime = parse_lifetime(request.lifetime_ms)?;
+        let (token, access_token) = self
+            .tokens
+            .create(principal.tenant, name, grants, lifetime)
+            .await?;
         Ok(CreateTokenResponse {
             token: Some(token_message(&token)),
             access_token: access_token.expose().to_owned(),
@@ -60,11 +68,26 @@ impl Admin {
     }
 }
 
-fn parse_grants(grants: admin::Grants) -> Result<Grants, RpcError> {
+fn parse_lifetime(millis: u64) -> Result<Option<Duration>, RpcError> {
+    let lifetime = Duration::from_millis(millis);
+    if lifetime.is_zero() {
+        return Ok(None);
+    }
+    if !(TOKEN_LIFETIME_MIN..=TOKEN_LIFETIME_MAX).contains(&lifetime) {
+        return Err(kinds::ADMIN_REQUEST_INVALID.error(format!(
+            "a token is good for {} s to {} days, or until it is revoked",
+            TOKEN_LIFETIME_MIN.as_secs(),
+            TOKEN_LIFETIME_MAX.as_secs() / (24 * 3_600)
+        )));
+    }
+    Ok(Some(lifetime))
+}
+
+pub(super) fn parse_grants(grants: admin::Grants) -> Result<Grants, RpcError> {
     let patterns = |patterns: Vec<String>| {
         if patterns.len() > TOKEN_PATTERNS_MAX {
             return Err(kinds::ADMIN_REQUEST_INVALID.error(format!(
-                "a token has at most {TOKEN_PATTERNS_MAX} patterns of a kind"
+                "at most {TOKEN_PATTERNS_MAX} patterns of a kind are granted at once"
             )));
         }
         let parsed = patterns
@@ -82,19 +105,30 @@ fn parse_grants(grants: admin::Grants) -> Result<Grants, RpcError> {
     })
 }
 
-fn token_message(token: &Token) -> admin::Token {
+pub(super) fn grants_message(grants: &Grants) -> admin::Grants {
     let text = |patterns: &[TopicPattern]| patterns.iter().map(ToString::to_string).collect();
+    admin::Grants {
+        publish: text(&grants.publish),
+        subscribe: text(&grants.subscribe),
+        change_events: grants.change_events,
+        admin: grants.admin,
+    }
+}
+
+fn token_message(token: &Token) -> admin::Token {
+    let kind = match token.kind {
+        TokenKind::Refresh => "refresh",
+        TokenKind::Access if token.is_of_sign_in() => "access",
+        TokenKind::Access => "static",
+    };
     admin::Token {
         id: token.id.clone(),
         name: token.name.to_string(),
-        grants: Some(admin::Grants {
-            publish: text(&token.grants.publish),
-            subscribe: text(&token.grants.subscribe),
-            change_events: token.grants.change_events,
-            admin: token.grants.admin,
-        }),
+        grants: Some(grants_message(&token.grants)),
         created_at_ms: token.created_at.as_millis(),
         revoked_at_ms: token.revoked_at.map_or(0, Timestamp::as_millis),
+        expires_at_ms: token.expires_at.map_or(0, Timestamp::as_millis),
+        kind: kind.to_owned(),
     }
 }
 

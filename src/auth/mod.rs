@@ -1,15 +1,25 @@
 //! Who is calling: credentials in, a principal out.
 //!
-//! [`Authenticator`] is the seam for other ways to sign in; [`token`] is the one there is now. What a
-//! principal may do is asked elsewhere, in the broker.
+//! Every call shows an access token, which [`token`] knows. [`sign_in`] hands them out to whoever
+//! shows a password ([`users`]), a secret or a signed assertion ([`clients`], [`jwt`]), as often as
+//! [`throttle`] lets them. What a principal may do is asked elsewhere, in the broker.
 //!
 //! Source: the public Pub/Sub API Developer Guide, "Include Authorization Headers".
 
+pub mod accounts;
+pub mod clients;
+pub mod jwt;
+mod password;
+pub mod sign_in;
+pub mod throttle;
 pub mod token;
+pub mod users;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::types::{Principal, TenantIdError};
+use tokio::sync::watch;
+
+use crate::types::{Principal, TenantIdError, limits};
 
 /// What a call identifies itself with. None of it was checked.
 #[derive(Clone, Copy)]
@@ -44,6 +54,62 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     ///
     /// Cancel safe: asking changes nothing.
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthError>;
+
+    /// The principal that an access token alone belongs to, at this moment: its tenant is the one that
+    /// the token names.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::Token`] and [`AuthError::Unavailable`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: asking changes nothing.
+    async fn authenticate_bearer(&self, token: &str) -> Result<Principal, AuthError>;
+
+    /// A number that rises when a token is revoked, or a user or client deleted. A stream that
+    /// outlives its authentication watches it, and asks [`Authenticator::is_good`] when it rises.
+    fn revocations(&self) -> watch::Receiver<u64>;
+
+    /// Whether a stream of `principal` may go on: its token was not revoked, and whoever signed in
+    /// for it was not deleted. One that has only expired meanwhile is good, as it is at the hosted
+    /// service while there is traffic.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::Unavailable`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: asking changes nothing.
+    async fn is_good(&self, principal: &Principal) -> Result<bool, AuthError>;
+}
+
+/// Settings of signing in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long an access token is good that signing in made.
+    pub token_lifetime: Duration,
+    /// How long a refresh token is good.
+    pub refresh_token_lifetime: Duration,
+    /// Failed attempts under one name before it is locked out.
+    pub sign_in_failures_max: u32,
+    /// Failed attempts from one address before it is locked out.
+    pub sign_in_failures_per_address_max: u32,
+    /// How long failed attempts count, and a lock-out lasts.
+    pub sign_in_lockout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            token_lifetime: limits::TOKEN_LIFETIME,
+            refresh_token_lifetime: limits::REFRESH_TOKEN_LIFETIME,
+            sign_in_failures_max: limits::SIGN_IN_FAILURES_MAX,
+            sign_in_failures_per_address_max: limits::SIGN_IN_FAILURES_PER_ADDRESS_MAX,
+            sign_in_lockout: limits::SIGN_IN_LOCKOUT,
+        }
+    }
 }
 
 /// Why credentials were refused.

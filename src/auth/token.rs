@@ -8,8 +8,12 @@
 //! while, so a quiet tenant costs its id. Anyone can send the id of a tenant with a made-up secret:
 //! one of no tenant is refused without a look at the store, and of those that exist a bounded number
 //! is read at once and kept.
+//!
+//! A token that signing in made belongs to a user, a client application or both, and opens nothing
+//! once one of them is deleted: what decides is that they exist, so a deletion needs no second write.
 
 mod loaded;
+mod session;
 
 use std::{
     collections::HashSet,
@@ -28,14 +32,17 @@ use crate::{
     clock::{Clock, Timestamp},
     metadata::{
         Expected, MetadataStore, Scope, StoreError, WriteError,
-        records::{self, Stored, TenantRecord, TokenRecord},
+        records::{
+            self, ClientRecord, GrantsRecord, Stored, TenantRecord, TokenRecord, UserRecord,
+        },
     },
     types::{
-        Grants, Principal, TenantId, TopicPattern,
+        Grants, Principal, SignedIn, TenantId,
         limits::{TOKEN_LOADS_MAX, TOKEN_TENANTS_MAX, TOKENS_MAX},
     },
 };
 use loaded::{Loaded, Slot, Tokens};
+pub use session::NewSession;
 
 /// Random bytes of a secret: with the tenant's id a token has 96 characters.
 const SECRET_BYTES: usize = 60;
@@ -83,6 +90,37 @@ pub struct Token {
     pub created_at: Timestamp,
     /// When it was revoked; `None` while it is good.
     pub revoked_at: Option<Timestamp>,
+    /// From when on no call begins with it; `None` if it does not expire.
+    pub expires_at: Option<Timestamp>,
+    /// What it is good for.
+    pub kind: TokenKind,
+    /// Id of the user who signed in for it, if one did.
+    pub user_id: Option<Arc<str>>,
+    /// Id of the client application that signed in for it, if one did.
+    pub client_id: Option<Arc<str>>,
+    /// Id of the refresh token that it goes with, if there is one.
+    pub refresh_id: Option<Arc<str>>,
+}
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Calls.
+    Access,
+    /// New access tokens.
+    Refresh,
+}
+
+impl Token {
+    /// Whether calls may begin with it.
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+
+    /// Whether signing in made it, rather than an administrator.
+    pub fn is_of_sign_in(&self) -> bool {
+        self.user_id.is_some() || self.client_id.is_some()
+    }
 }
 
 /// Why a token was not made or revoked.
@@ -125,10 +163,12 @@ pub struct TokenStore {
     clock: Arc<dyn Clock>,
     /// Every tenant that may have tokens.
     tenants: RwLock<HashSet<TenantId>>,
+    /// Ids of every user and client application there is.
+    owners: RwLock<HashSet<Arc<str>>>,
     loaded: Loaded,
     /// A permit for each tenant whose tokens are being read.
     loads: Semaphore,
-    /// Rises with each revocation.
+    /// Rises with each revocation and each deletion of a user or client.
     generation: watch::Sender<u64>,
 }
 
@@ -138,7 +178,7 @@ struct Known {
     hash: Hash,
 }
 
-type Hash = [u8; 32];
+pub(super) type Hash = [u8; 32];
 
 impl TokenStore {
     /// Reads which tenants there are. Their tokens are read when they are used.
@@ -155,8 +195,13 @@ impl TokenStore {
         let tenants = tenants
             .iter()
             .filter_map(|tenant| tenant.record.id.parse().ok());
+        let users = records::list::<UserRecord>(&*store, Scope::Server).await?;
+        let clients = records::list::<ClientRecord>(&*store, Scope::Server).await?;
+        let users = users.into_iter().map(|user| user.record.id.into());
+        let clients = clients.into_iter().map(|client| client.record.id.into());
         Ok(Self {
             tenants: RwLock::new(tenants.collect()),
+            owners: RwLock::new(users.chain(clients).collect()),
             store,
             clock,
             loaded: Loaded::new(TOKEN_TENANTS_MAX),
@@ -171,7 +216,8 @@ impl TokenStore {
         self.loaded.forget_quiet(idle);
     }
 
-    /// Makes a token. Its text is returned here and kept nowhere.
+    /// Makes a token that is good for `lifetime`, or until it is revoked. Its text is returned here and
+    /// kept nowhere.
     ///
     /// # Errors
     ///
@@ -185,14 +231,21 @@ impl TokenStore {
         tenant: TenantId,
         name: &str,
         grants: Grants,
+        lifetime: Option<Duration>,
     ) -> Result<(Token, AccessToken), TokenError> {
         let text = AccessToken::random(tenant).map_err(|error| TokenError::Store(error.into()))?;
+        let now = self.clock.now();
         let token = Token {
             id: uuid::Uuid::new_v4().to_string(),
             name: name.into(),
             grants: Arc::new(grants),
-            created_at: self.clock.now(),
+            created_at: now,
             revoked_at: None,
+            expires_at: lifetime.map(|lifetime| now.saturating_add(lifetime)),
+            kind: TokenKind::Access,
+            user_id: None,
+            client_id: None,
+            refresh_id: None,
         };
         let known = Known {
             token: token.clone(),
@@ -202,7 +255,7 @@ impl TokenStore {
         let slot = self.slot(tenant).await?;
         // Known before it is stored, so that calls at one moment cannot pass the bound together.
         // It opens nothing yet: its text is still in here.
-        slot.write().insert_within_bound(known)?;
+        slot.write().insert_within_bound(known, now)?;
         let scope = Scope::Tenant(tenant);
         if let Err(error) = self.store.write(scope, vec![change]).await {
             slot.write().remove(&token.id);
@@ -228,7 +281,7 @@ impl TokenStore {
     /// Revokes a token: calls that begin after this are refused. A second call changes nothing.
     ///
     /// The token opens nothing from the first moment on, before that is stored, and
-    /// [`TokenStore::generation`] rises.
+    /// [`Authenticator::revocations`] rises.
     ///
     /// # Errors
     ///
@@ -271,12 +324,6 @@ impl TokenStore {
         }
     }
 
-    /// A number that rises when a token is revoked. A stream that outlives its authentication
-    /// watches it, and authenticates again when it rises.
-    pub fn generation(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
-    }
-
     /// The tokens of `tenant`, read if they are not in memory. They stay there as long as the slot
     /// is held.
     async fn slot(&self, tenant: TenantId) -> Result<Arc<Slot>, StoreError> {
@@ -311,34 +358,95 @@ impl Authenticator for TokenStore {
         if !looks_like_url(credentials.instance_url) {
             return Err(HeaderProblem::InstanceUrl.into());
         }
-        let text = credentials.access_token;
-        if text.len() > TOKEN_CHARS_MAX {
-            return Err(AuthError::Token);
+        let principal = self.authenticate_bearer(credentials.access_token).await?;
+        // Only the holder of a good token learns that the header is at fault.
+        if principal.tenant != tenant {
+            return Err(HeaderProblem::TenantMismatch.into());
         }
-        let owner = self.tenant_of(text).ok_or(AuthError::Token)?;
-        let slot = self.slot(owner).await;
-        let slot = slot.map_err(|error| AuthError::Unavailable(Arc::new(error)))?;
-        let hash = hash(text);
+        Ok(principal)
+    }
+
+    async fn authenticate_bearer(&self, token: &str) -> Result<Principal, AuthError> {
+        let (tenant, token) = self.live(token, TokenKind::Access).await?;
+        Ok(Principal {
+            tenant,
+            name: token.name,
+            grants: token.grants,
+            signed_in: SignedIn {
+                token_id: token.id.into(),
+                user_id: token.user_id,
+                client_id: token.client_id,
+            },
+        })
+    }
+
+    fn revocations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    async fn is_good(&self, principal: &Principal) -> Result<bool, AuthError> {
+        let SignedIn {
+            token_id,
+            user_id,
+            client_id,
+        } = &principal.signed_in;
+        if !self.have_owners([user_id, client_id]) {
+            return Ok(false);
+        }
+        let slot = self.slot(principal.tenant).await.map_err(unavailable)?;
         let tokens = slot.read();
-        // The table is keyed by hash, so what its timing tells is about a hash, not about a token;
-        // the comparison that decides is constant in time all the same.
-        let known = tokens.find(&hash).ok_or(AuthError::Token)?;
-        let is_same = bool::from(known.hash.ct_eq(&hash));
-        if !is_same || known.token.revoked_at.is_some() {
+        // One that is not there any more expired, or gave way to newer ones; it was not revoked.
+        let token = tokens.by_id(token_id);
+        Ok(token.is_none_or(|token| token.revoked_at.is_none()))
+    }
+}
+
+impl TokenStore {
+    /// The token of this text, if it is of this kind and calls may begin with it.
+    async fn live(&self, text: &str, kind: TokenKind) -> Result<(TenantId, Token), AuthError> {
+        let (tenant, slot, token) = self.find(text).await?.ok_or(AuthError::Token)?;
+        let is_good = token.kind == kind
+            && token.is_live(self.clock.now())
+            && self.have_owners([&token.user_id, &token.client_id]);
+        if !is_good {
             return Err(AuthError::Token);
         }
         // Only a good token keeps its tenant's tokens in memory: others are a stranger's.
         self.loaded.touch(&slot);
-        // Only the holder of a good token learns that the header is at fault.
-        if owner != tenant {
-            return Err(HeaderProblem::TenantMismatch.into());
-        }
-        Ok(Principal {
-            tenant,
-            name: Arc::clone(&known.token.name),
-            grants: Arc::clone(&known.token.grants),
-        })
+        Ok((tenant, token))
     }
+
+    /// The token of this text, good or not.
+    async fn find(&self, text: &str) -> Result<Option<(TenantId, Arc<Slot>, Token)>, AuthError> {
+        if text.len() > TOKEN_CHARS_MAX {
+            return Ok(None);
+        }
+        let Some(tenant) = self.tenant_of(text) else {
+            return Ok(None);
+        };
+        let slot = self.slot(tenant).await.map_err(unavailable)?;
+        let hash = hash(text);
+        let token = {
+            let tokens = slot.read();
+            // The table is keyed by hash, so what its timing tells is about a hash, not about a
+            // token; the comparison that decides is constant in time all the same.
+            let known = tokens.find(&hash);
+            known
+                .filter(|known| bool::from(known.hash.ct_eq(&hash)))
+                .map(|known| known.token.clone())
+        };
+        Ok(token.map(|token| (tenant, slot, token)))
+    }
+
+    /// Whether those of `owners` that are named exist.
+    fn have_owners(&self, owners: [&Option<Arc<str>>; 2]) -> bool {
+        let known = self.owners.read().expect(NO_PANIC);
+        owners.into_iter().flatten().all(|id| known.contains(id))
+    }
+}
+
+fn unavailable(error: StoreError) -> AuthError {
+    AuthError::Unavailable(Arc::new(error))
 }
 
 /// Clients send whatever their sign-in told them, with or without a path, so this is all that is
@@ -350,23 +458,29 @@ fn looks_like_url(text: &str) -> bool {
     host.is_some_and(|host| host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
 }
 
-fn hash(text: &str) -> Hash {
+pub(super) fn hash(text: &str) -> Hash {
     Sha256::digest(text.as_bytes()).into()
 }
 
 fn record(known: &Known) -> TokenRecord {
     let Known { token, hash } = known;
-    let text = |patterns: &[TopicPattern]| patterns.iter().map(ToString::to_string).collect();
+    let grants = GrantsRecord::of(&token.grants);
+    let text = |id: &Option<Arc<str>>| id.as_deref().map(str::to_owned);
     TokenRecord {
         id: token.id.clone(),
         name: token.name.to_string(),
-        sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-        publish: text(&token.grants.publish),
-        subscribe: text(&token.grants.subscribe),
-        change_events: token.grants.change_events,
-        admin: token.grants.admin,
+        sha256: to_hex(hash),
+        publish: grants.publish,
+        subscribe: grants.subscribe,
+        change_events: grants.change_events,
+        admin: grants.admin,
         created_at_ms: token.created_at.as_millis(),
         revoked_at_ms: token.revoked_at.map(Timestamp::as_millis),
+        expires_at_ms: token.expires_at.map(Timestamp::as_millis),
+        refresh: token.kind == TokenKind::Refresh,
+        user_id: text(&token.user_id),
+        client_id: text(&token.client_id),
+        refresh_id: text(&token.refresh_id),
     }
 }
 
@@ -374,24 +488,27 @@ fn record(known: &Known) -> TokenRecord {
 /// which therefore opens nothing.
 fn known(stored: Stored<TokenRecord>) -> Option<Known> {
     let record = stored.record;
-    let patterns = |patterns: Vec<String>| {
-        patterns
-            .iter()
-            .map(|pattern| pattern.parse().ok())
-            .collect::<Option<Vec<TopicPattern>>>()
-    };
-    let grants = Grants {
-        publish: patterns(record.publish)?,
-        subscribe: patterns(record.subscribe)?,
+    let grants = GrantsRecord {
+        publish: record.publish,
+        subscribe: record.subscribe,
         change_events: record.change_events,
         admin: record.admin,
     };
     let token = Token {
         id: record.id,
         name: record.name.into(),
-        grants: Arc::new(grants),
+        grants: Arc::new(grants.grants()?),
         created_at: Timestamp::from_millis(record.created_at_ms),
         revoked_at: record.revoked_at_ms.map(Timestamp::from_millis),
+        expires_at: record.expires_at_ms.map(Timestamp::from_millis),
+        kind: if record.refresh {
+            TokenKind::Refresh
+        } else {
+            TokenKind::Access
+        },
+        user_id: record.user_id.map(Arc::from),
+        client_id: record.client_id.map(Arc::from),
+        refresh_id: record.refresh_id.map(Arc::from),
     };
     Some(Known {
         token,
@@ -399,7 +516,11 @@ fn known(stored: Stored<TokenRecord>) -> Option<Known> {
     })
 }
 
-fn parse_hex(text: &str) -> Option<Hash> {
+pub(super) fn to_hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) fn parse_hex(text: &str) -> Option<Hash> {
     if !text.is_ascii() || text.len() != 64 {
         return None;
     }

@@ -89,6 +89,8 @@ pub(super) struct State {
     pub(super) backups: Vec<String>,
     tokens: Vec<admin::Token>,
     managed: Vec<admin::ManagedSubscription>,
+    clients: Vec<admin::Client>,
+    users: Vec<admin::User>,
     /// Told of each event that is stored.
     stored: watch::Sender<()>,
 }
@@ -455,6 +457,8 @@ impl Admin for Service {
             grants: request.grants,
             created_at_ms: 1_700_000_000_000,
             revoked_at_ms: 0,
+            expires_at_ms: 0,
+            kind: "static".into(),
         };
         self.0.lock().unwrap().tokens.push(token.clone());
         Ok(Response::new(admin::CreateTokenResponse {
@@ -587,6 +591,85 @@ impl Admin for Service {
         _: Request<admin::ManagedSubscriptionKey>,
     ) -> Result<Response<admin::ReleaseManagedSubscriptionResponse>, Status> {
         Err(Status::unimplemented("not part of this fake"))
+    }
+
+    async fn create_client(
+        &self,
+        request: Request<admin::CreateClientRequest>,
+    ) -> Result<Response<admin::CreateClientResponse>, Status> {
+        let asked = request.into_inner();
+        let client = admin::Client {
+            client_id: "client-1".into(),
+            name: asked.name,
+            grants: asked.grants,
+            certificate_count: asked.certificates.len() as u32,
+            ..admin::Client::default()
+        };
+        self.0.lock().unwrap().clients.push(client.clone());
+        Ok(Response::new(admin::CreateClientResponse {
+            client: Some(client),
+            client_secret: "made".into(),
+        }))
+    }
+
+    async fn list_clients(
+        &self,
+        _: Request<admin::ListClientsRequest>,
+    ) -> Result<Response<admin::ListClientsResponse>, Status> {
+        Ok(Response::new(admin::ListClientsResponse {
+            clients: self.0.lock().unwrap().clients.clone(),
+        }))
+    }
+
+    async fn delete_client(
+        &self,
+        request: Request<admin::DeleteClientRequest>,
+    ) -> Result<Response<admin::DeleteClientResponse>, Status> {
+        let id = request.into_inner().client_id;
+        let clients = &mut self.0.lock().unwrap().clients;
+        let at = clients.iter().position(|client| client.client_id == id);
+        let at = at.ok_or_else(|| refused(tonic::Code::NotFound, "admin.not.found"))?;
+        clients.remove(at);
+        Ok(Response::new(admin::DeleteClientResponse {}))
+    }
+
+    async fn create_user(
+        &self,
+        request: Request<admin::CreateUserRequest>,
+    ) -> Result<Response<admin::CreateUserResponse>, Status> {
+        let asked = request.into_inner();
+        let user = admin::User {
+            username: asked.username,
+            grants: asked.grants,
+            ..admin::User::default()
+        };
+        self.0.lock().unwrap().users.push(user.clone());
+        let is_given = !asked.password.is_empty();
+        Ok(Response::new(admin::CreateUserResponse {
+            user: Some(user),
+            password: if is_given { "" } else { "made" }.into(),
+        }))
+    }
+
+    async fn list_users(
+        &self,
+        _: Request<admin::ListUsersRequest>,
+    ) -> Result<Response<admin::ListUsersResponse>, Status> {
+        Ok(Response::new(admin::ListUsersResponse {
+            users: self.0.lock().unwrap().users.clone(),
+        }))
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<admin::DeleteUserRequest>,
+    ) -> Result<Response<admin::DeleteUserResponse>, Status> {
+        let name = request.into_inner().username;
+        let users = &mut self.0.lock().unwrap().users;
+        let at = users.iter().position(|user| user.username == name);
+        let at = at.ok_or_else(|| refused(tonic::Code::NotFound, "admin.not.found"))?;
+        users.remove(at);
+        Ok(Response::new(admin::DeleteUserResponse {}))
     }
 
     async fn backup(

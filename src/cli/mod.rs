@@ -6,6 +6,7 @@
 
 mod bench;
 mod certs;
+mod client;
 mod config;
 mod connection;
 pub mod exit;
@@ -18,6 +19,7 @@ mod serve;
 mod subscribe;
 mod token;
 mod topic;
+mod user;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -49,6 +51,10 @@ enum Command {
     Managed(managed::Args),
     /// Make, list and revoke access tokens
     Token(token::Args),
+    /// Make, list and delete client applications that sign in
+    Client(client::Args),
+    /// Make, list and delete users who sign in
+    User(user::Args),
     /// Make development certificates
     Certs(certs::Args),
     /// Check and show the settings of `serve`
@@ -81,6 +87,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Schema(args) => wait_for(schema::run(args)),
         Command::Managed(args) => wait_for(managed::run(args)),
         Command::Token(args) => wait_for(token::run(args)),
+        Command::Client(args) => wait_for(client::run(args)),
+        Command::User(args) => wait_for(user::run(args)),
         Command::Certs(args) => wait_for(certs::run(args)),
         Command::Config(args) => wait_for(config::run(args)),
         Command::Log(args) => wait_for(log::run(args)),

@@ -1,5 +1,7 @@
 //! `tidegate token`: access tokens and what they grant.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -7,6 +9,7 @@ use super::{
     connection::ConnectionArgs,
     exit::Failure,
     output::{Format, Output, OutputArgs, Row, note, time},
+    parse_duration,
 };
 use crate::{
     client::Connection,
@@ -31,8 +34,14 @@ Examples:
   tidegate token create --name billing --subscribe '/event/Order*'
   TIDEGATE_TOKEN=$(tidegate token create) tidegate subscribe /event/OrderCreated__e")]
     Create {
+        /// What the token is for, as the list will show it
+        #[arg(long, default_value = "unnamed")]
+        name: String,
         #[command(flatten)]
         grants: GrantArgs,
+        /// How long the token is good, such as 12h or 30d; for good without it
+        #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
+        expires: Option<Duration>,
         #[command(flatten)]
         output: OutputArgs,
         #[command(flatten)]
@@ -56,11 +65,9 @@ Examples:
     },
 }
 
+/// What somebody is allowed.
 #[derive(Debug, clap::Args)]
-struct GrantArgs {
-    /// What the token is for, as the list will show it
-    #[arg(long, default_value = "unnamed")]
-    name: String,
+pub(super) struct GrantArgs {
     /// Allow publishing to topics that fit, such as '/event/Order*'
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     publish: Vec<TopicPattern>,
@@ -70,12 +77,12 @@ struct GrantArgs {
     /// Let --publish reach change events, the topics under /data/, too
     #[arg(long)]
     change_events: bool,
-    /// Allow managing tokens
+    /// Allow managing tokens, clients, users and topics
     #[arg(long)]
     admin: bool,
 }
 
-impl From<GrantArgs> for CreateTokenRequest {
+impl From<GrantArgs> for Grants {
     fn from(mut args: GrantArgs) -> Self {
         if args.publish.is_empty() && args.subscribe.is_empty() {
             args.publish = vec![TopicPattern::every()];
@@ -84,27 +91,42 @@ impl From<GrantArgs> for CreateTokenRequest {
         let texts =
             |patterns: Vec<TopicPattern>| patterns.iter().map(ToString::to_string).collect();
         Self {
-            name: args.name,
-            grants: Some(Grants {
-                publish: texts(args.publish),
-                subscribe: texts(args.subscribe),
-                change_events: args.change_events,
-                admin: args.admin,
-            }),
+            publish: texts(args.publish),
+            subscribe: texts(args.subscribe),
+            change_events: args.change_events,
+            admin: args.admin,
         }
+    }
+}
+
+/// Parses a lifetime: as other times, or in days.
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let days = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u64>().ok());
+    match days.and_then(|days| days.checked_mul(24 * 3_600)) {
+        Some(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => parse_duration(text),
     }
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Create {
+            name,
             grants,
+            expires,
             output,
             connection,
         } => {
+            let request = CreateTokenRequest {
+                name,
+                grants: Some(grants.into()),
+                lifetime_ms: expires.map_or(0, millis),
+            };
             let connection = connection.connect().await?;
             let mut output = Output::stdout(output);
-            let created = create(&connection, grants).await?;
+            let created = create(&connection, request).await?;
             match output.format() {
                 Format::Json => output.list(&[created]),
                 // The token alone, so that it can be put into a variable.
@@ -134,8 +156,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-async fn create(connection: &Connection, grants: GrantArgs) -> Result<TokenRow, Failure> {
-    let request = CreateTokenRequest::from(grants);
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn create(connection: &Connection, request: CreateTokenRequest) -> Result<TokenRow, Failure> {
     let response = connection.admin().create_token(request).await?.into_inner();
     Ok(TokenRow {
         access_token: Some(response.access_token),
@@ -165,7 +190,9 @@ struct TokenRow {
     subscribe: Vec<String>,
     change_events: bool,
     admin: bool,
+    kind: String,
     created_at: String,
+    expires_at: Option<String>,
     revoked_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access_token: Option<String>,
@@ -181,7 +208,9 @@ impl From<Token> for TokenRow {
             subscribe: grants.subscribe,
             change_events: grants.change_events,
             admin: grants.admin,
+            kind: token.kind,
             created_at: time(token.created_at_ms),
+            expires_at: Some(time(token.expires_at_ms)).filter(|at| !at.is_empty()),
             revoked_at: Some(time(token.revoked_at_ms)).filter(|at| !at.is_empty()),
             access_token: None,
         }
@@ -195,27 +224,47 @@ impl Row for TokenRow {
         "PUBLISH",
         "SUBSCRIBE",
         "ALSO",
+        "KIND",
         "CREATED",
+        "EXPIRES",
         "REVOKED",
     ];
 
     fn cells(&self) -> Vec<String> {
-        let or_dash = |text: String| if text.is_empty() { "-".into() } else { text };
-        let also = [(self.change_events, "change events"), (self.admin, "admin")];
-        let also: Vec<&str> = also
-            .into_iter()
-            .filter_map(|(has, what)| has.then_some(what))
-            .collect();
-        vec![
-            self.id.clone(),
-            self.name.clone(),
-            or_dash(self.publish.join(" ")),
-            or_dash(self.subscribe.join(" ")),
-            or_dash(also.join(", ")),
+        let mut cells = vec![self.id.clone(), self.name.clone()];
+        cells.extend(grant_cells(
+            &self.publish,
+            &self.subscribe,
+            self.change_events,
+            self.admin,
+        ));
+        cells.extend([
+            self.kind.clone(),
             self.created_at.clone(),
+            or_dash(self.expires_at.clone().unwrap_or_default()),
             or_dash(self.revoked_at.clone().unwrap_or_default()),
-        ]
+        ]);
+        cells
     }
+}
+
+/// What somebody is allowed, under `PUBLISH`, `SUBSCRIBE` and `ALSO`.
+pub(super) fn grant_cells(
+    publish: &[String],
+    subscribe: &[String],
+    change_events: bool,
+    admin: bool,
+) -> [String; 3] {
+    let also = [(change_events, "change events"), (admin, "admin")];
+    let also: Vec<&str> = also
+        .into_iter()
+        .filter_map(|(has, what)| has.then_some(what))
+        .collect();
+    [publish.join(" "), subscribe.join(" "), also.join(", ")].map(or_dash)
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".into() } else { text }
 }
 
 #[cfg(test)]
@@ -226,7 +275,6 @@ mod tests {
     fn grants(publish: &[&str], subscribe: &[&str]) -> GrantArgs {
         let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         GrantArgs {
-            name: "billing".into(),
             publish: patterns(publish),
             subscribe: patterns(subscribe),
             change_events: false,
@@ -236,16 +284,14 @@ mod tests {
 
     #[test]
     fn without_a_pattern_a_token_is_for_every_topic() {
-        let request = CreateTokenRequest::from(grants(&[], &[]));
-        let granted = request.grants.unwrap();
+        let granted = Grants::from(grants(&[], &[]));
         assert_eq!(
             (&granted.publish[..], &granted.subscribe[..]),
             (&["*".to_owned()][..], &["*".to_owned()][..])
         );
         assert!(!granted.change_events && !granted.admin);
 
-        let request = CreateTokenRequest::from(grants(&[], &["/event/Order*"]));
-        let granted = request.grants.unwrap();
+        let granted = Grants::from(grants(&[], &["/event/Order*"]));
         assert!(
             granted.publish.is_empty(),
             "one pattern given means no others"
@@ -253,13 +299,25 @@ mod tests {
         assert_eq!(granted.subscribe, ["/event/Order*"]);
     }
 
+    #[test]
+    fn a_lifetime_may_be_in_days() {
+        assert_eq!(parse_lifetime("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert_eq!(parse_lifetime("90s"), Ok(Duration::from_secs(90)));
+        for wrong in ["0d", "d", "-1d", "30", "99999999999999999999d", "1.5d"] {
+            assert!(parse_lifetime(wrong).is_err(), "{wrong}");
+        }
+    }
+
     #[tokio::test]
     async fn a_token_is_made_listed_and_revoked() {
         let gateway = FakeGateway::start().await;
         let connection = gateway.connect().await;
-        let created = create(&connection, grants(&[], &["/event/Order*"]))
-            .await
-            .unwrap();
+        let request = CreateTokenRequest {
+            name: "billing".into(),
+            grants: Some(grants(&[], &["/event/Order*"]).into()),
+            lifetime_ms: 60_000,
+        };
+        let created = create(&connection, request).await.unwrap();
         assert_eq!(
             created.access_token.as_deref(),
             Some("00D000000000001!made")

@@ -244,6 +244,56 @@ pub(super) const KEYS: &[Key] = &[
         ),
     },
     Key {
+        section: "auth",
+        name: "token_lifetime",
+        doc: "How long an access token is good that signing in made",
+        kind: Kind::Duration(
+            |s| &mut s.gateway.auth.token_lifetime,
+            limits::TOKEN_LIFETIME_MIN,
+            limits::TOKEN_LIFETIME_MAX,
+        ),
+    },
+    Key {
+        section: "auth",
+        name: "refresh_token_lifetime",
+        doc: "How long a refresh token is good",
+        kind: Kind::Duration(
+            |s| &mut s.gateway.auth.refresh_token_lifetime,
+            limits::TOKEN_LIFETIME_MIN,
+            limits::TOKEN_LIFETIME_MAX,
+        ),
+    },
+    Key {
+        section: "auth",
+        name: "sign_in_failures_max",
+        doc: "Failed sign-ins under one name before it is locked out",
+        kind: Kind::Count(
+            |s| &mut s.gateway.auth.sign_in_failures_max,
+            1,
+            limits::COUNT_CEILING,
+        ),
+    },
+    Key {
+        section: "auth",
+        name: "sign_in_failures_per_address_max",
+        doc: "Failed sign-ins from one address before it is locked out",
+        kind: Kind::Count(
+            |s| &mut s.gateway.auth.sign_in_failures_per_address_max,
+            1,
+            limits::COUNT_CEILING,
+        ),
+    },
+    Key {
+        section: "auth",
+        name: "sign_in_lockout",
+        doc: "How long failed sign-ins count, and a lock-out lasts",
+        kind: Kind::Duration(
+            |s| &mut s.gateway.auth.sign_in_lockout,
+            SECOND,
+            limits::WAIT_MAX,
+        ),
+    },
+    Key {
         section: "grpc",
         name: "first_message_wait",
         doc: "How long a refusal waits for a stream's first message",

@@ -378,7 +378,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
         (
             "[zzz]",
             "line 1: found the unknown section [zzz], wanted one of [server], [tls], [event_log], \
-             [broker], [grpc], [telemetry]",
+             [broker], [auth], [grpc], [telemetry]",
         ),
         (
             "\ndata_dir = 'x'",
@@ -643,7 +643,15 @@ fn sections_are_whole_and_keys_are_there_once() {
     sections.dedup();
     assert_eq!(
         sections,
-        ["server", "tls", "event_log", "broker", "grpc", "telemetry"]
+        [
+            "server",
+            "tls",
+            "event_log",
+            "broker",
+            "auth",
+            "grpc",
+            "telemetry"
+        ]
     );
 }
 

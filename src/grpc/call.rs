@@ -125,6 +125,12 @@ const ADMIN_METHODS: &[&str] = &[
     "UpdateManagedSubscription",
     "DeleteManagedSubscription",
     "ReleaseManagedSubscription",
+    "CreateClient",
+    "ListClients",
+    "DeleteClient",
+    "CreateUser",
+    "ListUsers",
+    "DeleteUser",
 ];
 
 /// One RPC, as all that answer it know it. Cheap to clone.

@@ -10,6 +10,7 @@
 //! | `/metrics` | every metric, in the OpenMetrics text format |
 //! | `/livez` | 200 while the process answers at all |
 //! | `/readyz` | 200 while it takes calls, 503 before and after |
+//! | `/services/oauth2/…`, `/services/Soap/…` | signing in, as [`login`] says |
 //!
 //! The first five are for whoever has an access token, which `caller` finds. Nothing here decides
 //! what may be published or read; the broker does.
@@ -19,12 +20,13 @@ mod body;
 mod caller;
 mod error;
 pub mod health;
+pub mod login;
 pub mod metrics;
 pub mod rest;
 pub mod sse;
 mod tooling;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -42,6 +44,16 @@ use body::Bodies;
 use error::{ApiError, kinds};
 
 pub use health::Readiness;
+pub use login::Login;
+
+/// The connection that a request came over: an extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The other side's address, if the socket still has one.
+    pub address: Option<IpAddr>,
+    /// Whether there is TLS on it.
+    pub is_tls: bool,
+}
 
 /// What the routes for publishers and subscribers work with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -77,11 +89,17 @@ impl Gateway {
 }
 
 /// The routes of this edge.
-pub fn routes(registry: Arc<Registry>, readiness: Readiness, gateway: Gateway) -> Router {
+pub fn routes(
+    registry: Arc<Registry>,
+    readiness: Readiness,
+    login: Login,
+    gateway: Gateway,
+) -> Router {
     Router::new()
         .route("/metrics", get(metrics::render).with_state(registry))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready).with_state(readiness))
+        .merge(login::routes(login))
         .merge(rest::routes(gateway.clone()))
         .merge(sse::routes(gateway.clone()))
         .merge(tooling::routes(gateway))

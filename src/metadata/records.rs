@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Change, Entry, Expected, MetadataStore, Scope, StoreError, Table};
+use crate::types::{Grants, TopicPattern};
 
 /// A record that is stored as JSON under its own key.
 pub trait Record: Serialize + DeserializeOwned {
@@ -134,6 +135,21 @@ pub struct TokenRecord {
     pub created_at_ms: i64,
     /// Milliseconds since the epoch; absent while the token is good.
     pub revoked_at_ms: Option<i64>,
+    /// Milliseconds since the epoch; absent if the token does not expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
+    /// Whether it is good for new access tokens, and for nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refresh: bool,
+    /// Id of the user who signed in for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// Id of the client application that signed in for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Id of the refresh token that it goes with, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_id: Option<String>,
 }
 
 impl Record for TokenRecord {
@@ -141,6 +157,100 @@ impl Record for TokenRecord {
 
     fn key(&self) -> &str {
         &self.id
+    }
+}
+
+/// A client application that signs in by itself or for users. Its id is random and never made twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRecord {
+    /// What the client signs in as.
+    pub id: String,
+    /// The id of the user that the client is when it signs in by itself: 18 characters.
+    pub user_id: String,
+    /// What it is for.
+    pub name: String,
+    /// The tenant it works for.
+    pub tenant_id: String,
+    /// SHA-256 of its secret, in hex.
+    pub secret_sha256: String,
+    /// Its RSA public keys, each as PKCS#1 DER in base64.
+    pub keys: Vec<String>,
+    /// What it is granted when it signs in by itself.
+    pub grants: GrantsRecord,
+    /// Milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+impl Record for ClientRecord {
+    const TABLE: Table = Table::Clients;
+
+    fn key(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Somebody who signs in with a password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRecord {
+    /// In lower case.
+    pub username: String,
+    /// 18 characters: random, so that another user of the same name is told apart.
+    pub id: String,
+    /// The tenant they work for.
+    pub tenant_id: String,
+    /// Hash of the password as a PHC string.
+    pub password_hash: String,
+    /// What they are granted.
+    pub grants: GrantsRecord,
+    /// Milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+impl Record for UserRecord {
+    const TABLE: Table = Table::Users;
+
+    fn key(&self) -> &str {
+        &self.username
+    }
+}
+
+/// What somebody is granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantsRecord {
+    /// Topic patterns that may be published to.
+    pub publish: Vec<String>,
+    /// Topic patterns that may be subscribed to.
+    pub subscribe: Vec<String>,
+    /// Whether `publish` reaches change events.
+    pub change_events: bool,
+    /// Whether tokens, clients and users may be managed.
+    pub admin: bool,
+}
+
+impl GrantsRecord {
+    /// The record of `grants`.
+    pub fn of(grants: &Grants) -> Self {
+        let text = |patterns: &[TopicPattern]| patterns.iter().map(ToString::to_string).collect();
+        Self {
+            publish: text(&grants.publish),
+            subscribe: text(&grants.subscribe),
+            change_events: grants.change_events,
+            admin: grants.admin,
+        }
+    }
+
+    /// What is recorded; `None` if a pattern is not what was written here.
+    pub fn grants(&self) -> Option<Grants> {
+        let patterns = |texts: &[String]| {
+            let patterns = texts.iter().map(|text| text.parse().ok());
+            patterns.collect::<Option<Vec<TopicPattern>>>()
+        };
+        Some(Grants {
+            publish: patterns(&self.publish)?,
+            subscribe: patterns(&self.subscribe)?,
+            change_events: self.change_events,
+            admin: self.admin,
+        })
     }
 }
 

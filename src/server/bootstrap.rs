@@ -153,7 +153,7 @@ pub(super) async fn access_token(
         change_events: true,
         admin: true,
     };
-    let (_, token) = tokens.create(tenant, "administrator", grants).await?;
+    let (_, token) = tokens.create(tenant, "administrator", grants, None).await?;
     tracing::info!("made an administrator's token; it is in the profile");
     Ok(token.expose().to_owned())
 }

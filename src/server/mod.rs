@@ -30,7 +30,7 @@ use tonic::service::Routes;
 
 use crate::{
     admin::{Admin, Backups},
-    auth::{Authenticator, token::TokenStore},
+    auth::{self, Authenticator, sign_in::SignIn, token::TokenStore},
     broker::{self, Broker},
     clock::{Clock, SystemClock},
     event_log::{
@@ -38,7 +38,7 @@ use crate::{
         embedded::{DataDir, EmbeddedLog},
     },
     grpc::{self, PubSub},
-    http::{self, Readiness},
+    http::{self, Login, Readiness},
     metadata::{EmbeddedStore, MemoryStore, MetadataStore},
     net::{
         profile::{PROFILE_FILE, Profile},
@@ -80,6 +80,8 @@ pub struct Config {
     pub event_log: event_log::Config,
     /// Settings of publishing and delivery.
     pub broker: broker::Config,
+    /// Settings of signing in.
+    pub auth: auth::Config,
     /// Settings of the gRPC edge.
     pub grpc: grpc::Config,
     /// Settings of HTTP/2 under gRPC.
@@ -112,6 +114,7 @@ impl Default for Config {
             shutdown_grace: limits::SHUTDOWN_GRACE,
             event_log: event_log::Config::default(),
             broker: broker::Config::default(),
+            auth: auth::Config::default(),
             grpc: grpc::Config::default(),
             http2: stack::Config::default(),
         }
@@ -151,6 +154,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let tenant = bootstrap::tenant(&*home.store, &*clock).await?;
     let tokens = TokenStore::open(Arc::clone(&home.store), Arc::clone(&clock)).await?;
     let tokens = Arc::new(tokens);
+    let (store, signing) = (Arc::clone(&home.store), Arc::clone(&tokens));
+    let sign_in = SignIn::open(config.auth.clone(), store, Arc::clone(&clock), signing).await?;
+    let sign_in = Arc::new(sign_in);
     let registry = Registry::new(Arc::clone(&home.store), Arc::clone(&clock));
     let schemas = registry.tenant(tenant).await?;
     let broker = Broker::new(
@@ -194,10 +200,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let pub_sub = PubSub::new(edge, broker.clone(), signed_in, signal.clone());
     let admin = Admin::new(
         broker.clone(),
-        authenticator,
+        Arc::clone(&authenticator),
         Arc::clone(&tokens),
+        Arc::clone(&sign_in),
         Backups::new(Arc::clone(&home.log), Arc::clone(&home.store)),
     );
+    let login = Login::new(sign_in, authenticator, &profile.instance_url);
+    login.metrics().register(&mut metrics);
     let keepers = quiet::Keepers {
         broker,
         tokens,
@@ -206,7 +215,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let edges = Edges {
         http2: stack::http2(&config.http2, calls),
         services: stack::services(&config.http2, pub_sub, admin).await,
-        routes: http::routes(Arc::new(metrics), readiness.clone(), over_http),
+        routes: http::routes(Arc::new(metrics), readiness.clone(), login, over_http),
     };
     let listeners = edges.serve(sockets, certificate, &signal);
     let letting_go = tokio::spawn(keepers.let_go(config.broker.tenant_idle, signal));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -13,6 +13,7 @@ use tonic::service::Routes;
 
 use super::{listener::Listener, stack::Http2};
 use crate::{
+    http::Peer,
     net::shutdown::ShutdownSignal,
     types::limits::{HTTP_HEAD_TIMEOUT, PING_INTERVAL, PING_TIMEOUT},
 };
@@ -43,6 +44,7 @@ pub(super) async fn http(
     tls: Option<Arc<rustls::ServerConfig>>,
     mut shutdown: ShutdownSignal,
 ) {
+    let is_tls = tls.is_some();
     let mut listener = Listener::new(tcp, tls);
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -62,7 +64,11 @@ pub(super) async fn http(
             () = shutdown.recv() => break,
         };
         connection.keep_alive();
-        let service = TowerToHyperService::new(routes.clone());
+        let peer = Peer {
+            address: connection.peer_addr().map(|addr| addr.ip()),
+            is_tls,
+        };
+        let service = TowerToHyperService::new(routes.clone().layer(Extension(peer)));
         let serving = builder
             .serve_connection(TokioIo::new(connection), service)
             .into_owned();

@@ -231,6 +231,61 @@ pub const COMMIT_ID_BYTES_MAX: usize = 256;
 pub const COMMITS_QUEUED_MAX: usize = 1_000;
 /// Commits of one write. Ours: every managed subscription with one, and as many deletions.
 pub const COMMITS_PER_WRITE_MAX: usize = 2 * MANAGED_SUBSCRIPTIONS_MAX;
+/// Live tokens that signing in has made for one user or client, access and refresh tokens each; the
+/// oldest gives way. Ours: a client that signs in for every call keeps working, and costs no more.
+pub const SIGN_IN_TOKENS_MAX: usize = 100;
+/// Live tokens that signing in has made for one tenant; the oldest gives way. Ours: each takes half a
+/// kilobyte of memory while its tenant is used.
+pub const TENANT_SIGN_IN_TOKENS_MAX: usize = 20_000;
+/// How long an access token is good that signing in made: the hosted service's default session time.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(2 * 3_600);
+/// How long a refresh token is good. Ours: a month, so that one of a client that is gone goes too.
+pub const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Shortest lifetime of a token. Ours: what is shorter is a mistyped unit.
+pub const TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(1);
+/// Longest lifetime of a token that expires: ten years. Ours.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(3_650 * 24 * 3_600);
+/// How long a token is kept after it expired. Ours: long enough for a list to show why calls fail,
+/// and for every stream that it began to have heard that it was revoked.
+pub const EXPIRED_TOKEN_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// Client applications, and users, of a gateway. Ours: each is kept in memory, at about a kilobyte.
+pub const ACCOUNTS_MAX: usize = 10_000;
+/// Certificates of one client application. Ours: two while one is replaced, with room.
+pub const CLIENT_CERTIFICATES_MAX: usize = 8;
+/// Bytes of one certificate in PEM. Ours: one of the largest key that is accepted takes 4 KB.
+pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
+/// Characters of a username. Documented as 80.
+pub const USERNAME_CHARS_MAX: usize = 80;
+/// Characters of a password at least: the hosted service's default policy.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// Bytes of a password. Ours: far above what people remember, and cheap to hash.
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Passwords that are hashed at once. Ours: each takes 19 MiB while it is.
+pub const PASSWORD_HASHES_MAX: usize = 2;
+/// How long a sign-in waits for its password to be hashed before it is refused. Ours.
+pub const PASSWORD_HASH_WAIT: Duration = Duration::from_secs(5);
+/// Failed attempts to sign in under one name before it is locked out. The hosted service's default.
+pub const SIGN_IN_FAILURES_MAX: u32 = 10;
+/// Failed attempts to sign in from one address before it is locked out. Ours: many may share one.
+pub const SIGN_IN_FAILURES_PER_ADDRESS_MAX: u32 = 50;
+/// How long failed attempts count, and a lock-out lasts. The hosted service's default.
+pub const SIGN_IN_LOCKOUT: Duration = Duration::from_secs(15 * 60);
+/// Names and addresses whose failed attempts are remembered. Ours: about a megabyte.
+pub const SIGN_IN_FAILURES_REMEMBERED_MAX: usize = 10_000;
+/// How far ahead an assertion may expire. Documented as five minutes.
+pub const ASSERTION_LIFETIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// How far a client's clock may be off. Ours.
+pub const ASSERTION_SKEW: Duration = Duration::from_secs(30);
+/// Ids of assertions that are remembered until they expire. Ours: those of 180 sign-ins a second.
+pub const ASSERTION_IDS_MAX: usize = 60_000;
+/// Bytes of a request to sign in. Ours: an assertion with a large key takes 2 KB.
+pub const SIGN_IN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long the body of a request to sign in may take to arrive. Ours.
+pub const SIGN_IN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Parameters of a form. Ours: the longest that is documented has fewer than ten.
+pub const FORM_PARAMETERS_MAX: usize = 64;
+/// Nesting depth of a SOAP request. Ours: a login has four levels.
+pub const SOAP_DEPTH_MAX: usize = 16;
 /// How long a tenant that nobody uses stays open. Ours: calls that come now and then find it open.
 pub const TENANT_IDLE: Duration = Duration::from_secs(600);
 /// Tenants beyond which those that nobody uses are closed sooner. Ours: each has a file open, and a

@@ -16,7 +16,7 @@ pub mod topic;
 
 pub use event::{EventError, EventView};
 pub use platform_id::{PlatformId, PlatformIdError};
-pub use principal::{Grants, Principal, TopicPattern};
+pub use principal::{Grants, Principal, SignedIn, TopicPattern};
 pub use replay_id::{Position, ReplayId, ReplayIdError};
 pub use rpc_id::RpcId;
 pub use schema_id::{SchemaId, SchemaIdError};

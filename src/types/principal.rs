@@ -13,6 +13,19 @@ pub struct Principal {
     pub name: Arc<str>,
     /// What the caller may do.
     pub grants: Arc<Grants>,
+    /// What the caller showed for it.
+    pub signed_in: SignedIn,
+}
+
+/// What a caller showed: by these ids a live stream finds that it was taken away meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedIn {
+    /// Id of the access token.
+    pub token_id: Arc<str>,
+    /// Id of the user who signed in for it, if one did.
+    pub user_id: Option<Arc<str>>,
+    /// Id of the client application that signed in for it, if one did.
+    pub client_id: Option<Arc<str>>,
 }
 
 /// What a principal may do. Asked in one place, the broker.

@@ -17,7 +17,10 @@ use tokio::{sync::OnceCell, time::Instant};
 use super::{Hash, Known, Token, TokenError};
 use crate::{
     clock::Timestamp,
-    types::{TenantId, limits::TOKENS_MAX},
+    types::{
+        TenantId,
+        limits::{SIGN_IN_TOKENS_MAX, TENANT_SIGN_IN_TOKENS_MAX, TOKENS_MAX},
+    },
 };
 
 /// The tenants whose tokens are in memory, or are being read.
@@ -90,6 +93,15 @@ impl Loaded {
             .retain(|_, slot| !is_quiet(slot) || !slot.is_unused());
     }
 
+    /// Every tenant whose tokens are in memory.
+    pub(super) fn all(&self) -> Vec<(TenantId, Arc<Slot>)> {
+        let slots = self.read();
+        let loaded = slots.iter().filter(|(_, slot)| slot.cell.get().is_some());
+        loaded
+            .map(|(tenant, slot)| (*tenant, Arc::clone(slot)))
+            .collect()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.read().len()
@@ -153,8 +165,18 @@ impl Tokens {
         self.by_id.get(self.id_by_hash.get(hash)?)
     }
 
-    pub(super) fn insert_within_bound(&mut self, known: Known) -> Result<(), TokenError> {
-        let good = self.all().filter(|token| token.revoked_at.is_none());
+    pub(super) fn by_id(&self, id: &str) -> Option<&Token> {
+        self.by_id.get(id).map(|known| &known.token)
+    }
+
+    pub(super) fn insert_within_bound(
+        &mut self,
+        known: Known,
+        now: Timestamp,
+    ) -> Result<(), TokenError> {
+        let good = self
+            .all()
+            .filter(|token| token.is_live(now) && !token.is_of_sign_in());
         if good.count() >= TOKENS_MAX {
             return Err(TokenError::TooMany);
         }
@@ -162,10 +184,51 @@ impl Tokens {
         Ok(())
     }
 
+    /// Adds a token that signing in made, and returns the ids of those that gave way to it: the
+    /// oldest of the same owner, kind and state, and the oldest of all.
+    pub(super) fn insert_of_sign_in(&mut self, known: Known) -> Vec<String> {
+        let is_alike = |token: &&Token| {
+            let new = &known.token;
+            let owner = |token: &Token| token.user_id.clone().or(token.client_id.clone());
+            token.kind == new.kind && owner(token) == owner(new) && token.is_of_sign_in()
+        };
+        let is_revoked = |token: &&Token| token.revoked_at.is_some();
+        let mut gone = Vec::new();
+        for revoked in [false, true] {
+            let alike = || {
+                let all = self.all().filter(is_alike);
+                all.filter(move |token| is_revoked(token) == revoked)
+            };
+            if alike().count() >= SIGN_IN_TOKENS_MAX {
+                gone.extend(oldest(alike()));
+            }
+        }
+        let of_sign_in = || self.all().filter(|token| token.is_of_sign_in());
+        if gone.is_empty() && of_sign_in().count() >= TENANT_SIGN_IN_TOKENS_MAX {
+            gone.extend(oldest(of_sign_in()));
+        }
+        for id in &gone {
+            self.remove(id);
+        }
+        self.insert(known);
+        gone
+    }
+
+    /// Takes out the tokens for which `is_unwanted` holds, and returns their ids.
+    pub(super) fn take(&mut self, is_unwanted: impl Fn(&Token) -> bool) -> Vec<String> {
+        let unwanted = self.all().filter(|token| is_unwanted(token));
+        let ids: Vec<_> = unwanted.map(|token| token.id.clone()).collect();
+        for id in &ids {
+            self.remove(id);
+        }
+        ids
+    }
+
     pub(super) fn remove(&mut self, id: &str) {
         if let Some(known) = self.by_id.remove(id) {
             self.id_by_hash.remove(&known.hash);
         }
+        self.unstored.remove(id);
     }
 
     pub(super) fn revoke(&mut self, id: &str, now: Timestamp) -> Option<Known> {
@@ -185,6 +248,11 @@ impl Tokens {
         self.id_by_hash.insert(known.hash, id.clone());
         self.by_id.insert(id, known);
     }
+}
+
+fn oldest<'a>(tokens: impl Iterator<Item = &'a Token>) -> Option<String> {
+    let oldest = tokens.min_by_key(|token| (token.created_at, &token.id))?;
+    Some(oldest.id.clone())
 }
 
 const NO_PANIC: &str = "no holder of this lock panics";

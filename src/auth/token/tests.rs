@@ -39,7 +39,7 @@ async fn a_token_opens_what_it_was_made_for_also_after_a_restart() {
     let store = store_with_tenant().await;
     let tokens = open(&store).await;
     let (_, text) = tokens
-        .create(tenant(), "ci", Grants::every_topic())
+        .create(tenant(), "ci", Grants::every_topic(), None)
         .await
         .unwrap();
     for tokens in [tokens, open(&store).await] {
@@ -60,7 +60,7 @@ async fn a_revoked_token_opens_nothing_also_after_a_restart() {
     let store = store_with_tenant().await;
     let tokens = open(&store).await;
     let (token, text) = tokens
-        .create(tenant(), "ci", Grants::default())
+        .create(tenant(), "ci", Grants::default(), None)
         .await
         .unwrap();
     let revoked = tokens.revoke(tenant(), &token.id).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_token_of_another_spelling_or_tenant_is_refused() {
     let store = store_with_tenant().await;
     let tokens = open(&store).await;
     let (_, text) = tokens
-        .create(tenant(), "ci", Grants::default())
+        .create(tenant(), "ci", Grants::default(), None)
         .await
         .unwrap();
     for wrong in [
@@ -109,7 +109,7 @@ async fn malformed_headers_are_named() {
     let store = store_with_tenant().await;
     let tokens = open(&store).await;
     let (_, text) = tokens
-        .create(tenant(), "ci", Grants::default())
+        .create(tenant(), "ci", Grants::default(), None)
         .await
         .unwrap();
     let refused = tokens
@@ -190,7 +190,7 @@ async fn a_revocation_that_was_not_confirmed_or_awaited_counts_and_can_be_made_a
     let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
     let create = async || {
         let grants = Grants::every_topic();
-        tokens.create(tenant(), "ci", grants).await.unwrap()
+        tokens.create(tenant(), "ci", grants, None).await.unwrap()
     };
     let is_refused = async |text: &AccessToken| {
         let tenant = tenant();
@@ -222,7 +222,7 @@ async fn a_token_that_could_not_be_stored_is_not_listed() {
     let inner = Arc::new(UnconfirmingStore::default());
     let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
     inner.unconfirming.store(true, Ordering::SeqCst);
-    let refusal = tokens.create(tenant(), "ci", Grants::default()).await;
+    let refusal = tokens.create(tenant(), "ci", Grants::default(), None).await;
     assert!(matches!(refusal, Err(TokenError::Store(_))));
     assert!(tokens.list(tenant()).await.unwrap().is_empty());
 }
@@ -232,10 +232,10 @@ async fn a_revocation_is_seen_by_whoever_watches() {
     let store = store_with_tenant().await;
     let tokens = open(&store).await;
     let (token, _) = tokens
-        .create(tenant(), "ci", Grants::default())
+        .create(tenant(), "ci", Grants::default(), None)
         .await
         .unwrap();
-    let watching = tokens.generation();
+    let watching = tokens.revocations();
     assert!(!watching.has_changed().unwrap());
     assert!(tokens.revoke(tenant(), "another").await.is_err());
     assert!(!watching.has_changed().unwrap());
@@ -257,7 +257,7 @@ async fn a_tenants_tokens_are_read_at_their_first_use_and_forgotten_when_quiet()
     let store = store_with_tenant().await;
     let (_, text) = open(&store)
         .await
-        .create(tenant(), "ci", Grants::default())
+        .create(tenant(), "ci", Grants::default(), None)
         .await
         .unwrap();
     let tokens = open(&store).await;
@@ -307,7 +307,7 @@ async fn a_bounded_number_of_tenants_is_kept_and_those_in_use_are() {
 async fn a_revocation_that_is_not_stored_is_not_forgotten() {
     let inner = Arc::new(UnconfirmingStore::default());
     let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
-    let created = tokens.create(tenant(), "ci", Grants::default()).await;
+    let created = tokens.create(tenant(), "ci", Grants::default(), None).await;
     let (token, text) = created.unwrap();
     inner.refusing.store(true, Ordering::SeqCst);
     assert!(tokens.revoke(tenant(), &token.id).await.is_err());

@@ -12,7 +12,7 @@ use crate::{
     metadata::MetadataStore,
     proto::ProducerEvent,
     schema::{Schema, registry::Registry},
-    types::{EventView, Grants, Position, Principal, TenantId},
+    types::{EventView, Grants, Position, Principal, SignedIn, TenantId},
 };
 
 pub(crate) const ORDERS: &str = "/event/OrderCreated__e";
@@ -50,6 +50,7 @@ pub(crate) fn principal() -> Principal {
         tenant: tenant(),
         name: "tests".into(),
         grants: Arc::new(everything()),
+        signed_in: SignedIn::default(),
     }
 }
 

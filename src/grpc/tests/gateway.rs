@@ -71,7 +71,10 @@ impl Gateway {
         let store = Arc::clone(&engines.store) as _;
         let tokens = TokenStore::open(store, Arc::new(engines.clock.clone())).await;
         let tokens = Arc::new(tokens.unwrap());
-        let (_, token) = tokens.create(tenant(), "all", everything()).await.unwrap();
+        let (_, token) = tokens
+            .create(tenant(), "all", everything(), None)
+            .await
+            .unwrap();
         let (shutdown, signal) = Shutdown::new();
         let broker = engines.broker.clone();
         let pub_sub = PubSub::new(
@@ -112,7 +115,11 @@ impl Gateway {
 
     /// A new token of this tenant.
     pub(super) async fn token_of(&self, tenant: TenantId, grants: Grants) -> String {
-        let (_, token) = self.tokens.create(tenant, "another", grants).await.unwrap();
+        let (_, token) = self
+            .tokens
+            .create(tenant, "another", grants, None)
+            .await
+            .unwrap();
         token.expose().to_owned()
     }
 
@@ -250,7 +257,7 @@ impl Fetched {
 /// The client's side of `Subscribe`.
 pub(super) struct Subscriber {
     requests: Option<mpsc::UnboundedSender<FetchRequest>>,
-    responses: Streaming<raw::FetchResponse>,
+    pub(super) responses: Streaming<raw::FetchResponse>,
     pub(super) headers: MetadataMap,
 }
 

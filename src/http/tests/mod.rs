@@ -15,14 +15,15 @@ use axum::{
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Gateway, Readiness, routes};
+use super::{Gateway, Login, Readiness, routes};
 use crate::{
-    auth::token::TokenStore,
+    auth::{self, Authenticator, sign_in::SignIn, token::TokenStore},
     broker::{
         self,
         tests::engines::{Engines, everything, tenant},
     },
     event_log,
+    metadata::MetadataStore,
     net::shutdown::Shutdown,
     types::Grants,
 };
@@ -49,18 +50,30 @@ impl Edge {
     async fn with(config: broker::Config, log: event_log::Config) -> Self {
         let engines = Engines::new(config, log).await;
         let clock = Arc::new(engines.clock.clone());
-        let tokens = TokenStore::open(Arc::clone(&engines.store) as _, clock.clone()).await;
+        let store = Arc::clone(&engines.store) as Arc<dyn MetadataStore>;
+        let tokens = TokenStore::open(Arc::clone(&store), clock.clone()).await;
         let tokens = Arc::new(tokens.unwrap());
-        let (_, token) = tokens.create(tenant(), "all", everything()).await.unwrap();
+        let signing = Arc::clone(&tokens);
+        let sign_in = SignIn::open(auth::Config::default(), store, clock.clone(), signing).await;
+        let authenticator = Arc::clone(&tokens) as Arc<dyn Authenticator>;
+        let login = Login::new(
+            Arc::new(sign_in.unwrap()),
+            Arc::clone(&authenticator),
+            "https://localhost",
+        );
+        let (_, token) = tokens
+            .create(tenant(), "all", everything(), None)
+            .await
+            .unwrap();
         let (shutdown, signal) = Shutdown::new();
         let broker = engines.broker.clone();
-        let gateway = Gateway::new(broker, Arc::clone(&tokens) as _, clock, signal);
+        let gateway = Gateway::new(broker, authenticator, clock, signal);
         Self {
             engines,
             tokens,
             token: token.expose().to_owned(),
             shutdown,
-            routes: routes(Arc::default(), Readiness::default(), gateway),
+            routes: routes(Arc::default(), Readiness::default(), login, gateway),
         }
     }
 
@@ -68,7 +81,7 @@ impl Edge {
     async fn token(&self, grants: Grants) -> String {
         let (_, token) = self
             .tokens
-            .create(tenant(), "another", grants)
+            .create(tenant(), "another", grants, None)
             .await
             .unwrap();
         token.expose().to_owned()

@@ -6,8 +6,8 @@ use super::file::{check, io_error, list};
 use crate::metadata::{
     OpenError, Scope, StoreError, Table,
     records::{
-        self, ManagedPositionRecord, ManagedSubscriptionRecord, Record, SchemaRecord, TenantRecord,
-        TokenRecord, TopicRecord,
+        self, ClientRecord, ManagedPositionRecord, ManagedSubscriptionRecord, Record, SchemaRecord,
+        TenantRecord, TokenRecord, TopicRecord, UserRecord,
     },
 };
 
@@ -46,14 +46,16 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
         tokens,
         topics,
         schemas,
-        _,
-        _,
+        clients,
+        users,
         subscriptions,
         positions,
     ] = Table::ALL.map(&mut entries);
     let damage = &mut found.damage;
     found.tenants = parse(tenants, damage);
     parse::<TokenRecord>(tokens, damage);
+    parse::<ClientRecord>(clients, damage);
+    parse::<UserRecord>(users, damage);
     parse::<ManagedSubscriptionRecord>(subscriptions, damage);
     parse::<ManagedPositionRecord>(positions, damage);
     found.topics = parse(topics, damage);

@@ -155,7 +155,10 @@ async fn make_tenants(gateway: &Gateway, count: usize) -> Vec<Tenant> {
         let schemas = registry.tenant(id).await.expect("an empty tenant");
         schemas.register(&schema).await.expect("a new topic");
         let grants = Grants::every_topic();
-        let (_, token) = tokens.create(id, "test", grants).await.expect("a token");
+        let (_, token) = tokens
+            .create(id, "test", grants, None)
+            .await
+            .expect("a token");
         let scope = Scope::Tenant(id);
         let mut changes = Vec::new();
         for table in Table::ALL {
