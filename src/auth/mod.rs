@@ -14,12 +14,15 @@ pub mod sign_in;
 pub mod throttle;
 pub mod token;
 pub mod users;
+mod vigil;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::types::{Principal, TenantIdError, limits};
+
+pub use vigil::Vigil;
 
 /// What a call identifies itself with. None of it was checked.
 #[derive(Clone, Copy)]

@@ -3,6 +3,8 @@
 //!
 //! Source: the public Pub/Sub API Developer Guide, "ManagedSubscribe RPC Method".
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::Stream;
 use tonic::{Status, Streaming};
@@ -15,6 +17,7 @@ use super::{
     subscribe::stopping,
 };
 use crate::{
+    auth::{AuthError, Vigil},
     broker::{ManagedDelivery, ManagedEnd, ManagedKey, ManagedSubscription},
     proto::{
         CommitReplayRequest, ManagedFetchRequest,
@@ -31,6 +34,7 @@ pub(super) fn responses(
 ) -> impl Stream<Item = Result<ManagedFetchResponse, Status>> {
     let rpc_id = Bytes::copy_from_slice(call.rpc_id().as_str().as_bytes());
     let rate = RequestRate::new(service.config.fetch_requests_per_second_max);
+    let vigil = Vigil::new(Arc::clone(&service.authenticator));
     let responder = ManagedResponder {
         service,
         call,
@@ -39,6 +43,7 @@ pub(super) fn responses(
         flow: None,
         half_closed: false,
         rate,
+        vigil,
     };
     responder::responses(responder)
 }
@@ -53,6 +58,7 @@ struct ManagedResponder {
     flow: Option<Flow>,
     half_closed: bool,
     rate: RequestRate,
+    vigil: Vigil,
 }
 
 struct Flow {
@@ -64,6 +70,7 @@ struct Flow {
 enum Event {
     Request(Result<Option<ManagedFetchRequest>, Status>),
     Delivery(Result<ManagedDelivery, ManagedEnd>),
+    Revoked(AuthError),
     ShuttingDown,
 }
 
@@ -97,6 +104,7 @@ impl Responder for ManagedResponder {
                 biased;
                 () = self.service.shutdown.recv() => Event::ShuttingDown,
                 request = self.requests.message() => Event::Request(request),
+                why = self.vigil.revoked(&flow.principal) => Event::Revoked(why),
                 delivery = flow.subscription.next() => Event::Delivery(delivery),
             };
             match event {
@@ -119,6 +127,7 @@ impl Responder for ManagedResponder {
                 }
                 Event::Request(Ok(None)) => self.half_closed = true,
                 Event::Request(Err(status)) => return Err(self.call.library_error(&status)),
+                Event::Revoked(why) => return Err(Some(why.into())),
                 Event::ShuttingDown => return Err(Some(stopping())),
             }
         }

@@ -4,7 +4,7 @@
 //! order of the requests. While the log's queue is full no further request is read, and HTTP/2 flow
 //! control holds the client back.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt, stream::FuturesOrdered};
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use super::{
     status::{RpcError, kinds},
 };
 use crate::{
+    auth::{AuthError, Vigil},
     broker::{PendingPublish, PublishError, Published, Publisher},
     proto::raw::{PublishRequest, PublishResponse},
     types::{Principal, limits::PUBLISH_STREAM_PIPELINE_MAX},
@@ -31,6 +32,7 @@ pub(super) fn responses(
     requests: Streaming<PublishRequest>,
 ) -> impl Stream<Item = Result<PublishResponse, Status>> {
     let responder = PublishResponder {
+        vigil: Vigil::new(Arc::clone(&service.authenticator)),
         idle_limit: service.config.publish_stream_idle,
         service,
         call,
@@ -62,6 +64,7 @@ struct PublishResponder {
     idle_limit: Option<Duration>,
     /// When the last request with events was answered.
     active_at: Instant,
+    vigil: Vigil,
 }
 
 struct Publishing {
@@ -86,6 +89,7 @@ enum Event {
     Queued(Result<PendingPublish, PublishError>),
     Settled(Result<Published, PublishError>),
     Idle(Duration),
+    Revoked(AuthError),
     ShuttingDown,
 }
 
@@ -156,6 +160,7 @@ impl Responder for PublishResponder {
                         "no events were published on this stream for {limit:?}"
                     ))));
                 }
+                Event::Revoked(why) => self.reading = Reading::Failed(Some(why.into())),
                 Event::ShuttingDown => {
                     let error = kinds::UNAVAILABLE.error("the gateway is stopping");
                     self.reading = Reading::Failed(Some(error.planned()));
@@ -170,6 +175,11 @@ impl PublishResponder {
         let reads = matches!(self.reading, Reading::Open);
         let has_room = self.appending.is_none() && self.pending.len() < PUBLISH_STREAM_PIPELINE_MAX;
         let is_idle = self.appending.is_none() && self.pending.is_empty();
+        let caller = match &self.publishing {
+            Some(publishing) => Some(&publishing.principal),
+            None => self.principal.as_ref(),
+        };
+        let caller = caller.expect("it is known before anything is waited for");
         tokio::select! {
             // Answers first: they free memory. Then what is read already; a new request last.
             biased;
@@ -179,6 +189,7 @@ impl PublishResponder {
             queued = async { self.appending.as_mut().expect("the branch is off without one").await },
                 if self.appending.is_some() => Event::Queued(queued),
             () = self.service.shutdown.recv(), if reads => Event::ShuttingDown,
+            why = self.vigil.revoked(caller), if reads => Event::Revoked(why),
             request = self.requests.message(), if reads && has_room => Event::Request(request),
             limit = idle(self.active_at, self.idle_limit), if reads && is_idle => {
                 Event::Idle(limit)

@@ -3,6 +3,8 @@
 //! Source: the public Pub/Sub API Developer Guide, "Subscribe RPC Method" and "Pull Subscription and
 //! Flow Control".
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::Stream;
 use tonic::{Status, Streaming};
@@ -14,6 +16,7 @@ use super::{
     status::{RpcError, kinds},
 };
 use crate::{
+    auth::{AuthError, Vigil},
     broker::{Delivery, Subscription, SubscriptionEnd},
     proto::{FetchRequest, raw::FetchResponse},
     types::Principal,
@@ -27,6 +30,7 @@ pub(super) fn responses(
 ) -> impl Stream<Item = Result<FetchResponse, Status>> {
     let rpc_id = Bytes::copy_from_slice(call.rpc_id().as_str().as_bytes());
     let rate = RequestRate::new(service.config.fetch_requests_per_second_max);
+    let vigil = Vigil::new(Arc::clone(&service.authenticator));
     let responder = FetchResponder {
         service,
         call,
@@ -35,6 +39,7 @@ pub(super) fn responses(
         flow: None,
         half_closed: false,
         rate,
+        vigil,
     };
     responder::responses(responder)
 }
@@ -49,6 +54,7 @@ struct FetchResponder {
     flow: Option<Flow>,
     half_closed: bool,
     rate: RequestRate,
+    vigil: Vigil,
 }
 
 struct Flow {
@@ -62,6 +68,7 @@ struct Flow {
 enum Event {
     Request(Result<Option<FetchRequest>, Status>),
     Delivery(Result<Delivery, SubscriptionEnd>),
+    Revoked(AuthError),
     ShuttingDown,
 }
 
@@ -89,6 +96,7 @@ impl Responder for FetchResponder {
                 biased;
                 () = self.service.shutdown.recv() => Event::ShuttingDown,
                 request = self.requests.message(), if !self.half_closed => Event::Request(request),
+                why = self.vigil.revoked(&flow.principal) => Event::Revoked(why),
                 delivery = flow.subscription.next() => Event::Delivery(delivery),
             };
             match event {
@@ -109,6 +117,7 @@ impl Responder for FetchResponder {
                 }
                 Event::Request(Ok(None)) => self.half_closed = true,
                 Event::Request(Err(status)) => return Err(self.call.library_error(&status)),
+                Event::Revoked(why) => return Err(Some(why.into())),
                 Event::ShuttingDown => return Err(Some(stopping())),
             }
         }

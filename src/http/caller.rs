@@ -6,10 +6,7 @@
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 
 use super::error::{ApiError, kinds};
-use crate::{
-    auth::{Authenticator, Credentials},
-    types::Principal,
-};
+use crate::{auth::Authenticator, types::Principal};
 
 /// The principal whose access token `headers` carry.
 ///
@@ -22,16 +19,7 @@ pub(super) async fn caller(
     headers: &HeaderMap,
 ) -> Result<Principal, ApiError> {
     let token = token(headers).ok_or_else(session_invalid)?;
-    // Every token names its tenant.
-    let (tenant_id, _) = token.split_once('!').ok_or_else(session_invalid)?;
-    let credentials = Credentials {
-        access_token: token,
-        // Part of a call's credentials over gRPC, where it is held to be a URL and compared with
-        // nothing.
-        instance_url: "https://localhost",
-        tenant_id,
-    };
-    Ok(authenticator.authenticate(&credentials).await?)
+    Ok(authenticator.authenticate_bearer(token).await?)
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {

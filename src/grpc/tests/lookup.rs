@@ -164,23 +164,3 @@ async fn engines_that_cannot_be_opened_are_an_outage_that_passes() {
     gateway.engines.log.set(Behaviour::Good).await;
     topic(&gateway, &gateway.token, ORDERS).await.unwrap();
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_revoked_token_opens_nothing_and_a_live_stream_goes_on() {
-    let gateway = Gateway::start().await;
-    let token = gateway.token(Grants::every_topic()).await;
-    let first = Some(super::gateway::latest(ORDERS, 1));
-    let mut subscriber = super::gateway::Subscriber::open(&gateway, &token, first).await;
-    super::gateway::settle().await;
-    let tokens = gateway.tokens.list(tenant()).await.unwrap();
-    let id = &tokens
-        .iter()
-        .find(|token| &*token.name == "another")
-        .unwrap()
-        .id;
-    gateway.tokens.revoke(tenant(), id).await.unwrap();
-    let status = topic(&gateway, &token, ORDERS).await.unwrap_err();
-    assert_failure(&status, "GetTopic", kinds::AUTH_ERROR);
-    let keepalive = subscriber.next().await;
-    assert!(keepalive.events.is_empty());
-}

@@ -7,6 +7,7 @@ mod metrics;
 mod publish;
 mod publish_stream;
 mod refusals;
+mod revocation;
 mod status;
 mod subscribe;
 mod subscribe_refusals;

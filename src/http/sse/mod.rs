@@ -27,8 +27,8 @@
 //!
 //! # End
 //!
-//! Without a word when the gateway stops: clients come back by themselves. If the subscription
-//! cannot go on, with an event called `error` whose data is an object as in other errors of this
+//! Without a word when the gateway stops: clients come back by themselves. If the token is revoked,
+//! or the subscription cannot go on, with an event called `error` whose data is an object as in other errors of this
 //! edge.
 //!
 //! Source: the HTML Living Standard, "Server-sent events".
@@ -36,6 +36,8 @@
 mod start;
 mod stream;
 mod text;
+
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -51,7 +53,11 @@ use super::{
     answer::only_get,
     error::{ApiError, NO_RESOURCE, kinds},
 };
-use crate::types::limits::{CLIENT_NAME_BYTES_MAX, SSE_CREDIT};
+use crate::{
+    auth::Vigil,
+    types::limits::{CLIENT_NAME_BYTES_MAX, SSE_CREDIT},
+};
+use stream::Caller;
 
 /// How a subscriber wants to be called in metrics: the same name as over gRPC, or as a header of
 /// HTTP that is an extension used to be called.
@@ -74,6 +80,8 @@ async fn subscribe(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    // Before the caller is known, so that no revocation is missed.
+    let vigil = Vigil::new(Arc::clone(&gateway.authenticator));
     let principal = gateway.caller(&headers).await?;
     let Path((root, name)) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
     let topic = format!("/{root}/{name}");
@@ -86,7 +94,8 @@ async fn subscribe(
         .with_extended_credit(SSE_CREDIT)
         .subscribe(start, SSE_CREDIT.cast_signed(), client_name)
         .map_err(|error| ApiError::from(error).or_after(oldest_valid))?;
-    let blocks = stream::blocks(subscription, topic, gateway.shutdown);
+    let caller = Caller { principal, vigil };
+    let blocks = stream::blocks(subscription, topic, caller, gateway.shutdown);
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-store"),

@@ -8,23 +8,29 @@ use prost::DecodeError;
 
 use super::text::{self, Reader};
 use crate::{
+    auth::Vigil,
     broker::{Delivery, Subscription, SubscriptionEnd},
     http::error::{ApiError, kinds},
     net::shutdown::ShutdownSignal,
     proto::raw::{FetchResponse, WireMessage},
-    types::limits::{SSE_CHUNK_BYTES, SSE_CREDIT},
+    types::{
+        Principal,
+        limits::{SSE_CHUNK_BYTES, SSE_CREDIT},
+    },
 };
 
 /// The blocks of one stream. Each is made when the connection has room for it.
 pub(super) fn blocks(
     subscription: Subscription,
     topic: String,
+    caller: Caller,
     shutdown: ShutdownSignal,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let opening = text::opening(subscription.position());
     let events = EventStream {
         reader: Reader::new(topic),
         subscription,
+        caller,
         shutdown,
         opening: Some(opening),
         taken: VecDeque::new(),
@@ -39,9 +45,16 @@ pub(super) fn blocks(
     })
 }
 
+/// Whose stream it is, as long as they may have it.
+pub(super) struct Caller {
+    pub(super) principal: Principal,
+    pub(super) vigil: Vigil,
+}
+
 struct EventStream {
     subscription: Subscription,
     reader: Reader,
+    caller: Caller,
     shutdown: ShutdownSignal,
     /// What the stream begins with, until it is sent.
     opening: Option<String>,
@@ -66,6 +79,7 @@ impl EventStream {
             // read.
             biased;
             () = self.shutdown.recv() => return Step::End,
+            why = self.caller.vigil.revoked(&self.caller.principal) => return last(why.into()),
             delivery = next_delivery(&mut self.subscription), if self.taken.is_empty() => delivery,
             () = std::future::ready(()), if !self.taken.is_empty() => return self.block(),
         };

@@ -15,7 +15,7 @@ use crate::{
     broker::{
         self,
         tests::{
-            engines::{CHANGES, ORDERS, STATUSES, change, large_order, orders},
+            engines::{CHANGES, ORDERS, STATUSES, change, large_order, orders, tenant},
             log_double::Behaviour,
         },
     },
@@ -377,6 +377,27 @@ async fn a_stop_ends_streams_at_once_idle_or_busy() {
     assert_eq!(busy.next().await, None);
     assert_eq!(before.elapsed(), Duration::ZERO);
     assert!(!edge.engines.scrape().contains(&live));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_token_ends_its_stream_with_the_reason() {
+    let mut edge = Edge::start().await;
+    let mut other = get(&edge, SUBSCRIBE, None).await;
+    edge.token = edge.token(Grants::every_topic()).await;
+    let mut reader = get(&edge, SUBSCRIBE, None).await;
+    reader.next().await.expect("the stream begins");
+    let tokens = edge.tokens.list(tenant()).await.unwrap();
+    let newest = tokens
+        .iter()
+        .find(|token| &*token.name == "another")
+        .unwrap();
+    edge.tokens.revoke(tenant(), &newest.id).await.unwrap();
+    let block = reader.next().await.unwrap();
+    assert_eq!(block.event, "error");
+    assert_eq!(block.data.unwrap()["errorCode"], "INVALID_SESSION_ID");
+    assert_eq!(reader.next().await, None);
+    edge.engines.publish(ORDERS, &orders(0..1)).await;
+    assert_eq!(other.event_ids(1).await, ["0"]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::{Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
         ManagedChange, ManagedError, ManagedKey, NewManaged,
-        tests::engines::{ORDERS, orders, principal},
+        tests::engines::{ORDERS, everything, orders, principal, tenant},
     },
     grpc::{
         status::kinds,
@@ -155,4 +155,21 @@ async fn a_tenant_has_two_hundred_and_names_are_unique() {
     let all = broker.managed_subscriptions(&principal()).await.unwrap();
     assert_eq!(all.len(), MANAGED_SUBSCRIPTIONS_MAX);
     assert!(all.is_sorted_by_key(|found| &found.config.developer_name));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_token_frees_it() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    let made = gateway
+        .tokens
+        .create(tenant(), "doomed", everything(), None);
+    let (token, text) = made.await.unwrap();
+    let mut stream = Managed::open(&gateway, text.expose(), first(10)).await;
+    settle().await;
+    gateway.tokens.revoke(tenant(), &token.id).await.unwrap();
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::AUTH_ERROR);
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    assert_eq!(gateway.managed(10).await.next().await.ids(), ["0"]);
 }
