@@ -6,7 +6,8 @@
 //! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
 //! 3. [`durability`]: what an acknowledgement means, and what recovery does.
 //! 4. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 5. [`operations`]: files, metrics, health and what to do about messages.
+//! 5. [`sign_in`]: how clients come by access tokens, and how those end.
+//! 6. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -19,6 +20,9 @@ pub mod durability {}
 
 #[doc = include_str!("removal.md")]
 pub mod removal {}
+
+#[doc = include_str!("sign_in.md")]
+pub mod sign_in {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}

@@ -1,10 +1,12 @@
-//! Clients of other languages, made of stock libraries and `proto/` alone, do what theirs do.
+//! Clients of other languages, made of stock libraries and `proto/` alone, do what theirs do; public
+//! clients of the hosted service sign in and do what they do there.
 
 mod credit;
 mod exchange;
 mod mutated;
 mod refusals;
 mod restart;
+mod sign_in;
 
 use serde_json::{Value, json};
 
