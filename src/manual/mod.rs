@@ -6,9 +6,10 @@
 //! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
 //! 3. [`managed`]: subscriptions whose position the gateway keeps.
 //! 4. [`http`]: publishing and subscribing without gRPC.
-//! 5. [`durability`]: what an acknowledgement means, and what recovery does.
-//! 6. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 7. [`operations`]: files, metrics, health and what to do about messages.
+//! 5. [`sign_in`]: how clients come by access tokens, and how those end.
+//! 6. [`durability`]: what an acknowledgement means, and what recovery does.
+//! 7. [`removal`]: how events go away, by age or by order, and what that leaves behind.
+//! 8. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -27,6 +28,9 @@ pub mod durability {}
 
 #[doc = include_str!("removal.md")]
 pub mod removal {}
+
+#[doc = include_str!("sign_in.md")]
+pub mod sign_in {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}

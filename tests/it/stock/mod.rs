@@ -1,4 +1,5 @@
-//! Clients of other languages, made of stock libraries and `proto/` alone, do what theirs do.
+//! Clients of other languages, made of stock libraries and `proto/` alone, do what theirs do; public
+//! clients of the hosted service sign in and do what they do there.
 
 mod credit;
 mod exchange;
@@ -6,6 +7,7 @@ mod managed;
 mod mutated;
 mod refusals;
 mod restart;
+mod sign_in;
 
 use serde_json::{Value, json};
 
