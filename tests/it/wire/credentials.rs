@@ -201,3 +201,41 @@ async fn a_client_that_never_sends_is_refused_after_a_while() {
         refusal.expect(method, code::UNAUTHENTICATED, "service.auth.error");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_ends_a_thousand_streams_and_no_other() {
+    let gateway = Gateway::start();
+    let mut command = gateway.command("token create --name doomed --output json");
+    let made = command.output().expect("the program can be run").stdout;
+    let made: serde_json::Value = serde_json::from_slice(&made).unwrap();
+    let token = made["access_token"].as_str().unwrap();
+    let mut doomed = Vec::new();
+    let mut others = Vec::new();
+    // A connection has at most a thousand.
+    for _ in 0..2 {
+        let client = Client::connect(&gateway).await;
+        let of_token = client.with("accesstoken", token);
+        for number in 0..505 {
+            let client = if number < 500 { &of_token } else { &client };
+            let mut call = client.subscribe(&FetchRequest::latest(TOPIC, 10)).await;
+            call.headers().await;
+            match number < 500 {
+                true => doomed.push(call),
+                false => others.push(call),
+            }
+        }
+    }
+    let id = made["id"].as_str().unwrap();
+    let mut command = gateway.command(&format!("token revoke {id}"));
+    assert!(command.output().unwrap().status.success());
+    for call in &mut doomed {
+        let failure = call.failure().await;
+        failure.expect("Subscribe", code::UNAUTHENTICATED, "service.auth.error");
+    }
+    let client = Client::connect(&gateway).await;
+    let request = PublishRequest::new(TOPIC, order::events(0..1));
+    client.publish(&request).await.unwrap();
+    for call in &mut others {
+        assert_eq!(call.fetch(1).await.len(), 1);
+    }
+}
