@@ -17,7 +17,8 @@ use crate::{
     types::{
         Grants, TopicPattern,
         limits::{
-            TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN, TOKEN_NAME_CHARS_MAX, TOKEN_PATTERNS_MAX,
+            SIGN_IN_TOKENS_LISTED_MAX, TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN,
+            TOKEN_NAME_CHARS_MAX, TOKEN_PATTERNS_MAX,
         },
     },
 };
@@ -50,8 +51,15 @@ impl Admin {
     pub(super) async fn list(&self, call: &Call) -> Result<ListTokensResponse, RpcError> {
         let principal = self.administrator(call).await?;
         let tokens = self.tokens.list(principal.tenant).await?;
+        let of_sign_in = tokens.iter().filter(|token| token.is_of_sign_in()).count();
+        let mut left_out = of_sign_in.saturating_sub(SIGN_IN_TOKENS_LISTED_MAX);
+        let listed = tokens.iter().filter(|token| {
+            let is_left_out = token.is_of_sign_in() && left_out > 0;
+            left_out -= usize::from(is_left_out);
+            !is_left_out
+        });
         Ok(ListTokensResponse {
-            tokens: tokens.iter().map(token_message).collect(),
+            tokens: listed.map(token_message).collect(),
         })
     }
 

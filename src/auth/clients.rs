@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 use super::{
     accounts::{Account, AccountError, new_user_id},
     jwt::{self, PublicKey},
-    token::{Hash, hash, parse_hex, to_hex},
+    token::{Hash, TokenStore, hash, parse_hex, to_hex},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -83,6 +83,8 @@ impl Client {
 pub struct Clients {
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
+    /// Told who there is: tokens are good as long as those whom they were made for exist.
+    tokens: Arc<TokenStore>,
     by_id: RwLock<HashMap<Arc<str>, Arc<Client>>>,
 }
 
@@ -95,6 +97,7 @@ impl Clients {
     pub async fn open(
         store: Arc<dyn MetadataStore>,
         clock: Arc<dyn Clock>,
+        tokens: Arc<TokenStore>,
     ) -> Result<Self, StoreError> {
         let stored = records::list::<ClientRecord>(&*store, Scope::Server).await?;
         // One that was not written here opens nothing.
@@ -106,6 +109,7 @@ impl Clients {
             by_id: RwLock::new(clients.collect()),
             store,
             clock,
+            tokens,
         })
     }
 
@@ -160,10 +164,12 @@ impl Clients {
                 return Err(AccountError::TooMany);
             }
             by_id.insert(Arc::clone(id), Arc::clone(&client));
+            self.tokens.add_owner(id);
         }
         let change = records::change(&record(&client), Expected::Absent);
         if let Err(error) = self.store.write(Scope::Server, vec![change]).await {
             self.by_id.write().expect(NO_PANIC).remove(id);
+            self.tokens.take_back_owner(id);
             return Err(error.into());
         }
         Ok((client, secret))
@@ -181,7 +187,7 @@ impl Clients {
         list
     }
 
-    /// Deletes a client of `tenant`.
+    /// Deletes a client of `tenant`; its tokens open nothing from then on.
     ///
     /// # Errors
     ///
@@ -202,6 +208,7 @@ impl Clients {
             self.store.write(Scope::Server, vec![change]).await?;
         }
         self.by_id.write().expect(NO_PANIC).remove(id);
+        self.tokens.remove_owner(tenant, id).await;
         Ok(client)
     }
 

@@ -168,8 +168,9 @@ impl SignIn {
         tokens: Arc<TokenStore>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            clients: Clients::open(Arc::clone(&store), Arc::clone(&clock)).await?,
-            users: Users::open(store, Arc::clone(&clock)).await?,
+            clients: Clients::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&tokens))
+                .await?,
+            users: Users::open(store, Arc::clone(&clock), Arc::clone(&tokens)).await?,
             throttle: Throttle::new(&config),
             assertions: Assertions::default(),
             config,
@@ -367,12 +368,9 @@ impl SignIn {
         grants: Grants,
         certificates: &[String],
     ) -> Result<(Arc<Client>, ClientSecret), AccountError> {
-        let created = self
-            .clients
+        self.clients
             .create(tenant, name, grants, certificates)
-            .await?;
-        self.tokens.add_owner(&created.0.account.id);
-        Ok(created)
+            .await
     }
 
     /// Every client application of `tenant`, oldest first.
@@ -391,7 +389,6 @@ impl SignIn {
     /// Not cancel safe: after a drop the client may be good until the call is made again.
     pub async fn delete_client(&self, tenant: TenantId, id: &str) -> Result<Account, AccountError> {
         let client = self.clients.delete(tenant, id).await?;
-        self.tokens.remove_owner(tenant, &client.account.id).await;
         Ok(client.account.clone())
     }
 
@@ -415,7 +412,6 @@ impl SignIn {
             .users
             .create(tenant, username, password, grants)
             .await?;
-        self.tokens.add_owner(&user.account.id);
         Ok(user.account.clone())
     }
 
@@ -439,7 +435,6 @@ impl SignIn {
         username: &str,
     ) -> Result<Account, AccountError> {
         let user = self.users.delete(tenant, username).await?;
-        self.tokens.remove_owner(tenant, &user.account.id).await;
         Ok(user.account.clone())
     }
 

@@ -14,6 +14,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     accounts::{Account, AccountError, new_user_id},
     password::{Busy, Passwords},
+    token::TokenStore,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -95,6 +96,8 @@ impl fmt::Debug for User {
 pub struct Users {
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
+    /// Told who there is: tokens are good as long as those whom they were made for exist.
+    tokens: Arc<TokenStore>,
     passwords: Passwords,
     by_name: RwLock<HashMap<String, Arc<User>>>,
 }
@@ -108,6 +111,7 @@ impl Users {
     pub async fn open(
         store: Arc<dyn MetadataStore>,
         clock: Arc<dyn Clock>,
+        tokens: Arc<TokenStore>,
     ) -> Result<Self, StoreError> {
         let stored = records::list::<UserRecord>(&*store, Scope::Server).await?;
         // One that was not written here opens nothing.
@@ -119,6 +123,7 @@ impl Users {
             by_name: RwLock::new(users.collect()),
             store,
             clock,
+            tokens,
             passwords: Passwords::default(),
         })
     }
@@ -168,10 +173,12 @@ impl Users {
                 hash_map::Entry::Occupied(_) => return Err(AccountError::Taken),
                 hash_map::Entry::Vacant(place) => place.insert(Arc::clone(&user)),
             };
+            self.tokens.add_owner(&user.account.id);
         }
         let change = records::change(&record(&user), Expected::Absent);
         if let Err(error) = self.store.write(Scope::Server, vec![change]).await {
             self.by_name.write().expect(NO_PANIC).remove(&key);
+            self.tokens.take_back_owner(&user.account.id);
             return Err(error.into());
         }
         Ok(user)
@@ -188,7 +195,7 @@ impl Users {
         list
     }
 
-    /// Deletes a user of `tenant`.
+    /// Deletes a user of `tenant`; their tokens open nothing from then on.
     ///
     /// # Errors
     ///
@@ -214,6 +221,7 @@ impl Users {
             self.store.write(Scope::Server, vec![change]).await?;
         }
         self.by_name.write().expect(NO_PANIC).remove(key);
+        self.tokens.remove_owner(tenant, &user.account.id).await;
         Ok(user)
     }
 

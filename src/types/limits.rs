@@ -237,6 +237,8 @@ pub const SIGN_IN_TOKENS_MAX: usize = 100;
 /// Live tokens that signing in has made for one tenant; the oldest gives way. Ours: each takes half a
 /// kilobyte of memory while its tenant is used.
 pub const TENANT_SIGN_IN_TOKENS_MAX: usize = 20_000;
+/// Tokens that signing in has made, the newest, that a list shows. Ours: a list is one message.
+pub const SIGN_IN_TOKENS_LISTED_MAX: usize = 1_000;
 /// How long an access token is good that signing in made: the hosted service's default session time.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(2 * 3_600);
 /// How long a refresh token is good. Ours: a month, so that one of a client that is gone goes too.

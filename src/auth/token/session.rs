@@ -118,12 +118,17 @@ impl TokenStore {
     }
 
     /// Notes that there is a user or client with this id, whose tokens are good from now on.
-    pub fn add_owner(&self, id: &str) {
+    pub(in crate::auth) fn add_owner(&self, id: &str) {
         self.owners.write().expect(NO_PANIC).insert(id.into());
     }
 
+    /// Takes back that there is one with this id, whom nobody has heard of yet.
+    pub(in crate::auth) fn take_back_owner(&self, id: &str) {
+        self.owners.write().expect(NO_PANIC).remove(id);
+    }
+
     /// Notes that a user or client was deleted: their tokens open nothing from now on.
-    pub async fn remove_owner(&self, tenant: TenantId, id: &str) {
+    pub(in crate::auth) async fn remove_owner(&self, tenant: TenantId, id: &str) {
         self.owners.write().expect(NO_PANIC).remove(id);
         self.generation.send_modify(|generation| *generation += 1);
         // What is left of them only takes space.
