@@ -3,6 +3,7 @@
 //! Source: RFC 6749, RFC 7009, RFC 7523; the public guide "OAuth Authorization Flows"; the public SOAP
 //! API Developer Guide, `login()`.
 
+mod accounts;
 mod assertions;
 mod oauth;
 mod sessions;
