@@ -94,7 +94,18 @@ fn run(mut command: Command, input: &Value) -> Value {
     serde_json::from_slice(&output.stdout).expect("one line")
 }
 
-fn node(setup: &Setup, mut config: Value, number: usize, count: usize) -> Value {
+fn node(setup: &Setup, config: Value, number: usize, count: usize) -> Value {
+    node_managed(setup, config, number, count, None)
+}
+
+/// The same, which goes on with a managed subscription if there is one.
+fn node_managed(
+    setup: &Setup,
+    mut config: Value,
+    number: usize,
+    count: usize,
+    managed: Option<&str>,
+) -> Value {
     let mut command = Command::new("node");
     command
         .arg(concat!(
@@ -119,8 +130,15 @@ fn node(setup: &Setup, mut config: Value, number: usize, count: usize) -> Value 
             "Priority__c": null,
         },
         "count": count,
+        "managed": managed,
     });
     run(command, &input)
+}
+
+/// What the client says that cannot subscribe to a managed subscription.
+fn node_status(setup: &Setup, config: Value, managed: &str) -> String {
+    let done = node_managed(setup, config, 9, 1, Some(managed));
+    done["refusal"].as_str().unwrap_or_default().to_owned()
 }
 
 fn python(setup: &Setup, client: &str, mut input: Value) -> Value {
@@ -177,6 +195,34 @@ fn the_public_node_client_signs_in_each_way_publishes_and_reads() {
         let found = done["refusal"].as_str().unwrap_or_default();
         assert!(found.contains(refusal), "{done}");
     }
+}
+
+#[test]
+fn the_public_node_client_looks_a_managed_subscription_up_reads_and_commits() {
+    let setup = Setup::new();
+    let create = format!("managed create Shop --topic {TOPIC} --default-replay earliest");
+    let made = administer(&setup.gateway, &create, "");
+    let way = json!({
+        "authType": "oauth-client-credentials",
+        "clientId": setup.client_id,
+        "clientSecret": setup.client_secret,
+    });
+    // By its name, then by its id: the second time what came since.
+    for (number, key) in ["Shop", made["id"].as_str().unwrap()]
+        .into_iter()
+        .enumerate()
+    {
+        let done = node_managed(&setup, way.clone(), number, 1, Some(key));
+        assert_eq!(done["committed"], done["replay_id"], "{done}");
+        let found = administer(&setup.gateway, "managed positions", "");
+        let committed = found["committed_replay_id"].as_str().unwrap();
+        let position = u64::from_str_radix(&committed[..16], 16).unwrap();
+        assert_eq!(done["committed"], position, "{found}");
+        assert_eq!(found["events_behind"], 0);
+    }
+    administer(&setup.gateway, "managed update Shop --state stop", "");
+    let stopped = node_status(&setup, way, "Shop");
+    assert!(stopped.contains("STOP state"), "{stopped}");
 }
 
 #[test]
