@@ -280,7 +280,7 @@ impl ManagedSubscriptions {
         let scope = Scope::Tenant(self.tenant);
         self.store.write(scope, vec![change]).await?;
         let head = tenant.log.state().head;
-        let entry = Arc::new(Entry::new(config.clone(), 1, None, head));
+        let entry = Arc::new(Entry::new(config.clone(), None, head));
         self.write().insert(entry.id(), entry);
         Ok(config)
     }
@@ -294,12 +294,15 @@ impl ManagedSubscriptions {
         let entry = self.find(key).ok_or(ManagedError::NotFound)?;
         let mut config = entry.config().ok_or(ManagedError::NotFound)?;
         config.change(change)?;
-        let revision = entry.revision();
-        let expected = Expected::Revision(revision);
-        let change = records::change(&config.record(), expected);
         let scope = Scope::Tenant(self.tenant);
+        let id = entry.id().to_string();
+        // What is stored says its revision: an earlier write may have been done that seemed to fail.
+        let stored = records::load::<ManagedSubscriptionRecord>(&*self.store, scope, &id).await?;
+        let stored = stored.ok_or(ManagedError::NotFound)?;
+        let expected = Expected::Revision(stored.revision);
+        let change = records::change(&config.record(), expected);
         self.store.write(scope, vec![change]).await?;
-        entry.configured(config.clone(), revision + 1);
+        entry.configured(config.clone());
         Ok(config)
     }
 

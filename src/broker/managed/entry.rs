@@ -21,8 +21,6 @@ pub(super) struct Entry {
 
 #[derive(Debug)]
 struct Marks {
-    /// Revision of the stored configuration.
-    revision: u64,
     committed: Option<Committed>,
     /// How far that is; `None` before it was first measured.
     progress: Option<Progress>,
@@ -41,7 +39,6 @@ pub(super) struct Committed {
 impl Entry {
     pub(super) fn new(
         config: ManagedConfig,
-        revision: u64,
         committed: Option<Committed>,
         delivered: Position,
     ) -> Self {
@@ -49,7 +46,6 @@ impl Entry {
             id: config.id,
             config: watch::Sender::new(Some(config)),
             marks: Mutex::new(Marks {
-                revision,
                 committed,
                 progress: None,
                 delivered,
@@ -71,14 +67,8 @@ impl Entry {
         self.config.subscribe()
     }
 
-    /// Revision of the stored configuration.
-    pub(super) fn revision(&self) -> u64 {
-        self.marks().revision
-    }
-
     /// Notes a configuration that is stored.
-    pub(super) fn configured(&self, config: ManagedConfig, revision: u64) {
-        self.marks().revision = revision;
+    pub(super) fn configured(&self, config: ManagedConfig) {
         self.config.send_replace(Some(config));
     }
 

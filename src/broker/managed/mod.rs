@@ -118,7 +118,7 @@ impl ManagedSubscriptions {
             });
             let config = ManagedConfig::of(&stored.record)
                 .ok_or_else(|| ManagedError::Unreadable(stored.record.id.clone()))?;
-            let entry = Entry::new(config, stored.revision, committed, head);
+            let entry = Entry::new(config, committed, head);
             entries.insert(entry.id(), Arc::new(entry));
         }
         Ok(Self {

@@ -249,15 +249,19 @@ impl Writer {
 
     async fn delete(&mut self, entry: &Entry) -> Result<(), ManagedError> {
         let id = entry.id().to_string();
-        let mut changes: Vec<Change> = vec![records::removal::<ManagedSubscriptionRecord>(
-            &id,
-            entry.revision(),
-        )];
+        // What is not there any more was removed by an earlier call that seemed to fail.
+        let stored =
+            records::load::<ManagedSubscriptionRecord>(&*self.store, self.scope, &id).await?;
+        let removal = stored
+            .map(|stored| records::removal::<ManagedSubscriptionRecord>(&id, stored.revision));
+        let mut changes: Vec<Change> = removal.into_iter().collect();
         if let Some(revision) = self.revision(entry.id()).await? {
             changes.push(records::removal::<ManagedPositionRecord>(&id, revision));
         }
         self.revisions.remove(&entry.id());
-        self.store.write(self.scope, changes).await?;
+        if !changes.is_empty() {
+            self.store.write(self.scope, changes).await?;
+        }
         entry.deleted();
         Ok(())
     }

@@ -4,7 +4,10 @@ use super::{Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
         ManagedChange, ManagedError, ManagedKey, NewManaged,
-        tests::engines::{ORDERS, everything, orders, principal, tenant},
+        tests::{
+            engines::{ORDERS, everything, orders, principal, tenant},
+            store_double::Writing,
+        },
     },
     grpc::{
         status::kinds,
@@ -172,4 +175,40 @@ async fn a_revoked_token_frees_it() {
     assert_failure(&failure, "ManagedSubscribe", kinds::AUTH_ERROR);
     gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
     assert_eq!(gateway.managed(10).await.next().await.ids(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_seemed_to_fail_may_be_made_again() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let mut stream = gateway.managed(10).await;
+    let position = stream.next().await.positions()[0];
+    stream.commit("c-1", position);
+    stream.next().await.expect_commit("c-1");
+    let broker = &gateway.engines.broker;
+    let store = &gateway.engines.store;
+    let key = ManagedKey::Name(NAME);
+    let relabel = || ManagedChange {
+        label: Some("Another".into()),
+        ..ManagedChange::default()
+    };
+    store.set(Writing::Unconfirmed);
+    let seemed_to_fail = broker.update_managed(&principal(), key, relabel()).await;
+    assert!(matches!(seemed_to_fail, Err(ManagedError::Store(_))));
+    store.set(Writing::Full);
+    let full = broker.update_managed(&principal(), key, relabel()).await;
+    assert!(matches!(full, Err(ManagedError::DiskFull)));
+    store.set(Writing::Good);
+    let changed = broker.update_managed(&principal(), key, relabel()).await;
+    assert_eq!(changed.unwrap().label, "Another");
+    store.set(Writing::Unconfirmed);
+    let seemed_to_fail = broker.delete_managed(&principal(), key).await;
+    assert!(matches!(seemed_to_fail, Err(ManagedError::Store(_))));
+    store.set(Writing::Good);
+    broker.delete_managed(&principal(), key).await.unwrap();
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_DELETED);
+    let again = broker.delete_managed(&principal(), key).await;
+    assert!(matches!(again, Err(ManagedError::NotFound)));
 }
