@@ -198,6 +198,13 @@ impl Place {
         Arc::clone(&self.gate).try_lock_owned().ok()
     }
 
+    /// Whether somebody holds the gate or waits for it. Unlike [`Self::try_enter`] it never takes
+    /// the gate, not even for a moment in which a closing would find it taken and let the log be.
+    #[cfg(test)]
+    pub(super) fn is_entered(&self) -> bool {
+        Arc::strong_count(&self.gate) > 1
+    }
+
     /// A handle to the log, which is opened by `open` if it is not open.
     pub(super) fn handle_or_open<E>(
         &self,
