@@ -277,6 +277,9 @@ async fn a_planned_stop_is_nothing_to_warn_about() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // As long as there is one subscriber alone, `tracing` asks for each new place in the code only the
+    // thread that comes there first whether it wants it, which may be that of another test.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber);
     let gateway = Gateway::start().await;
     let mut subscriber = gateway.subscribe(latest(ORDERS, 1)).await;
