@@ -1,15 +1,10 @@
 //! Assertions: JSON web tokens by which a client application signs in for a user.
 //!
 //! RS256 and nothing else, checked with a key that the client was made with. The time is this
-//! gateway's clock; an id (`jti`) is taken once until its assertion expires.
+//! gateway's clock. That an id (`jti`) is taken once is seen to by [`super::assertions`].
 //!
 //! Source: RFC 7523, and the public guide's "OAuth 2.0 JWT Bearer Flow for Server-to-Server
 //! Integration".
-
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard},
-};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, dangerous::insecure_decode};
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, pem::PemObject};
@@ -20,10 +15,9 @@ use x509_cert::{
     spki::SubjectPublicKeyInfoRef,
 };
 
-use super::token::{Hash, hash};
 use crate::{
     clock::Timestamp,
-    types::limits::{ASSERTION_IDS_MAX, ASSERTION_LIFETIME_MAX, ASSERTION_SKEW},
+    types::limits::{ASSERTION_LIFETIME_MAX, ASSERTION_SKEW},
 };
 
 /// `rsaEncryption` of RFC 8017.
@@ -147,13 +141,13 @@ pub enum AssertionError {
 /// What an assertion says.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Claims {
-    iss: String,
+    pub(super) iss: String,
     /// Name of the user that it is about.
     pub sub: String,
     aud: Audience,
     exp: Moment,
     nbf: Option<Moment>,
-    jti: Option<String>,
+    pub(super) jti: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -235,7 +229,7 @@ impl Claims {
     }
 
     /// Whether its time has come, is not over, and ends soon. Returns when it is forgotten.
-    fn check_time(&self, now: Timestamp) -> Result<Timestamp, AssertionError> {
+    pub(super) fn check_time(&self, now: Timestamp) -> Result<Timestamp, AssertionError> {
         let moment = |moment: &Moment| {
             let millis = moment.as_millis().ok_or(AssertionError::Invalid)?;
             Ok(Timestamp::from_millis(millis))
@@ -253,52 +247,6 @@ impl Claims {
             return Err(AssertionError::TooFarAhead);
         }
         Ok(forgotten_at)
-    }
-}
-
-/// The ids of assertions that were taken, until they expire. They are forgotten when the gateway
-/// stops.
-#[derive(Debug)]
-pub(super) struct Assertions {
-    /// By a hash of client and id, so that a long one takes no more memory.
-    taken: Mutex<HashMap<Hash, Timestamp>>,
-    taken_max: usize,
-}
-
-impl Default for Assertions {
-    fn default() -> Self {
-        Self {
-            taken: Mutex::default(),
-            taken_max: ASSERTION_IDS_MAX,
-        }
-    }
-}
-
-impl Assertions {
-    /// Takes an assertion, for the first time if it has an id.
-    pub(super) fn take(&self, claims: &Claims, now: Timestamp) -> Result<(), AssertionError> {
-        let forgotten_at = claims.check_time(now)?;
-        let Some(id) = &claims.jti else {
-            return Ok(());
-        };
-        // The client's id holds no such character, so no two pairs share a text.
-        let key = hash(&format!("{} {id}", claims.iss));
-        let mut taken = self.lock();
-        if taken.get(&key).is_some_and(|&until| until > now) {
-            return Err(AssertionError::Repeated);
-        }
-        if taken.len() >= self.taken_max {
-            taken.retain(|_, until| *until > now);
-        }
-        if taken.len() >= self.taken_max {
-            return Err(AssertionError::TooMany);
-        }
-        taken.insert(key, forgotten_at);
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Hash, Timestamp>> {
-        self.taken.lock().expect("no holder of this lock panics")
     }
 }
 

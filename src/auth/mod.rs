@@ -7,6 +7,7 @@
 //! Source: the public Pub/Sub API Developer Guide, "Include Authorization Headers".
 
 pub mod accounts;
+mod assertions;
 pub mod clients;
 pub mod jwt;
 mod password;

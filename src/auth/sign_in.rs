@@ -11,8 +11,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use super::{
     AuthError, Config,
     accounts::{Account, AccountError, user_id_of_token},
+    assertions::Assertions,
     clients::{Client, ClientSecret, Clients},
-    jwt::{self, AssertionError, Assertions},
+    jwt::{self, AssertionError},
     password::Busy,
     throttle::{Attempt, LockedOut, Throttle},
     token::{AccessToken, NewSession, Token, TokenError, TokenKind, TokenStore, hash},
@@ -156,7 +157,7 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// Reads every client and user.
+    /// Reads every client and user, and the assertions that were taken.
     ///
     /// # Errors
     ///
@@ -170,9 +171,9 @@ impl SignIn {
         Ok(Self {
             clients: Clients::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&tokens))
                 .await?,
-            users: Users::open(store, Arc::clone(&clock), Arc::clone(&tokens)).await?,
+            users: Users::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&tokens)).await?,
+            assertions: Assertions::open(store).await?,
             throttle: Throttle::new(&config),
-            assertions: Assertions::default(),
             config,
             clock,
             tokens,
@@ -309,7 +310,7 @@ impl SignIn {
         // Whoever has the key makes no guesses.
         attempt.has_not_failed();
         claims.check_audience(audiences)?;
-        self.assertions.take(&claims, self.clock.now())?;
+        self.assertions.take(&claims, self.clock.now()).await?;
         let user = self.users.by_name(&claims.sub);
         let user = user.filter(|user| user.account.tenant == client.account.tenant);
         let user = user.ok_or(SignInError::NotApproved)?;

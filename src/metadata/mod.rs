@@ -11,6 +11,8 @@ pub mod embedded;
 pub mod error;
 pub mod memory;
 pub mod records;
+#[cfg(test)]
+pub(crate) mod store_double;
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -48,11 +50,13 @@ pub enum Table {
     ManagedSubscriptions,
     /// The committed positions of a tenant's managed subscriptions, by their ids.
     ManagedPositions,
+    /// Assertions that were taken, by a hash of their client and id.
+    Assertions,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Tenants,
         Self::Tokens,
         Self::Topics,
@@ -61,6 +65,7 @@ impl Table {
         Self::Users,
         Self::ManagedSubscriptions,
         Self::ManagedPositions,
+        Self::Assertions,
     ];
 
     /// The table's name in storage. Never changed.
@@ -74,6 +79,7 @@ impl Table {
             Self::Users => "users",
             Self::ManagedSubscriptions => "managed_subscriptions",
             Self::ManagedPositions => "managed_positions",
+            Self::Assertions => "assertions",
         }
     }
 }

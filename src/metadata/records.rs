@@ -214,6 +214,23 @@ impl Record for UserRecord {
     }
 }
 
+/// An assertion that was taken and has an id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssertionRecord {
+    /// SHA-256 of its client and id, in hex.
+    pub sha256: String,
+    /// Until when it is taken, in milliseconds since the epoch.
+    pub until_ms: i64,
+}
+
+impl Record for AssertionRecord {
+    const TABLE: Table = Table::Assertions;
+
+    fn key(&self) -> &str {
+        &self.sha256
+    }
+}
+
 /// What somebody is granted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantsRecord {

@@ -1,4 +1,4 @@
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ fn with(name: &str, value: Value) -> Value {
 fn check(assertion: &str) -> Result<Claims, AssertionError> {
     let claims = verified(assertion, &[key()])?;
     claims.check_audience(OURS)?;
-    Assertions::default().take(&claims, now())?;
+    claims.check_time(now())?;
     Ok(claims)
 }
 
@@ -260,39 +260,6 @@ fn times_are_within_five_minutes_and_a_little() {
         at("nbf", json!(NOW_S + skew + 1)),
         Err(AssertionError::Expired)
     );
-}
-
-#[test]
-fn an_id_is_taken_once_until_it_expires_and_in_bounded_memory() {
-    let assertions = Assertions {
-        taken_max: 2,
-        ..Assertions::default()
-    };
-    let with_id = |client: &str, id: &str| Claims {
-        iss: client.into(),
-        jti: Some(id.into()),
-        ..serde_json::from_value(claims()).unwrap()
-    };
-    let a = with_id("client", "a");
-    assert_eq!(assertions.take(&a, now()), Ok(()));
-    assert_eq!(assertions.take(&a, now()), Err(AssertionError::Repeated));
-    assert_eq!(assertions.take(&with_id("other", "a"), now()), Ok(()));
-    let refused = assertions.take(&with_id("client", "c"), now());
-    assert_eq!(refused, Err(AssertionError::TooMany));
-    // Without an id it may be taken again, and costs nothing.
-    let claims: Claims = serde_json::from_value(claims()).unwrap();
-    assert_eq!(assertions.take(&claims, now()), Ok(()));
-    assert_eq!(assertions.take(&claims, now()), Ok(()));
-    // As long as it is good, it is remembered; then there is room again.
-    let last = now().saturating_add(Duration::from_secs(180) + ASSERTION_SKEW);
-    let before = Timestamp::from_millis(last.as_millis() - 1);
-    assert_eq!(assertions.take(&a, before), Err(AssertionError::Repeated));
-    assert_eq!(assertions.take(&a, last), Err(AssertionError::Expired));
-    let later = Claims {
-        exp: Moment::Whole(NOW_S + 400),
-        ..with_id("client", "d")
-    };
-    assert_eq!(assertions.take(&later, last), Ok(()));
 }
 
 #[test]

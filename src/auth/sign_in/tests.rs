@@ -7,6 +7,7 @@ use crate::{
     metadata::{
         Expected, MemoryStore, Scope, Table,
         records::{self, TenantRecord},
+        store_double::{StoreDouble, Writing},
     },
     types::limits::{EXPIRED_TOKEN_KEPT, SIGN_IN_TOKENS_MAX},
 };
@@ -488,47 +489,9 @@ async fn no_secret_is_printed() {
     assert!(!users.contains("argon2"), "{users}");
 }
 
-/// A store that refuses every write while it is told to.
-#[derive(Debug, Default)]
-struct RefusingStore {
-    inner: MemoryStore,
-    refusing: std::sync::atomic::AtomicBool,
-}
-
-#[async_trait::async_trait]
-impl MetadataStore for RefusingStore {
-    async fn get(
-        &self,
-        scope: Scope,
-        table: Table,
-        key: &str,
-    ) -> Result<Option<crate::metadata::Entry>, StoreError> {
-        self.inner.get(scope, table, key).await
-    }
-
-    async fn list(
-        &self,
-        scope: Scope,
-        table: Table,
-    ) -> Result<Vec<crate::metadata::Entry>, StoreError> {
-        self.inner.list(scope, table).await
-    }
-
-    async fn write(
-        &self,
-        scope: Scope,
-        changes: Vec<crate::metadata::Change>,
-    ) -> Result<(), crate::metadata::WriteError> {
-        if self.refusing.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(StoreError::Failed("no".into()).into());
-        }
-        self.inner.write(scope, changes).await
-    }
-}
-
 #[tokio::test]
 async fn who_cannot_be_stored_is_not_there_and_who_cannot_be_removed_is() {
-    let inner = Arc::new(RefusingStore::default());
+    let inner = Arc::new(StoreDouble::default());
     let store: Arc<dyn MetadataStore> = Arc::clone(&inner) as _;
     let tenants = Setup::new().await.store;
     for entry in tenants.list(Scope::Server, Table::Tenants).await.unwrap() {
@@ -537,42 +500,38 @@ async fn who_cannot_be_stored_is_not_there_and_who_cannot_be_removed_is() {
         store.write(Scope::Server, vec![change]).await.unwrap();
     }
     let setup = Setup::over(store, ManualClock::default()).await;
-    let refuse = |refusing| {
-        let flag = &inner.refusing;
-        flag.store(refusing, std::sync::atomic::Ordering::SeqCst);
-    };
     let create = async || {
         let password = Password::new(PASSWORD.into()).unwrap();
         let grants = Grants::default();
         let created = setup.sign_in.create_user(tenant(), "a", &password, grants);
         created.await
     };
-    refuse(true);
-    assert!(matches!(create().await, Err(AccountError::Store(_))));
+    inner.set(Writing::Full);
+    assert!(matches!(create().await, Err(AccountError::DiskFull)));
     let client = setup
         .sign_in
         .create_client(tenant(), "c", Grants::default(), &[]);
-    assert!(matches!(client.await, Err(AccountError::Store(_))));
+    assert!(matches!(client.await, Err(AccountError::DiskFull)));
     assert!(setup.sign_in.users(tenant()).is_empty());
     assert!(setup.sign_in.clients(tenant()).is_empty());
 
-    refuse(false);
+    inner.set(Writing::Good);
     create().await.unwrap();
     let session = setup
         .sign_in
         .password(SOURCE, None, "a", PASSWORD)
         .await
         .unwrap();
-    refuse(true);
+    inner.set(Writing::Full);
     let deleted = setup.sign_in.delete_user(tenant(), "a").await;
-    assert!(matches!(deleted, Err(AccountError::Store(_))));
+    assert!(matches!(deleted, Err(AccountError::DiskFull)));
     let refused = setup.sign_in.password(SOURCE, None, "a", PASSWORD).await;
     assert!(
         matches!(refused, Err(SignInError::Unavailable(_))),
         "no token is given"
     );
     assert!(setup.principal(&session.access_token).await.is_ok());
-    refuse(false);
+    inner.set(Writing::Good);
     setup.sign_in.delete_user(tenant(), "a").await.unwrap();
     assert!(setup.principal(&session.access_token).await.is_err());
 }

@@ -1,9 +1,10 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::*;
 use crate::{
     clock::ManualClock,
-    metadata::{Change, Entry, MemoryStore, Table},
+    metadata::{
+        MemoryStore,
+        store_double::{StoreDouble, Writing},
+    },
 };
 
 fn tenant() -> TenantId {
@@ -146,47 +147,9 @@ fn no_secret_is_printed() {
     assert!(!format!("{:?}", credentials(&token, "00D")).contains(secret));
 }
 
-/// A store whose writes are stored and then not confirmed, while it is told so.
-#[derive(Debug, Default)]
-struct UnconfirmingStore {
-    inner: MemoryStore,
-    unconfirming: AtomicBool,
-    /// Whether writes are refused and not stored either.
-    refusing: AtomicBool,
-}
-
-#[async_trait::async_trait]
-impl MetadataStore for UnconfirmingStore {
-    async fn get(
-        &self,
-        scope: Scope,
-        table: Table,
-        key: &str,
-    ) -> Result<Option<Entry>, StoreError> {
-        self.inner.get(scope, table, key).await
-    }
-
-    async fn list(&self, scope: Scope, table: Table) -> Result<Vec<Entry>, StoreError> {
-        self.inner.list(scope, table).await
-    }
-
-    async fn write(&self, scope: Scope, changes: Vec<Change>) -> Result<(), WriteError> {
-        if self.refusing.load(Ordering::SeqCst) {
-            return Err(StoreError::Failed("the disk is full".into()).into());
-        }
-        self.inner.write(scope, changes).await?;
-        // Where a caller that goes away leaves the call.
-        tokio::task::yield_now().await;
-        if self.unconfirming.load(Ordering::SeqCst) {
-            return Err(StoreError::Failed("the sync failed".into()).into());
-        }
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_revocation_that_was_not_confirmed_or_awaited_counts_and_can_be_made_again() {
-    let inner = Arc::new(UnconfirmingStore::default());
+    let inner = Arc::new(StoreDouble::default());
     let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
     let create = async || {
         let grants = Grants::every_topic();
@@ -199,19 +162,21 @@ async fn a_revocation_that_was_not_confirmed_or_awaited_counts_and_can_be_made_a
     };
 
     let (unconfirmed, text) = create().await;
-    inner.unconfirming.store(true, Ordering::SeqCst);
+    inner.set(Writing::Unconfirmed);
     let refusal = tokens.revoke(tenant(), &unconfirmed.id).await.unwrap_err();
     assert!(matches!(refusal, TokenError::Store(_)));
-    inner.unconfirming.store(false, Ordering::SeqCst);
+    inner.set(Writing::Good);
     assert!(is_refused(&text).await);
     tokens.revoke(tenant(), &unconfirmed.id).await.unwrap();
 
     let (dropped, text) = create().await;
+    inner.set(Writing::Slow);
     {
         let call = tokens.revoke(tenant(), &dropped.id);
         futures_util::pin_mut!(call);
         assert!(futures_util::poll!(&mut call).is_pending());
     }
+    inner.set(Writing::Good);
     assert!(is_refused(&text).await);
     let revoked = tokens.revoke(tenant(), &dropped.id).await.unwrap();
     assert_eq!(revoked.revoked_at, Some(Timestamp::from_millis(5)));
@@ -219,9 +184,9 @@ async fn a_revocation_that_was_not_confirmed_or_awaited_counts_and_can_be_made_a
 
 #[tokio::test]
 async fn a_token_that_could_not_be_stored_is_not_listed() {
-    let inner = Arc::new(UnconfirmingStore::default());
+    let inner = Arc::new(StoreDouble::default());
     let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
-    inner.unconfirming.store(true, Ordering::SeqCst);
+    inner.set(Writing::Unconfirmed);
     let refusal = tokens.create(tenant(), "ci", Grants::default(), None).await;
     assert!(matches!(refusal, Err(TokenError::Store(_))));
     assert!(tokens.list(tenant()).await.unwrap().is_empty());
@@ -305,15 +270,15 @@ async fn a_bounded_number_of_tenants_is_kept_and_those_in_use_are() {
 
 #[tokio::test]
 async fn a_revocation_that_is_not_stored_is_not_forgotten() {
-    let inner = Arc::new(UnconfirmingStore::default());
+    let inner = Arc::new(StoreDouble::default());
     let tokens = open(&(Arc::clone(&inner) as Arc<dyn MetadataStore>)).await;
     let created = tokens.create(tenant(), "ci", Grants::default(), None).await;
     let (token, text) = created.unwrap();
-    inner.refusing.store(true, Ordering::SeqCst);
+    inner.set(Writing::Full);
     assert!(tokens.revoke(tenant(), &token.id).await.is_err());
     tokens.forget_quiet(Duration::ZERO);
     assert!(!is_good(&tokens, &text).await, "it is revoked here");
-    inner.refusing.store(false, Ordering::SeqCst);
+    inner.set(Writing::Good);
     tokens.revoke(tenant(), &token.id).await.unwrap();
     tokens.forget_quiet(Duration::ZERO);
     assert_eq!(tokens.loaded.len(), 0);

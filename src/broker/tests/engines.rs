@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use prost::{Message, encoding::encode_varint};
 
-use super::{log_double::LogDouble, store_double::StoreDouble};
+use super::log_double::LogDouble;
 use crate::{
     broker::{Broker, Config, Published},
     clock::{ManualClock, Timestamp},
     event_log::{self, EventLog, MemoryLog, TenantLog},
-    metadata::MetadataStore,
+    metadata::{MetadataStore, store_double::StoreDouble},
     proto::ProducerEvent,
     schema::{Schema, registry::Registry},
     types::{EventView, Grants, Position, Principal, SignedIn, TenantId},

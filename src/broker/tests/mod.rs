@@ -8,4 +8,3 @@ pub(crate) mod log_double;
 mod publish;
 mod quiet;
 mod removal;
-pub(crate) mod store_double;

@@ -6,8 +6,8 @@ use super::file::{check, io_error, list};
 use crate::metadata::{
     OpenError, Scope, StoreError, Table,
     records::{
-        self, ClientRecord, ManagedPositionRecord, ManagedSubscriptionRecord, Record, SchemaRecord,
-        TenantRecord, TokenRecord, TopicRecord, UserRecord,
+        self, AssertionRecord, ClientRecord, ManagedPositionRecord, ManagedSubscriptionRecord,
+        Record, SchemaRecord, TenantRecord, TokenRecord, TopicRecord, UserRecord,
     },
 };
 
@@ -50,6 +50,7 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
         users,
         subscriptions,
         positions,
+        assertions,
     ] = Table::ALL.map(&mut entries);
     let damage = &mut found.damage;
     found.tenants = parse(tenants, damage);
@@ -58,6 +59,7 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
     parse::<UserRecord>(users, damage);
     parse::<ManagedSubscriptionRecord>(subscriptions, damage);
     parse::<ManagedPositionRecord>(positions, damage);
+    parse::<AssertionRecord>(assertions, damage);
     found.topics = parse(topics, damage);
     let schemas: Vec<SchemaRecord> = parse(schemas, damage);
     let ids: HashSet<_> = schemas.iter().map(|schema| &schema.id).collect();

@@ -6,15 +6,13 @@ use super::{commit, fulfilment};
 use crate::{
     broker::{
         self,
-        tests::{
-            engines::{ORDERS, STATUSES, orders, status},
-            store_double::Writing,
-        },
+        tests::engines::{ORDERS, STATUSES, orders, status},
     },
     grpc::{
         status::kinds,
         tests::gateway::{Gateway, Settings, assert_failure, settle},
     },
+    metadata::store_double::Writing,
     proto::ManagedFetchRequest,
     types::{Position, ReplayId, limits::COMMIT_ID_BYTES_MAX},
 };

@@ -4,15 +4,13 @@ use super::{Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
         ManagedChange, ManagedError, ManagedKey, NewManaged,
-        tests::{
-            engines::{ORDERS, everything, orders, principal, tenant},
-            store_double::Writing,
-        },
+        tests::engines::{ORDERS, everything, orders, principal, tenant},
     },
     grpc::{
         status::kinds,
         tests::gateway::{Gateway, assert_failure, settle},
     },
+    metadata::store_double::Writing,
     types::{RunState, Takeover, limits::MANAGED_SUBSCRIPTIONS_MAX},
 };
 

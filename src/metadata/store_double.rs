@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
-use crate::metadata::{
-    Change, Entry, MemoryStore, MetadataStore, Scope, StoreError, Table, WriteError,
-};
+use super::{Change, Entry, MemoryStore, MetadataStore, Scope, StoreError, Table, WriteError};
 
 /// What the store does with a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
