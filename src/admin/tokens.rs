@@ -130,7 +130,7 @@ fn token_message(token: &Token) -> admin::Token {
         TokenKind::Access => "static",
     };
     admin::Token {
-        id: token.id.clone(),
+        id: token.id.to_string(),
         name: token.name.to_string(),
         grants: Some(grants_message(&token.grants)),
         created_at_ms: token.created_at.as_millis(),
@@ -146,6 +146,7 @@ impl From<TokenError> for RpcError {
             TokenError::Unknown => kinds::ADMIN_NOT_FOUND,
             TokenError::TooMany => kinds::PROTECTION,
             TokenError::DiskFull => kinds::UNAVAILABLE,
+            TokenError::RefreshEnded => kinds::ADMIN_REQUEST_INVALID,
             TokenError::Store(_) => kinds::OUTAGE,
         };
         kind.error(error.to_string()).because(error)

@@ -93,7 +93,7 @@ impl Assertions {
         &self,
         key: &Hash,
         until: Timestamp,
-        forgotten: &[Hash],
+        mut forgotten: &[Hash],
     ) -> Result<(), WriteError> {
         let record = AssertionRecord {
             sha256: to_hex(key),
@@ -112,8 +112,8 @@ impl Assertions {
                 );
             }
             match self.store.write(Scope::Server, changes).await {
-                // One that is forgotten was taken anew meanwhile, or the other way round.
-                Err(WriteError::Conflict { .. }) => {}
+                // One that is forgotten was taken anew meanwhile, and stays; or this one was forgotten.
+                Err(WriteError::Conflict { .. }) => forgotten = &[],
                 written => return written,
             }
         }

@@ -140,7 +140,10 @@ impl From<LockedOut> for SignInError {
 
 impl From<TokenError> for SignInError {
     fn from(error: TokenError) -> Self {
-        Self::Unavailable(error.into())
+        match error {
+            TokenError::RefreshEnded => Self::RefreshToken,
+            error => Self::Unavailable(error.into()),
+        }
     }
 }
 
@@ -475,7 +478,7 @@ impl SignIn {
             .tokens
             .begin(NewSession {
                 lifetime,
-                refresh_id: refresh.map(|refresh| refresh.id.into()),
+                refresh_id: refresh.map(|refresh| refresh.id),
                 ..new_session(account, user, client)
             })
             .await?;

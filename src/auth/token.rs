@@ -81,7 +81,7 @@ impl fmt::Debug for AccessToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What administrators call it by.
-    pub id: String,
+    pub id: Arc<str>,
     /// What it is for.
     pub name: Arc<str>,
     /// What its holder may do.
@@ -103,7 +103,7 @@ pub struct Token {
 }
 
 /// What a token is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenKind {
     /// Calls.
     Access,
@@ -133,6 +133,9 @@ pub enum TokenError {
     /// The tenant has as many good tokens as it may.
     #[error("a tenant has at most {TOKENS_MAX} tokens; revoke one first")]
     TooMany,
+    /// The refresh token that it was to go with was revoked meanwhile, or gave way.
+    #[error("the refresh token is not good any more")]
+    RefreshEnded,
     /// The disk, or the quota on it, is full; the same call succeeds when there is space.
     #[error("the token cannot be stored: the disk is full")]
     DiskFull,
@@ -236,7 +239,7 @@ impl TokenStore {
         let text = AccessToken::random(tenant).map_err(|error| TokenError::Store(error.into()))?;
         let now = self.clock.now();
         let token = Token {
-            id: uuid::Uuid::new_v4().to_string(),
+            id: new_id(),
             name: name.into(),
             grants: Arc::new(grants),
             created_at: now,
@@ -278,15 +281,16 @@ impl TokenStore {
         Ok(list)
     }
 
-    /// Revokes a token: calls that begin after this are refused. A second call changes nothing.
+    /// Revokes a token, and with a refresh token the access tokens that it was good for: calls that
+    /// begin after this are refused. A second call changes nothing.
     ///
-    /// The token opens nothing from the first moment on, before that is stored, and
+    /// They all open nothing from the first moment on, before that is stored, and
     /// [`Authenticator::revocations`] rises.
     ///
     /// # Errors
     ///
-    /// [`TokenError::Unknown`]. After [`TokenError::DiskFull`] and [`TokenError::Store`] the token
-    /// opens nothing in this process, but may in a later one: the call is to be made again.
+    /// [`TokenError::Unknown`]. After [`TokenError::DiskFull`] and [`TokenError::Store`] they open
+    /// nothing in this process, but may in a later one: the call is to be made again.
     ///
     /// # Cancel safety
     ///
@@ -294,11 +298,19 @@ impl TokenStore {
     pub async fn revoke(&self, tenant: TenantId, id: &str) -> Result<Token, TokenError> {
         let slot = self.slot(tenant).await?;
         let revoked = slot.write().revoke(id, self.clock.now());
-        let revoked = revoked.ok_or(TokenError::Unknown)?;
-        self.generation.send_modify(|generation| *generation += 1);
-        self.store_revocation(tenant, &revoked).await?;
-        slot.write().revocation_is_stored(id);
-        Ok(revoked.token)
+        let (token, revoked) = revoked.ok_or(TokenError::Unknown)?;
+        if !revoked.is_empty() {
+            self.generation.send_modify(|generation| *generation += 1);
+        }
+        // One that cannot be stored is no reason to leave the others good.
+        let mut outcome = Ok(token);
+        for known in &revoked {
+            match self.store_revocation(tenant, known).await {
+                Ok(()) => slot.write().revocation_is_stored(&known.token.id),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome
     }
 
     async fn store_revocation(&self, tenant: TenantId, revoked: &Known) -> Result<(), TokenError> {
@@ -373,7 +385,7 @@ impl Authenticator for TokenStore {
             name: token.name,
             grants: token.grants,
             signed_in: SignedIn {
-                token_id: token.id.into(),
+                token_id: token.id,
                 user_id: token.user_id,
                 client_id: token.client_id,
             },
@@ -445,6 +457,10 @@ impl TokenStore {
     }
 }
 
+fn new_id() -> Arc<str> {
+    uuid::Uuid::new_v4().to_string().into()
+}
+
 fn unavailable(error: StoreError) -> AuthError {
     AuthError::Unavailable(Arc::new(error))
 }
@@ -467,7 +483,7 @@ fn record(known: &Known) -> TokenRecord {
     let grants = GrantsRecord::of(&token.grants);
     let text = |id: &Option<Arc<str>>| id.as_deref().map(str::to_owned);
     TokenRecord {
-        id: token.id.clone(),
+        id: token.id.to_string(),
         name: token.name.to_string(),
         sha256: to_hex(hash),
         publish: grants.publish,
@@ -495,7 +511,7 @@ fn known(stored: Stored<TokenRecord>) -> Option<Known> {
         admin: record.admin,
     };
     let token = Token {
-        id: record.id,
+        id: record.id.into(),
         name: record.name.into(),
         grants: Arc::new(grants.grants()?),
         created_at: Timestamp::from_millis(record.created_at_ms),

@@ -4,7 +4,7 @@
 //! for one. Names are the gateway's: they are the same in whatever case, as at the hosted service.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     fmt,
     sync::{Arc, RwLock},
 };
@@ -100,6 +100,8 @@ pub struct Users {
     tokens: Arc<TokenStore>,
     passwords: Passwords,
     by_name: RwLock<HashMap<String, Arc<User>>>,
+    /// Held by whoever makes or deletes one, so that what is known and what is stored change together.
+    changes: tokio::sync::Mutex<()>,
 }
 
 impl Users {
@@ -125,6 +127,7 @@ impl Users {
             clock,
             tokens,
             passwords: Passwords::default(),
+            changes: tokio::sync::Mutex::default(),
         })
     }
 
@@ -132,12 +135,12 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// [`AccountError`].
+    /// [`AccountError`]. After [`AccountError::Store`] the user may be there when the gateway starts
+    /// again, unless one of the name is made or deleted before.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: after a drop the user may be there, and until the gateway starts again a user
-    /// that is not stored may be.
+    /// Not cancel safe: a drop has the same consequence.
     pub async fn create(
         &self,
         tenant: TenantId,
@@ -146,7 +149,7 @@ impl Users {
         grants: Grants,
     ) -> Result<Arc<User>, AccountError> {
         let key = key_of(username).ok_or(AccountError::Username)?;
-        if self.by_name.read().expect(NO_PANIC).contains_key(&key) {
+        if self.has_name(&key) {
             return Err(AccountError::Taken);
         }
         let password_hash = self.passwords.hash(&password.0).await;
@@ -164,23 +167,23 @@ impl Users {
             },
             password_hash: password_hash.into(),
         });
-        {
-            let mut by_name = self.by_name.write().expect(NO_PANIC);
-            if by_name.len() >= ACCOUNTS_MAX {
-                return Err(AccountError::TooMany);
-            }
-            match by_name.entry(key.clone()) {
-                hash_map::Entry::Occupied(_) => return Err(AccountError::Taken),
-                hash_map::Entry::Vacant(place) => place.insert(Arc::clone(&user)),
-            };
-            self.tokens.add_owner(&user.account.id);
+        let _change = self.changes.lock().await;
+        if self.has_name(&key) {
+            return Err(AccountError::Taken);
         }
-        let change = records::change(&record(&user), Expected::Absent);
-        if let Err(error) = self.store.write(Scope::Server, vec![change]).await {
-            self.by_name.write().expect(NO_PANIC).remove(&key);
-            self.tokens.take_back_owner(&user.account.id);
-            return Err(error.into());
+        if self.by_name.read().expect(NO_PANIC).len() >= ACCOUNTS_MAX {
+            return Err(AccountError::TooMany);
         }
+        // One of the name that nobody has was never confirmed, and gives way.
+        let stored = records::load::<UserRecord>(&*self.store, Scope::Server, &key).await?;
+        let expected = stored.map_or(Expected::Absent, |stored| {
+            Expected::Revision(stored.revision)
+        });
+        let change = records::change(&record(&user), expected);
+        self.store.write(Scope::Server, vec![change]).await?;
+        self.tokens.add_owner(&user.account.id);
+        let mut by_name = self.by_name.write().expect(NO_PANIC);
+        by_name.insert(key, Arc::clone(&user));
         Ok(user)
     }
 
@@ -209,18 +212,21 @@ impl Users {
         tenant: TenantId,
         username: &str,
     ) -> Result<Arc<User>, AccountError> {
-        let user = self
-            .by_name(username)
-            .filter(|user| user.account.tenant == tenant)
-            .ok_or(AccountError::Unknown)?;
-        let key = &*user.account.name;
-        let stored = records::load::<UserRecord>(&*self.store, Scope::Server, key).await?;
-        // One that is not there, or is another by now, was deleted by a call that was dropped.
-        if let Some(stored) = stored.filter(|stored| *stored.record.id == *user.account.id) {
-            let change = records::removal::<UserRecord>(key, stored.revision);
+        let key = key_of(username).ok_or(AccountError::Unknown)?;
+        let _change = self.changes.lock().await;
+        // One that is only stored was never confirmed, one that is only known was deleted by a call
+        // that was dropped.
+        let stored = records::load::<UserRecord>(&*self.store, Scope::Server, &key).await?;
+        let revision = stored.as_ref().map(|stored| stored.revision);
+        let stored = stored.and_then(|stored| user(stored.record)).map(Arc::new);
+        let found = self.by_name(&key).or(stored);
+        let found = found.filter(|user| user.account.tenant == tenant);
+        let user = found.ok_or(AccountError::Unknown)?;
+        if let Some(revision) = revision {
+            let change = records::removal::<UserRecord>(&key, revision);
             self.store.write(Scope::Server, vec![change]).await?;
         }
-        self.by_name.write().expect(NO_PANIC).remove(key);
+        self.by_name.write().expect(NO_PANIC).remove(&key);
         self.tokens.remove_owner(tenant, &user.account.id).await;
         Ok(user)
     }
@@ -229,6 +235,10 @@ impl Users {
     pub fn by_name(&self, username: &str) -> Option<Arc<User>> {
         let key = key_of(username)?;
         self.by_name.read().expect(NO_PANIC).get(&key).cloned()
+    }
+
+    fn has_name(&self, key: &str) -> bool {
+        self.by_name.read().expect(NO_PANIC).contains_key(key)
     }
 
     /// Whether there is still the user that this was.
@@ -253,11 +263,11 @@ impl Users {
 
 /// What a username is compared and stored by; `None` for what is none.
 fn key_of(username: &str) -> Option<String> {
-    let fits = (1..=USERNAME_CHARS_MAX).contains(&username.chars().count())
-        && !username
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control());
-    fits.then(|| username.to_lowercase())
+    // Some have more characters in lower case.
+    let key = username.to_lowercase();
+    let fits = (1..=USERNAME_CHARS_MAX).contains(&key.chars().count())
+        && !key.chars().any(|c| c.is_whitespace() || c.is_control());
+    fits.then_some(key)
 }
 
 fn record(user: &User) -> UserRecord {
@@ -288,3 +298,6 @@ fn user(record: UserRecord) -> Option<User> {
 }
 
 const NO_PANIC: &str = "no holder of this lock panics";
+
+#[cfg(test)]
+mod tests;

@@ -92,7 +92,7 @@ pub struct Entry {
     /// What was last written.
     pub value: Vec<u8>,
     /// Rises with each write of the key, and is at least 1. A key that was removed begins at 1 again:
-    /// no key is removed that may be given out a second time.
+    /// who may find another record under it, as with the names of users, compares what is in it.
     pub revision: u64,
 }
 

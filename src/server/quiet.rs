@@ -29,8 +29,8 @@ impl Keepers {
             }
             self.broker.close_quiet();
             self.broker.measure_lag().await;
-            // First what expired: of those that are forgotten nothing is removed.
-            self.tokens.remove_expired().await;
+            // First what ended: of those that are forgotten nothing is removed.
+            self.tokens.remove_ended().await;
             self.tokens.forget_quiet(idle);
             self.store.close_quiet(idle).await;
         }

@@ -231,9 +231,10 @@ pub const COMMIT_ID_BYTES_MAX: usize = 256;
 pub const COMMITS_QUEUED_MAX: usize = 1_000;
 /// Commits of one write. Ours: every managed subscription with one, and as many deletions.
 pub const COMMITS_PER_WRITE_MAX: usize = 2 * MANAGED_SUBSCRIPTIONS_MAX;
-/// Live tokens that signing in has made for one user or client, access and refresh tokens each; the
-/// oldest gives way. Ours: a client that signs in for every call keeps working, and costs no more.
-pub const SIGN_IN_TOKENS_MAX: usize = 100;
+/// Live tokens that signing in has made for one user of one client, access and refresh tokens each; the
+/// oldest gives way. Ours: a client that signs in for every call keeps working and costs no more, and
+/// as many processes that sign in once do not push each other out.
+pub const SIGN_IN_TOKENS_MAX: usize = 1_000;
 /// Live tokens that signing in has made for one tenant; the oldest gives way. Ours: each takes half a
 /// kilobyte of memory while its tenant is used.
 pub const TENANT_SIGN_IN_TOKENS_MAX: usize = 20_000;
@@ -247,9 +248,9 @@ pub const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600
 pub const TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// Longest lifetime of a token that expires: ten years. Ours.
 pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(3_650 * 24 * 3_600);
-/// How long a token is kept after it expired. Ours: long enough for a list to show why calls fail,
+/// How long a token is kept after it expired or was revoked. Ours: long enough for a list to show why calls fail,
 /// and for every stream that it began to have heard that it was revoked.
-pub const EXPIRED_TOKEN_KEPT: Duration = Duration::from_secs(24 * 3_600);
+pub const ENDED_TOKEN_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Client applications, and users, of a gateway. Ours: each is kept in memory, at about a kilobyte.
 pub const ACCOUNTS_MAX: usize = 10_000;
 /// Certificates of one client application. Ours: two while one is replaced, with room.

@@ -9,7 +9,7 @@ use crate::{
         records::{self, TenantRecord},
         store_double::{StoreDouble, Writing},
     },
-    types::limits::{EXPIRED_TOKEN_KEPT, SIGN_IN_TOKENS_MAX},
+    types::limits::{ENDED_TOKEN_KEPT, SIGN_IN_TOKENS_MAX},
 };
 
 const PASSWORD: &str = "correct horse";
@@ -356,11 +356,11 @@ async fn an_expired_token_begins_no_call_and_ends_no_stream_and_is_removed_in_ti
         Err(AuthError::Token)
     ));
     assert!(setup.tokens.is_good(&principal).await.unwrap());
-    setup.clock.advance(EXPIRED_TOKEN_KEPT);
-    setup.tokens.remove_expired().await;
+    setup.clock.advance(ENDED_TOKEN_KEPT);
+    setup.tokens.remove_ended().await;
     assert_eq!(setup.stored_tokens().await, 1);
     setup.clock.advance(Duration::from_millis(1));
-    setup.tokens.remove_expired().await;
+    setup.tokens.remove_ended().await;
     assert_eq!(setup.stored_tokens().await, 0);
     assert!(setup.tokens.list(tenant()).await.unwrap().is_empty());
     assert!(setup.tokens.is_good(&principal).await.unwrap());

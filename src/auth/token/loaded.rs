@@ -4,7 +4,7 @@
 //! not. So tokens are forgotten only when nobody uses them and every revocation is known to be stored.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map},
     sync::{
         Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -14,12 +14,12 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::{Hash, Known, Token, TokenError};
+use super::{Hash, Known, Token, TokenError, TokenKind};
 use crate::{
     clock::Timestamp,
     types::{
         TenantId,
-        limits::{SIGN_IN_TOKENS_MAX, TENANT_SIGN_IN_TOKENS_MAX, TOKENS_MAX},
+        limits::{ENDED_TOKEN_KEPT, SIGN_IN_TOKENS_MAX, TENANT_SIGN_IN_TOKENS_MAX, TOKENS_MAX},
     },
 };
 
@@ -42,10 +42,37 @@ pub(super) struct Slot {
 /// One tenant's tokens.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    by_id: HashMap<String, Known>,
-    id_by_hash: HashMap<Hash, String>,
+    by_id: HashMap<Arc<str>, Known>,
+    id_by_hash: HashMap<Hash, Arc<str>>,
     /// Revoked here, and perhaps not in the store.
-    unstored: HashSet<String>,
+    unstored: HashSet<Arc<str>>,
+    /// Those that signing in made, by their age: who gives way is known without a look at all of
+    /// them, which would hold up every call of the tenant.
+    of_sign_in: BTreeSet<Age>,
+    alike: HashMap<Alike, BTreeSet<Age>>,
+}
+
+/// What tokens are in the order of: when they were made, and their ids.
+type Age = (Timestamp, Arc<str>);
+
+/// What the tokens have in common of which there may be so many.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Alike {
+    user_id: Option<Arc<str>>,
+    client_id: Option<Arc<str>>,
+    kind: TokenKind,
+    is_revoked: bool,
+}
+
+impl Alike {
+    fn of(token: &Token) -> Self {
+        Self {
+            user_id: token.user_id.clone(),
+            client_id: token.client_id.clone(),
+            kind: token.kind,
+            is_revoked: token.revoked_at.is_some(),
+        }
+    }
 }
 
 impl Loaded {
@@ -185,57 +212,96 @@ impl Tokens {
     }
 
     /// Adds a token that signing in made, and returns the ids of those that gave way to it: the
-    /// oldest of the same owner, kind and state, and the oldest of all.
-    pub(super) fn insert_of_sign_in(&mut self, known: Known) -> Vec<String> {
-        let is_alike = |token: &&Token| {
-            let new = &known.token;
-            let owner = |token: &Token| token.user_id.clone().or(token.client_id.clone());
-            token.kind == new.kind && owner(token) == owner(new) && token.is_of_sign_in()
-        };
-        let is_revoked = |token: &&Token| token.revoked_at.is_some();
-        let mut gone = Vec::new();
-        for revoked in [false, true] {
-            let alike = || {
-                let all = self.all().filter(is_alike);
-                all.filter(move |token| is_revoked(token) == revoked)
-            };
-            if alike().count() >= SIGN_IN_TOKENS_MAX {
-                gone.extend(oldest(alike()));
-            }
+    /// oldest of the same owner, kind and state, or the oldest of all. `None` if the refresh token that
+    /// it goes with is not good any more: it is not added.
+    pub(super) fn insert_of_sign_in(&mut self, known: Known) -> Option<Vec<Arc<str>>> {
+        if let Some(id) = &known.token.refresh_id {
+            self.by_id(id).filter(|token| token.revoked_at.is_none())?;
         }
-        let of_sign_in = || self.all().filter(|token| token.is_of_sign_in());
-        if gone.is_empty() && of_sign_in().count() >= TENANT_SIGN_IN_TOKENS_MAX {
-            gone.extend(oldest(of_sign_in()));
+        let mut alike = Alike::of(&known.token);
+        let mut gone = Vec::new();
+        for is_revoked in [false, true] {
+            alike.is_revoked = is_revoked;
+            let ages = self.alike.get(&alike);
+            let ages = ages.filter(|ages| ages.len() >= SIGN_IN_TOKENS_MAX);
+            gone.extend(ages.and_then(oldest));
+        }
+        if gone.is_empty() && self.of_sign_in.len() >= TENANT_SIGN_IN_TOKENS_MAX {
+            gone.extend(oldest(&self.of_sign_in));
         }
         for id in &gone {
             self.remove(id);
         }
         self.insert(known);
-        gone
+        Some(gone)
     }
 
     /// Takes out the tokens for which `is_unwanted` holds, and returns their ids.
-    pub(super) fn take(&mut self, is_unwanted: impl Fn(&Token) -> bool) -> Vec<String> {
+    pub(super) fn take(&mut self, is_unwanted: impl Fn(&Token) -> bool) -> Vec<Arc<str>> {
         let unwanted = self.all().filter(|token| is_unwanted(token));
-        let ids: Vec<_> = unwanted.map(|token| token.id.clone()).collect();
+        let ids: Vec<_> = unwanted.map(|token| Arc::clone(&token.id)).collect();
         for id in &ids {
             self.remove(id);
         }
         ids
     }
 
+    /// Takes out the tokens that ended a while before `now`, and returns their ids. One whose revocation may not
+    /// be stored stays: it could be good again when the tokens are next read.
+    pub(super) fn take_ended(&mut self, now: Timestamp) -> Vec<Arc<str>> {
+        let unstored = self.unstored.clone();
+        self.take(|token| {
+            let revoked_at = token.revoked_at.filter(|_| !unstored.contains(&token.id));
+            let ends = [token.expires_at, revoked_at];
+            let is_old = |end| now.saturating_since(end) > ENDED_TOKEN_KEPT;
+            ends.into_iter().flatten().any(is_old)
+        })
+    }
+
     pub(super) fn remove(&mut self, id: &str) {
         if let Some(known) = self.by_id.remove(id) {
             self.id_by_hash.remove(&known.hash);
+            self.forget_age(&known.token);
         }
         self.unstored.remove(id);
     }
 
-    pub(super) fn revoke(&mut self, id: &str, now: Timestamp) -> Option<Known> {
-        let known = self.by_id.get_mut(id)?;
-        known.token.revoked_at.get_or_insert(now);
-        self.unstored.insert(id.to_owned());
-        Some(known.clone())
+    /// Revokes a token, and with a refresh token the access tokens that it was good for. Returns the
+    /// token and those whose revocation is to be stored; `None` if there is no such token.
+    pub(super) fn revoke(&mut self, id: &str, now: Timestamp) -> Option<(Token, Vec<Known>)> {
+        let token = self.by_id(id)?;
+        let mut ids = vec![Arc::clone(&token.id)];
+        if token.kind == TokenKind::Refresh {
+            let goes_with = |other: &&Token| other.refresh_id.as_ref() == Some(&token.id);
+            ids.extend(
+                self.all()
+                    .filter(goes_with)
+                    .map(|other| Arc::clone(&other.id)),
+            );
+        }
+        let mut revoked = Vec::new();
+        for id in &ids {
+            revoked.extend(self.revoke_one(id, now));
+        }
+        Some((self.by_id(id)?.clone(), revoked))
+    }
+
+    /// Revokes one token; `None` if it is revoked and stored as such.
+    fn revoke_one(&mut self, id: &Arc<str>, now: Timestamp) -> Option<Known> {
+        let known = self.by_id.get(id)?.clone();
+        let token = match known.token.revoked_at {
+            Some(_) if self.unstored.contains(id) => return Some(known),
+            Some(_) => return None,
+            None => Token {
+                revoked_at: Some(now),
+                ..known.token
+            },
+        };
+        let known = Known { token, ..known };
+        self.remove(id);
+        self.insert(known.clone());
+        self.unstored.insert(Arc::clone(id));
+        Some(known)
     }
 
     /// Notes that a revocation is stored.
@@ -244,15 +310,33 @@ impl Tokens {
     }
 
     fn insert(&mut self, known: Known) {
-        let id = known.token.id.clone();
-        self.id_by_hash.insert(known.hash, id.clone());
-        self.by_id.insert(id, known);
+        let token = &known.token;
+        if token.is_of_sign_in() {
+            self.of_sign_in.insert(age(token));
+            let alike = self.alike.entry(Alike::of(token)).or_default();
+            alike.insert(age(token));
+        }
+        self.id_by_hash.insert(known.hash, Arc::clone(&token.id));
+        self.by_id.insert(Arc::clone(&token.id), known);
+    }
+
+    fn forget_age(&mut self, token: &Token) {
+        self.of_sign_in.remove(&age(token));
+        if let hash_map::Entry::Occupied(mut alike) = self.alike.entry(Alike::of(token)) {
+            alike.get_mut().remove(&age(token));
+            if alike.get().is_empty() {
+                alike.remove();
+            }
+        }
     }
 }
 
-fn oldest<'a>(tokens: impl Iterator<Item = &'a Token>) -> Option<String> {
-    let oldest = tokens.min_by_key(|token| (token.created_at, &token.id))?;
-    Some(oldest.id.clone())
+fn age(token: &Token) -> Age {
+    (token.created_at, Arc::clone(&token.id))
+}
+
+fn oldest(ages: &BTreeSet<Age>) -> Option<Arc<str>> {
+    ages.first().map(|(_, id)| Arc::clone(id))
 }
 
 const NO_PANIC: &str = "no holder of this lock panics";

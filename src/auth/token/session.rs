@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    AccessToken, Known, NO_PANIC, Token, TokenError, TokenKind, TokenStore, hash, record,
+    AccessToken, Known, NO_PANIC, Token, TokenError, TokenKind, TokenStore, hash, new_id, record,
     unavailable,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         Change, Expected, Scope, StoreError,
         records::{self, TokenRecord},
     },
-    types::{Grants, TenantId, limits::EXPIRED_TOKEN_KEPT},
+    types::{Grants, TenantId},
 };
 
 /// A token to be made for somebody who signed in.
@@ -41,7 +41,7 @@ impl TokenStore {
     ///
     /// # Errors
     ///
-    /// [`TokenError::DiskFull`] and [`TokenError::Store`].
+    /// [`TokenError::RefreshEnded`], [`TokenError::DiskFull`] and [`TokenError::Store`].
     ///
     /// # Cancel safety
     ///
@@ -51,7 +51,7 @@ impl TokenStore {
             AccessToken::random(new.tenant).map_err(|error| TokenError::Store(error.into()))?;
         let now = self.clock.now();
         let token = Token {
-            id: uuid::Uuid::new_v4().to_string(),
+            id: new_id(),
             name: new.name,
             grants: Arc::new(new.grants),
             created_at: now,
@@ -71,6 +71,10 @@ impl TokenStore {
         let scope = Scope::Tenant(new.tenant);
         self.store.write(scope, vec![change]).await?;
         let gave_way = slot.write().insert_of_sign_in(known);
+        let Some(gave_way) = gave_way else {
+            self.remove_stored(new.tenant, vec![token.id]).await;
+            return Err(TokenError::RefreshEnded);
+        };
         self.loaded.touch(&slot);
         self.remove_stored(new.tenant, gave_way).await;
         Ok((token, text))
@@ -85,8 +89,7 @@ impl TokenStore {
         self.live(text, TokenKind::Refresh).await
     }
 
-    /// Revokes the token of this text, and with a refresh token the access tokens that it was good for.
-    /// Text of no token is none to revoke.
+    /// Revokes the token of this text, as [`TokenStore::revoke`] does. Text of no token is none to revoke.
     ///
     /// # Errors
     ///
@@ -98,23 +101,14 @@ impl TokenStore {
     pub async fn revoke_text(&self, text: &str) -> Result<(), TokenError> {
         let found = self.find(text).await;
         let found = found.map_err(|error| TokenError::Store(error.into()))?;
-        let Some((tenant, slot, token)) = found else {
+        let Some((tenant, _, token)) = found else {
             return Ok(());
         };
-        let mut ids = vec![token.id.clone()];
-        if token.kind == TokenKind::Refresh {
-            let tokens = slot.read();
-            let goes_with = |other: &&Token| other.refresh_id.as_deref() == Some(&token.id);
-            ids.extend(tokens.all().filter(goes_with).map(|other| other.id.clone()));
+        match self.revoke(tenant, &token.id).await {
+            // Expired and removed meanwhile.
+            Ok(_) | Err(TokenError::Unknown) => Ok(()),
+            Err(error) => Err(error),
         }
-        for id in ids {
-            match self.revoke(tenant, &id).await {
-                // Expired and removed meanwhile.
-                Ok(_) | Err(TokenError::Unknown) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     /// Notes that there is a user or client with this id, whose tokens are good from now on.
@@ -144,22 +138,18 @@ impl TokenStore {
         }
     }
 
-    /// Removes tokens that expired a while ago. To be called now and then.
-    pub async fn remove_expired(&self) {
+    /// Removes tokens that expired or were revoked a while ago. To be called now and then.
+    pub async fn remove_ended(&self) {
         let now = self.clock.now();
-        let is_old = |token: &Token| {
-            let expires_at = token.expires_at;
-            expires_at.is_some_and(|at| now.saturating_since(at) > EXPIRED_TOKEN_KEPT)
-        };
         for (tenant, slot) in self.loaded.all() {
-            let ids = slot.write().take(is_old);
+            let ids = slot.write().take_ended(now);
             self.remove_stored(tenant, ids).await;
         }
     }
 
     /// Removes tokens from the store that are in memory no more. What fails is found and removed
     /// again when they are read anew.
-    async fn remove_stored(&self, tenant: TenantId, ids: Vec<String>) {
+    async fn remove_stored(&self, tenant: TenantId, ids: Vec<Arc<str>>) {
         for ids in ids.chunks(REMOVED_AT_ONCE) {
             let removed = async {
                 let changes = self.removals(tenant, ids).await?;
@@ -174,7 +164,11 @@ impl TokenStore {
         }
     }
 
-    async fn removals(&self, tenant: TenantId, ids: &[String]) -> Result<Vec<Change>, StoreError> {
+    async fn removals(
+        &self,
+        tenant: TenantId,
+        ids: &[Arc<str>],
+    ) -> Result<Vec<Change>, StoreError> {
         let mut changes = Vec::new();
         for id in ids {
             let scope = Scope::Tenant(tenant);

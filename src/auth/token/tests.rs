@@ -2,9 +2,10 @@ use super::*;
 use crate::{
     clock::ManualClock,
     metadata::{
-        MemoryStore,
+        MemoryStore, Table,
         store_double::{StoreDouble, Writing},
     },
+    types::limits::ENDED_TOKEN_KEPT,
 };
 
 fn tenant() -> TenantId {
@@ -283,4 +284,130 @@ async fn a_revocation_that_is_not_stored_is_not_forgotten() {
     tokens.forget_quiet(Duration::ZERO);
     assert_eq!(tokens.loaded.len(), 0);
     assert!(!is_good(&tokens, &text).await, "and in the store");
+}
+
+/// What somebody gets who signed in as the user `ann`.
+fn session(kind: TokenKind, refresh: Option<&Token>) -> NewSession {
+    NewSession {
+        tenant: tenant(),
+        name: "ann".into(),
+        grants: Grants::every_topic(),
+        kind,
+        lifetime: Duration::from_secs(3_600),
+        user_id: Some("ann's id".into()),
+        client_id: None,
+        refresh_id: refresh.map(|refresh| Arc::clone(&refresh.id)),
+    }
+}
+
+/// The tokens over a store that does as it is told, and a refresh token of ann's.
+async fn with_refresh_token() -> (Arc<StoreDouble>, TokenStore, Token) {
+    let store = Arc::new(StoreDouble::default());
+    let tokens = reopened(&store).await;
+    let (refresh, _) = tokens
+        .begin(session(TokenKind::Refresh, None))
+        .await
+        .unwrap();
+    // Makes the tenant known.
+    tokens
+        .create(tenant(), "ci", Grants::default(), None)
+        .await
+        .unwrap();
+    (store, tokens, refresh)
+}
+
+/// What a restart finds.
+async fn reopened(store: &Arc<StoreDouble>) -> TokenStore {
+    let tokens = open(&(Arc::clone(store) as Arc<dyn MetadataStore>)).await;
+    tokens.add_owner("ann's id");
+    tokens.tenants.write().unwrap().insert(tenant());
+    tokens
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_revoked_while_it_is_used_gives_nothing() {
+    let (store, tokens, refresh) = with_refresh_token().await;
+    let kept = tokens.list(tenant()).await.unwrap().len();
+    store.set(Writing::Slow);
+    let mut giving = Box::pin(tokens.begin(session(TokenKind::Access, Some(&refresh))));
+    assert!(futures_util::poll!(&mut giving).is_pending());
+    let mut revoking = Box::pin(tokens.revoke(tenant(), &refresh.id));
+    assert!(futures_util::poll!(&mut revoking).is_pending());
+    store.set(Writing::Good);
+    assert!(matches!(giving.await, Err(TokenError::RefreshEnded)));
+    revoking.await.unwrap();
+    for tokens in [&tokens, &reopened(&store).await] {
+        assert_eq!(tokens.list(tenant()).await.unwrap().len(), kept);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_revoked_with_all_that_it_gave_also_when_the_disk_is_full() {
+    let (store, tokens, refresh) = with_refresh_token().await;
+    let mut given = Vec::new();
+    for _ in 0..3 {
+        let begun = tokens.begin(session(TokenKind::Access, Some(&refresh)));
+        given.push(begun.await.unwrap().1);
+    }
+    let (_, other) = tokens
+        .begin(session(TokenKind::Access, None))
+        .await
+        .unwrap();
+    let mut watching = tokens.revocations();
+    store.set(Writing::Full);
+    let refused = tokens.revoke(tenant(), &refresh.id).await;
+    assert!(matches!(refused, Err(TokenError::DiskFull)));
+    assert!(watching.has_changed().unwrap());
+    watching.mark_unchanged();
+    for text in &given {
+        assert!(!is_good(&tokens, text).await);
+    }
+    store.set(Writing::Good);
+    tokens.revoke(tenant(), &refresh.id).await.unwrap();
+    let writes = store.writes();
+    assert!(watching.has_changed().unwrap());
+    watching.mark_unchanged();
+    for tokens in [&tokens, &reopened(&store).await] {
+        for text in &given {
+            assert!(!is_good(tokens, text).await);
+        }
+        assert!(is_good(tokens, &other).await);
+        // Once it is stored, another revocation costs nobody anything.
+        tokens.revoke(tenant(), &refresh.id).await.unwrap();
+        assert_eq!(store.writes(), writes);
+    }
+    assert!(!watching.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn what_was_revoked_is_forgotten_in_time_once_it_is_stored() {
+    let store = Arc::new(StoreDouble::default());
+    let shared = Arc::clone(&store) as Arc<dyn MetadataStore>;
+    let clock = ManualClock::at(Timestamp::from_millis(5));
+    let tokens = TokenStore::open(shared, Arc::new(clock.clone()));
+    let tokens = tokens.await.unwrap();
+    let mut made = Vec::new();
+    for name in ["stored", "unstored", "good"] {
+        let created = tokens.create(tenant(), name, Grants::default(), None).await;
+        made.push(created.unwrap().0.id);
+    }
+    tokens.revoke(tenant(), &made[0]).await.unwrap();
+    store.set(Writing::Full);
+    assert!(tokens.revoke(tenant(), &made[1]).await.is_err());
+    store.set(Writing::Good);
+    let names = async || {
+        let list = tokens.list(tenant()).await.unwrap();
+        let mut names: Vec<_> = list.into_iter().map(|token| token.name).collect();
+        names.sort();
+        names
+    };
+    clock.advance(ENDED_TOKEN_KEPT);
+    tokens.remove_ended().await;
+    assert_eq!(names().await.len(), 3);
+    clock.advance(Duration::from_millis(1));
+    tokens.remove_ended().await;
+    let names = names().await;
+    assert_eq!(names, ["good".into(), "unstored".into()]);
+    let stored = store.list(Scope::Tenant(tenant()), Table::Tokens).await;
+    assert_eq!(stored.unwrap().len(), 2);
 }

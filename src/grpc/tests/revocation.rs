@@ -20,7 +20,7 @@ async fn doomed(gateway: &Gateway, lifetime: Option<Duration>) -> Doomed {
         .create(tenant(), "doomed", everything(), lifetime);
     let (token, text) = made.await.unwrap();
     Doomed {
-        id: token.id,
+        id: token.id.to_string(),
         text: text.expose().to_owned(),
     }
 }
