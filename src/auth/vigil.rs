@@ -6,20 +6,32 @@
 //!
 //! Source: the public Pub/Sub API Developer Guide, "General Considerations".
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{AuthError, Authenticator};
 use crate::types::Principal;
 
 /// Watches over one stream's caller.
-#[derive(Debug)]
 pub struct Vigil {
     authenticator: Arc<dyn Authenticator>,
     revocations: watch::Receiver<u64>,
     /// The number of revocations after which the caller was found good.
     good_at: u64,
+    /// The look that is under way, and the number of revocations it is about. It is kept, since the
+    /// stream has other things to wait for and would begin it anew after each of them.
+    look: Option<(u64, BoxFuture<'static, bool>)>,
+}
+
+impl fmt::Debug for Vigil {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vigil")
+            .field("good_at", &self.good_at)
+            .field("looking_at", &self.look.as_ref().map(|(number, _)| number))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Vigil {
@@ -31,30 +43,52 @@ impl Vigil {
             authenticator,
             revocations,
             good_at,
+            look: None,
         }
     }
 
-    /// Waits until `principal` may not go on any more, and says why.
+    /// Waits until `principal` may not go on any more, and says why. It is one and the same in every
+    /// call.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a revocation that was not looked into is seen by the next call.
+    /// Cancel safe: the next call goes on with the look that this one began.
     pub async fn revoked(&mut self, principal: &Principal) -> AuthError {
         loop {
-            let changed = self.revocations.wait_for(|number| *number != self.good_at);
-            let Ok(number) = changed.await.map(|number| *number) else {
-                // Nobody can revoke anything any more.
-                return std::future::pending().await;
+            let (number, look) = match &mut self.look {
+                Some(look) => look,
+                none => {
+                    let changed = self.revocations.wait_for(|number| *number != self.good_at);
+                    let Ok(number) = changed.await.map(|number| *number) else {
+                        // Nobody can revoke anything any more.
+                        return std::future::pending().await;
+                    };
+                    let look = is_good(Arc::clone(&self.authenticator), principal.clone());
+                    none.insert((number, Box::pin(look)))
+                }
             };
-            match self.authenticator.is_good(principal).await {
-                Ok(true) => self.good_at = number,
-                Ok(false) => return AuthError::Token,
-                // What cannot be told for now is asked again: a stream is not ended for that.
-                Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
+            let (number, is_good) = (*number, look.await);
+            self.look = None;
+            if !is_good {
+                return AuthError::Token;
             }
+            self.good_at = number;
+        }
+    }
+}
+
+/// Whether a caller is good. What cannot be told for now is asked again: a stream is not ended for that.
+async fn is_good(authenticator: Arc<dyn Authenticator>, principal: Principal) -> bool {
+    loop {
+        match authenticator.is_good(&principal).await {
+            Ok(is_good) => return is_good,
+            Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
         }
     }
 }
 
 /// How long after it could not be told whether a caller is good it is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,8 @@ use crate::{
     types::{
         TenantId,
         limits::{
-            CA_FILE_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX,
-            HTTP2_STREAM_WINDOW_BYTES,
+            ADMIN_RESPONSE_BYTES_MAX, CA_FILE_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES,
+            HTTP2_FRAME_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES,
         },
     },
 };
@@ -165,7 +165,8 @@ impl Connection {
 
     /// A client of the admin service.
     pub fn admin(&self) -> AdminClient<Calls> {
-        AdminClient::with_interceptor(self.channel.clone(), self.metadata.clone())
+        let client = AdminClient::with_interceptor(self.channel.clone(), self.metadata.clone());
+        client.max_decoding_message_size(ADMIN_RESPONSE_BYTES_MAX)
     }
 }
 

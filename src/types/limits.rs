@@ -251,6 +251,9 @@ pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(3_650 * 24 * 3_600)
 /// How long a token is kept after it expired or was revoked. Ours: long enough for a list to show why calls fail,
 /// and for every stream that it began to have heard that it was revoked.
 pub const ENDED_TOKEN_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// A response of the admin service, as its clients take them. Ours: a list of every token that a
+/// tenant may have is some 10 MB.
+pub const ADMIN_RESPONSE_BYTES_MAX: usize = 32 * MIB;
 /// Client applications, and users, of a gateway. Ours: each is kept in memory, at about a kilobyte.
 pub const ACCOUNTS_MAX: usize = 10_000;
 /// Certificates of one client application. Ours: two while one is replaced, with room.
