@@ -6,12 +6,16 @@ use super::{Managed, NAME, commit, first, fulfilment};
 use crate::{
     broker::{
         NewManaged,
-        tests::engines::{ORDERS, STATUSES, orders, principal, status},
+        tests::engines::{ORDERS, STATUSES, orders, principal, status, tenant},
     },
     event_log,
     grpc::{
         status::kinds,
         tests::gateway::{Gateway, Settings, assert_failure, settle},
+    },
+    metadata::{
+        Expected, MetadataStore, Scope,
+        records::{self, ManagedPositionRecord},
     },
     proto::ManagedFetchRequest,
     types::Replay,
@@ -132,6 +136,53 @@ async fn a_position_that_is_purged_gives_way_to_the_error_recovery_replay() {
             "{scrape}"
         );
     }
+}
+
+/// What a log that was restored from an earlier backup finds in the metadata.
+#[tokio::test(start_paused = true)]
+async fn a_position_that_the_log_lost_gives_way_and_what_is_before_it_may_be_committed() {
+    let gateway = Gateway::start().await;
+    let latest = NewManaged {
+        default_replay: Replay::Latest,
+        ..fulfilment()
+    };
+    let config = gateway.manage(latest).await;
+    let published = gateway.publish(ORDERS, &orders(0..2)).await.unwrap();
+    let positions = published.positions();
+    let record = ManagedPositionRecord {
+        id: config.id.to_string(),
+        position: positions[1].get() + 1,
+        committed_at_ms: 0,
+    };
+    let change = records::change(&record, Expected::Absent);
+    let scope = Scope::Tenant(tenant());
+    let store = &gateway.engines.store;
+    store.write(scope, vec![change]).await.unwrap();
+    let gateway = gateway.restarted().await;
+    let (broker, caller) = (&gateway.engines.broker, principal());
+    let found = broker.managed_subscriptions(&caller).await.unwrap();
+    assert_eq!(found[0].lag.events, 2);
+    // The log comes past the position before anybody asks for it.
+    gateway.publish(ORDERS, &orders(2..9)).await.unwrap();
+    for _ in 0..2 {
+        let mut stream = gateway.managed(3).await;
+        assert_eq!(stream.next().await.ids(), ["0", "1", "2"]);
+        drop(stream);
+        settle().await;
+    }
+    let mut stream = gateway.managed(3).await;
+    stream.next().await;
+    stream.commit("c-1", positions[0]);
+    stream.next().await.expect_commit("c-1");
+    assert_eq!(gateway.committed().await, Some(positions[0]));
+    stream.commit("c-2", positions[1]);
+    stream.next().await.expect_commit("c-2");
+    stream.commit("back", positions[0]);
+    let back = stream.next().await;
+    assert!(back.expect_refusal("back").contains("older"));
+    drop(stream);
+    let gateway = gateway.restarted().await;
+    assert_eq!(gateway.managed(1).await.next().await.ids(), ["2"]);
 }
 
 #[tokio::test(start_paused = true)]
