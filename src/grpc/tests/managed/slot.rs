@@ -162,6 +162,29 @@ async fn a_tenant_has_two_hundred_and_names_are_unique() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_of_a_topic_that_there_is_under_its_whole_name() {
+    let gateway = Gateway::start().await;
+    let broker = &gateway.engines.broker;
+    for topic in [
+        "OrderCreated__e",
+        "",
+        "/event/Unknown__e",
+        "/data/OrderCreated__e",
+    ] {
+        let new = NewManaged {
+            topic: topic.into(),
+            ..fulfilment()
+        };
+        let refused = broker.create_managed(&principal(), new).await;
+        assert!(matches!(refused, Err(ManagedError::Topic(_))), "{topic}");
+    }
+    let config = gateway.manage(fulfilment()).await;
+    assert!(config.id.as_str().starts_with("18x"), "{}", config.id);
+    assert_eq!((config.id.as_str().len(), config.version), (18, 1));
+    assert_eq!((config.topic.as_str(), &*config.label), (ORDERS, NAME));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_token_frees_it() {
     let gateway = Gateway::start().await;
     gateway.manage(fulfilment()).await;
