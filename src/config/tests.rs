@@ -162,6 +162,25 @@ fn file_sets_values_of_every_type() {
     assert_eq!(settings.log.format, LogFormat::Json);
 }
 
+/// Clients are written for the hosted service, and for a gateway that nobody has configured.
+#[test]
+fn the_defaults_are_what_clients_count_on() {
+    let gateway = nothing().settings().gateway;
+    let found_dead = gateway.http2.ping_interval + gateway.http2.ping_timeout;
+    assert!(found_dead <= Duration::from_secs(15), "{found_dead:?}");
+    assert_eq!(gateway.http2.streams_per_connection_max, 1_000);
+    assert_eq!(gateway.broker.credit_max, 100);
+    assert_eq!(gateway.broker.keepalive, Duration::from_secs(60));
+    let grace = gateway.broker.zero_credit_grace;
+    assert_eq!(grace, Some(Duration::from_secs(70)));
+    assert_eq!(gateway.broker.managed_no_commit_timeout, None);
+    let idle = gateway.grpc.publish_stream_idle;
+    assert_eq!(idle, Some(Duration::from_secs(1_800)));
+    let wait = gateway.grpc.first_message_wait;
+    assert_eq!(wait, Duration::from_secs(10));
+    assert_eq!(gateway.grpc_addr, addr("127.0.0.1:7011"));
+}
+
 #[test]
 fn variables_set_values_of_every_type() {
     let settings = variable("TIDEGATE_SERVER__EPHEMERAL", "true")

@@ -19,7 +19,7 @@ use crate::support::{
     http,
     order::{self, TOPIC},
     wait::{until_true, within},
-    wire::{ManagedFetchRequest, ManagedFetchResponse, PublishRequest},
+    wire::{FetchRequest, ManagedFetchRequest, ManagedFetchResponse, PublishRequest},
 };
 
 const NAME: &str = "Fulfilment";
@@ -172,6 +172,13 @@ async fn what_cannot_be_is_refused_with_what_was_wanted() {
             "earliest",
         ),
         ("managed create Other".into(), USAGE, "--topic"),
+        (
+            "managed create Other --topic OrderCreated__e".into(),
+            USAGE,
+            "begins with /event/",
+        ),
+        // It is of one topic for ever.
+        (format!("managed update {NAME} {topic}"), USAGE, "--topic"),
         (
             "managed update Nobody --state stop".into(),
             FAILED,
@@ -338,6 +345,23 @@ async fn a_scrape_shows_how_far_each_is_behind() {
     create(&gateway, "");
     let client = Client::connect(&gateway).await;
     publish(&client, 0..7).await;
+    // A subscriber of any other kind is among them if it has a name.
+    let named = client.with("tidegate-client-name", "reader");
+    let mut reader = named.subscribe(&FetchRequest::earliest(TOPIC, 1)).await;
+    reader.fetch(1).await;
+    let listed = rows(&gateway, "managed list").remove(0);
+    let described = rows(&gateway, &format!("topic describe {TOPIC}")).remove(0);
+    let subscribers = described["subscribers"].as_array().unwrap();
+    let shown: Vec<_> = subscribers
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), &row["events_behind"]))
+        .collect();
+    assert_eq!(shown, [(NAME, &7.into()), ("reader", &6.into())]);
+    for row in subscribers.iter().chain([&listed]) {
+        let behind = row["seconds_behind"].as_f64().unwrap();
+        let left = row["seconds_to_loss"].as_f64().unwrap();
+        assert!(behind > 0.0 && behind + left > 250_000.0, "{row}");
+    }
     let series = format!(r#"subscription="{NAME}",topic="{TOPIC}"}} 7"#);
     until_true("lag in a scrape", async || {
         let (_, scrape) = http::get(&gateway, "/metrics").await;

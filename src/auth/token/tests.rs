@@ -133,6 +133,47 @@ async fn malformed_headers_are_named() {
     }
 }
 
+/// Clients send what sign-in told them, or what they make of it: another scheme, port or path.
+#[tokio::test]
+async fn an_instance_url_is_any_url() {
+    let store = store_with_tenant().await;
+    let tokens = open(&store).await;
+    let made = tokens.create(tenant(), "ci", Grants::default(), None);
+    let (_, text) = made.await.unwrap();
+    let id = tenant();
+    for url in [
+        "https://localhost",
+        "http://localhost:7080",
+        "https://127.0.0.1:7080",
+        "http://[::1]",
+        "https://shop.my.salesforce.com/",
+        "https://localhost/services/Soap/u/64.0/00D000000000001",
+    ] {
+        let sent = Credentials {
+            instance_url: url,
+            ..credentials(&text, id.as_str())
+        };
+        assert!(tokens.authenticate(&sent).await.is_ok(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_of_a_token_does_not_open_it() {
+    let store = store_with_tenant().await;
+    let tokens = open(&store).await;
+    let made = tokens.create(tenant(), "ci", Grants::default(), None);
+    let (_, text) = made.await.unwrap();
+    let (_, secret) = text.expose().split_once('!').unwrap();
+    let scope = Scope::Tenant(tenant());
+    let stored = store.list(scope, Table::Tokens).await.unwrap();
+    assert_eq!(stored.len(), 1);
+    let stored = String::from_utf8_lossy(&stored[0].value);
+    assert!(
+        stored.contains("ci") && !stored.contains(secret),
+        "{stored}"
+    );
+}
+
 #[tokio::test]
 async fn an_unknown_token_cannot_be_revoked() {
     let tokens = open(&store_with_tenant().await).await;

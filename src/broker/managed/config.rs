@@ -280,7 +280,7 @@ impl ManagedSubscriptions {
         let scope = Scope::Tenant(self.tenant);
         self.store.write(scope, vec![change]).await?;
         let head = tenant.log.state().head;
-        let entry = Arc::new(Entry::new(config.clone(), None, head));
+        let entry = Arc::new(Entry::new(config.clone(), None, None, head));
         self.write().insert(entry.id(), entry);
         Ok(config)
     }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{CommitRefusal, ManagedConfig, NO_PANIC, lag::Progress, slot::Slot};
 use crate::{
     clock::Timestamp,
+    event_log::PositionError,
     types::{PlatformId, Position},
 };
 
@@ -22,6 +23,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Marks {
     committed: Option<Committed>,
+    /// Why what is committed is no position of this log, if it was none when it was read.
+    lost: Option<PositionError>,
     /// How far that is; `None` before it was first measured.
     progress: Option<Progress>,
     /// The newest position that was delivered, or told to a stream, since it was opened; the head at
@@ -40,6 +43,7 @@ impl Entry {
     pub(super) fn new(
         config: ManagedConfig,
         committed: Option<Committed>,
+        lost: Option<PositionError>,
         delivered: Position,
     ) -> Self {
         Self {
@@ -47,6 +51,7 @@ impl Entry {
             config: watch::Sender::new(Some(config)),
             marks: Mutex::new(Marks {
                 committed,
+                lost,
                 progress: None,
                 delivered,
             }),
@@ -87,7 +92,20 @@ impl Entry {
 
     /// Notes a commit that is durable.
     pub(super) fn commit(&self, committed: Committed) {
-        self.marks().committed = Some(committed);
+        let mut marks = self.marks();
+        marks.committed = Some(committed);
+        marks.lost = None;
+    }
+
+    /// Why what is committed is no position of this log, if it is none.
+    pub(super) fn lost(&self) -> Option<PositionError> {
+        self.marks().lost
+    }
+
+    /// What no commit may be before: what is committed, unless the log lost it. Then everything that
+    /// there still is may be before it, and is delivered and committed all the same.
+    pub(super) fn floor(&self) -> Option<Position> {
+        self.marks().floor()
     }
 
     pub(super) fn progress(&self) -> Option<Progress> {
@@ -114,10 +132,10 @@ impl Entry {
                 latest: marks.delivered,
             });
         }
-        match marks.committed {
-            Some(committed) if position < committed.position => Err(CommitRefusal::Older {
+        match marks.floor() {
+            Some(committed) if position < committed => Err(CommitRefusal::Older {
                 found: position,
-                committed: committed.position,
+                committed,
             }),
             _ => Ok(()),
         }
@@ -125,5 +143,12 @@ impl Entry {
 
     fn marks(&self) -> MutexGuard<'_, Marks> {
         self.marks.lock().expect(NO_PANIC)
+    }
+}
+
+impl Marks {
+    fn floor(&self) -> Option<Position> {
+        let committed = self.committed.filter(|_| self.lost.is_none());
+        committed.map(|committed| committed.position)
     }
 }

@@ -30,9 +30,11 @@ impl ManagedSubscriptions {
         let Some(topic) = topic_of(tenant, entry) else {
             return Lag::default();
         };
-        let committed = entry.committed().map(|committed| committed.position);
-        let replay = entry.config().map(|config| config.default_replay);
-        let progress = match (committed, replay) {
+        let replay = entry.config().map(|config| match entry.lost() {
+            Some(_) => config.error_recovery_replay,
+            None => config.default_replay,
+        });
+        let progress = match (entry.floor(), replay) {
             (Some(position), _) => progress(tenant, topic, position).await,
             (None, Some(Replay::Earliest)) => progress(tenant, topic, Position::ZERO).await,
             // It would start at the newest: there is nothing that it could miss.

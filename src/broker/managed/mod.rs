@@ -36,7 +36,7 @@ use crate::{
         MetadataStore, Scope,
         records::{self, ManagedPositionRecord, ManagedSubscriptionRecord},
     },
-    types::{PlatformId, Position, RunState, TenantId},
+    types::{PlatformId, Position, RunState, Start, TenantId},
 };
 use entry::{Committed, Entry};
 use positions::Positions;
@@ -118,7 +118,11 @@ impl ManagedSubscriptions {
             });
             let config = ManagedConfig::of(&stored.record)
                 .ok_or_else(|| ManagedError::Unreadable(stored.record.id.clone()))?;
-            let entry = Entry::new(config, committed, head);
+            let lost = committed.and_then(|committed| {
+                // Of no topic: whether it was a position of this log at all.
+                log.resolve(&[], Start::After(committed.position)).err()
+            });
+            let entry = Entry::new(config, committed, lost, head);
             entries.insert(entry.id(), Arc::new(entry));
         }
         Ok(Self {

@@ -212,13 +212,9 @@ impl Writer {
             return Err(CommitRefusal::Deleted);
         }
         let found = group.committed.position;
-        match group.entry.committed() {
-            Some(Committed { position, .. }) if found < position => Err(CommitRefusal::Older {
-                found,
-                committed: position,
-            }),
-            Some(Committed { position, .. }) => Ok(found != position),
-            None => Ok(true),
+        match group.entry.floor() {
+            Some(committed) if found < committed => Err(CommitRefusal::Older { found, committed }),
+            floor => Ok(floor != Some(found)),
         }
     }
 

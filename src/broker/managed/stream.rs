@@ -161,7 +161,12 @@ impl ManagedSubscriber {
             None => current.default_replay.start(),
         };
         let topics = [subscriber.topic_id()];
-        let start = match tenant.log.resolve(&topics, start) {
+        // A log that lost the position may have come past it meanwhile, with other events.
+        let resolved = match entry.lost() {
+            Some(error) => Err(error),
+            None => tenant.log.resolve(&topics, start),
+        };
+        let start = match resolved {
             Err(error) if !matches!(error, PositionError::TopicDeleted) => {
                 recovery(&broker, &current, &error)
             }

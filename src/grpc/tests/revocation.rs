@@ -61,11 +61,13 @@ async fn a_stream_outlives_its_token_s_time_and_a_revocation_of_another() {
     let token = doomed(&gateway, Some(Duration::from_secs(60))).await;
     let other = doomed(&gateway, None).await;
     let mut subscriber = Subscriber::open(&gateway, &token.text, Some(latest(ORDERS, 5))).await;
+    let mut publisher = PublishStream::open(&gateway, &token.text).await;
     settle().await;
     gateway.engines.clock.advance(Duration::from_secs(61));
     gateway.tokens.revoke(tenant(), &other.id).await.unwrap();
     settle().await;
-    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    publisher.publish(ORDERS, &orders(0..1));
+    publisher.next().await;
     assert_eq!(subscriber.next().await.ids(), ["0"]);
     // A call that begins now is refused.
     let mut late = Subscriber::open(&gateway, &token.text, Some(latest(ORDERS, 5))).await;
@@ -73,6 +75,8 @@ async fn a_stream_outlives_its_token_s_time_and_a_revocation_of_another() {
     // And what is revoked ends it, expired or not.
     gateway.tokens.revoke(tenant(), &token.id).await.unwrap();
     assert_failure(&subscriber.failure().await, "Subscribe", kinds::AUTH_ERROR);
+    let failure = publisher.failure().await;
+    assert_failure(&failure, "PublishStream", kinds::AUTH_ERROR);
 }
 
 #[tokio::test(start_paused = true)]

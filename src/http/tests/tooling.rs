@@ -77,6 +77,16 @@ async fn a_subscription_is_found_by_its_name_and_by_both_forms_of_its_id() {
         (&json!(2), &json!("Fulfilment"))
     );
     assert_eq!(all["records"][0].as_object().unwrap().len(), 2);
+    let stopped = format!("{fields} WHERE DeveloperName='Fulfilment' LIMIT 1");
+    let (_, stopped) = edge.query(&stopped).await;
+    assert_eq!(stopped["records"][0]["Metadata"]["state"], "STOP");
+    // Without the slash, of any version, and with the content type that one client sends.
+    let path =
+        "/services/data/v60.0/tooling/query?q=SELECT+Id+FROM+ManagedEventSubscription+WHERE+Id='";
+    let request = edge.request(Method::GET, &format!("{path}{id}'"));
+    let request = request.header("content-type", "application/json");
+    let (status, found) = edge.answer(request.body(Body::empty()).unwrap()).await;
+    assert_eq!((status, &found["size"]), (StatusCode::OK, &json!(1)));
     let nobody = format!("{fields} WHERE DeveloperName='Nobody' LIMIT 1");
     let (status, none) = edge.query(&nobody).await;
     assert_eq!((status, &none["size"]), (StatusCode::OK, &json!(0)));

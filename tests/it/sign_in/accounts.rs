@@ -5,7 +5,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use super::{Setup, USERNAME, command};
+use super::{Setup, USERNAME, command, text};
 
 /// Exit codes, as `tidegate --help` lists them.
 const FAILED: i32 = 1;
@@ -101,4 +101,36 @@ fn secrets_are_shown_once_and_never_listed() {
     }
     let log = setup.gateway.log();
     assert!(!log.contains(&setup.client_secret) && !log.contains(&setup.password));
+}
+
+#[tokio::test]
+async fn no_secret_is_on_the_disk() {
+    let mut setup = Setup::lenient();
+    let session = setup.token(&setup.password_grant()).await.json();
+    setup.gateway.kill();
+    let secrets = [
+        ("access token", text(&session, "access_token")),
+        ("refresh token", text(&session, "refresh_token")),
+        ("client secret", setup.client_secret.clone()),
+        ("password", setup.password.clone()),
+    ];
+    let (mut dirs, mut has_user) = (vec![setup.gateway.data_dir()], false);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let bytes = fs::read(&path).unwrap();
+            let found = String::from_utf8_lossy(&bytes);
+            has_user |= found.contains(USERNAME);
+            for (what, secret) in &secrets {
+                // A token begins with the id of its tenant, which is no secret.
+                let secret = secret.rsplit('!').next().unwrap();
+                assert!(!found.contains(secret), "a {what} is in {}", path.display());
+            }
+        }
+    }
+    assert!(has_user, "what there is of them is among these files");
 }

@@ -50,21 +50,23 @@ async fn bearer(setup: &Setup, assertion: &str) -> Answer {
         .await
 }
 
-#[tokio::test]
-async fn an_assertion_signs_a_user_in_and_every_other_is_refused() {
-    let setup = Setup::lenient();
-    let key = rsa();
-    let certificate = CertificateParams::default()
-        .self_signed(&key)
-        .unwrap()
-        .pem();
+/// Makes a client application that signs with `key`; returns it, and the certificate in PEM.
+fn signer(setup: &Setup, key: &KeyPair) -> (Value, String) {
+    let certificate = CertificateParams::default().self_signed(key).unwrap();
     let file = setup.gateway.dir().join("client.crt");
-    fs::write(&file, &certificate).unwrap();
+    fs::write(&file, certificate.pem()).unwrap();
     let create = format!(
         "client create --name signer --certificate {}",
         file.display()
     );
-    let client = command(&setup.gateway, &create);
+    (command(&setup.gateway, &create), certificate.pem())
+}
+
+#[tokio::test]
+async fn an_assertion_signs_a_user_in_and_every_other_is_refused() {
+    let setup = Setup::lenient();
+    let key = rsa();
+    let (client, certificate) = signer(&setup, &key);
     assert_eq!(client["certificates"], 1);
     let client_id = text(&client, "client_id");
 
@@ -148,4 +150,35 @@ async fn an_assertion_signs_a_user_in_and_every_other_is_refused() {
             "{assertion}"
         );
     }
+}
+
+#[tokio::test]
+async fn who_signs_with_a_wrong_key_too_often_is_locked_out_and_nobody_with_the_right_one() {
+    let setup = Setup::with(vec![("TIDEGATE_AUTH__SIGN_IN_FAILURES_MAX", "2")]);
+    let key = rsa();
+    let (client, _) = signer(&setup, &key);
+    let claims = |sub: &str| {
+        json!({
+            "iss": client["client_id"],
+            "sub": sub,
+            "aud": "https://login.salesforce.com",
+            "exp": now_s() + 180,
+        })
+    };
+    let error = async |assertion: &str| {
+        let answer = bearer(&setup, assertion).await.json();
+        answer["error"].as_str().unwrap_or("none").to_owned()
+    };
+    let good = sign(&claims(USERNAME), &key);
+    // Whoever has the key guesses nothing, however often it is for nobody.
+    for _ in 0..4 {
+        let for_nobody = sign(&claims("nobody"), &key);
+        assert_eq!(error(&for_nobody).await, "invalid_grant");
+    }
+    assert_eq!(error(&good).await, "none");
+    for _ in 0..2 {
+        let forged = sign(&claims(USERNAME), &rsa());
+        assert_eq!(error(&forged).await, "invalid_grant");
+    }
+    assert_eq!(error(&good).await, "rate_limit_exceeded");
 }

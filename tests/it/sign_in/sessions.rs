@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Setup, command, text};
+use super::{Setup, USERNAME, command, text};
 use crate::support::{
-    client::code,
+    client::{Call, Client, code},
     gateway::Gateway,
     http::{Answer, send, send_tls},
+    order::{self, TOPIC},
+    wire::{FetchRequest, PublishRequest},
 };
 
 async fn userinfo(gateway: &Gateway, method: &str, authorization: &str) -> Answer {
@@ -47,6 +49,12 @@ async fn a_bearer_is_told_who_they_are() {
             let sub = format!("http://localhost:1/id/{tenant}/{user_id}");
             assert_eq!(text(&json, "sub"), sub);
         }
+    }
+    // A word that clients used before there was the other, and any case.
+    for scheme in ["OAuth", "bearer"] {
+        let authorization = format!("authorization: {scheme} {by_user}\r\n");
+        let answer = userinfo(&setup.gateway, "GET", &authorization).await;
+        assert_eq!(answer.status, 200, "{scheme}: {answer:?}");
     }
     let authorization = format!("authorization: Bearer {by_user}\r\n");
     let over_tls = send_tls(&setup.gateway, request("GET", &authorization).as_bytes()).await;
@@ -142,6 +150,61 @@ async fn tokens_of_who_was_deleted_open_nothing_also_after_a_restart() {
             "invalid_client"
         );
     }
+}
+
+#[tokio::test]
+async fn what_ends_a_token_ends_its_streams() {
+    let setup = Setup::lenient();
+    let client = Client::connect(&setup.gateway).await;
+    let publish = async || {
+        let request = PublishRequest::new(TOPIC, order::events(0..1));
+        client.publish(&request).await.unwrap();
+    };
+    publish().await;
+    // A stream that has got something is one that was let in.
+    let live = async |token: &str| {
+        let client = client.with("accesstoken", token);
+        let mut call = client.subscribe(&FetchRequest::earliest(TOPIC, 9)).await;
+        call.fetch(1).await;
+        call
+    };
+    let ended = async |call: &mut Call| {
+        let failure = call.failure().await;
+        failure.expect("Subscribe", code::UNAUTHENTICATED, "service.auth.error");
+    };
+    let by_password = async || setup.token(&setup.password_grant()).await.json();
+    let (by_client, kept) = (setup.access_token().await, setup.access_token().await);
+    let (refreshed, of_user) = (by_password().await, by_password().await);
+    let mut by_client_call = live(&by_client).await;
+    let mut refreshed_call = live(&text(&refreshed, "access_token")).await;
+    let mut of_user_call = live(&text(&of_user, "access_token")).await;
+    let mut kept_call = live(&kept).await;
+    let mut others_call = live(&setup.gateway.ready().access_token).await;
+
+    let revoke = async |token: &str| {
+        let form = format!("token={token}");
+        let answer = setup.post("/services/oauth2/revoke", &form).await;
+        assert_eq!(answer.status, 200);
+    };
+    revoke(&by_client).await;
+    ended(&mut by_client_call).await;
+    // It goes with all that was had for it.
+    revoke(&text(&refreshed, "refresh_token")).await;
+    ended(&mut refreshed_call).await;
+    let delete = |what: &str| {
+        let status = setup.gateway.command(what).status().unwrap();
+        assert!(status.success(), "{what}");
+    };
+    publish().await;
+    kept_call.fetch(1).await;
+    of_user_call.fetch(1).await;
+    delete(&format!("user delete {USERNAME}"));
+    ended(&mut of_user_call).await;
+    publish().await;
+    kept_call.fetch(1).await;
+    delete(&format!("client delete {}", setup.client_id));
+    ended(&mut kept_call).await;
+    others_call.fetch(2).await;
 }
 
 #[tokio::test]

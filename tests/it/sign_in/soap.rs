@@ -143,6 +143,10 @@ async fn a_login_is_answered_in_the_order_that_clients_count_in() {
             .body
             .contains("<serverUrl>https://localhost/services/Soap/u/50.0/")
     );
+    // As one library sends it.
+    let request = post("/services/Soap/u/59.0/", "text/xml; charset=UTF-8", &body)
+        .replace("\r\nconnection", "\r\nSOAPAction: Login\r\nconnection");
+    assert_eq!(send(&setup.gateway, request.as_bytes()).await.status, 200);
     let (half, rest) = body.split_at(200);
     let chunked = format!(
         "POST /services/Soap/u/50.0 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: text/xml\r\nsoapaction: \"\"\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{half}\r\n{:x}\r\n{rest}\r\n0\r\n\r\n",
@@ -231,6 +235,12 @@ async fn a_refusal_is_a_fault_in_the_hosted_words() {
                 .contains("<faultcode>soapenv:Client</faultcode>")
         );
     }
+    let mut not_text = post(path, "text/xml", &good).into_bytes();
+    let username = not_text.windows(4).position(|bytes| bytes == b"shop");
+    not_text[username.expect("the username")] = 0xff;
+    let answer = send(&setup.gateway, &not_text).await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.body.contains("not text in UTF-8"), "{answer:?}");
     for path in [
         "/services/Soap/u/x",
         "/services/Soap/u/1.2.3",

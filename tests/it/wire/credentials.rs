@@ -6,16 +6,20 @@ use crate::support::{
     client::{Call, Client, Failure, NO_STATUS, code},
     gateway::{Gateway, Settings},
     order::{self, SCHEMA_ID, TOPIC},
-    wire::{FetchRequest, PublishRequest, SchemaRequest, TopicInfo, TopicRequest},
+    wire::{
+        FetchRequest, ManagedFetchRequest, PublishRequest, SchemaRequest, TopicInfo, TopicRequest,
+    },
 };
 
-const METHODS: [&str; 5] = [
+const METHODS: [&str; 6] = [
     "GetTopic",
     "GetSchema",
     "Publish",
     "PublishStream",
     "Subscribe",
+    "ManagedSubscribe",
 ];
+const STREAMS: [&str; 3] = ["Subscribe", "ManagedSubscribe", "PublishStream"];
 const HEADERS: [&str; 3] = ["accesstoken", "instanceurl", "tenantid"];
 
 /// Begins a call that would be good with good credentials.
@@ -29,6 +33,8 @@ async fn good_call(client: &Client, method: &str) -> Call {
             schema_id: SCHEMA_ID.into(),
         }),
         "Subscribe" => call.send(&FetchRequest::earliest(TOPIC, 1)),
+        // Whether there is such a subscription is looked at behind the credentials.
+        "ManagedSubscribe" => call.send(&ManagedFetchRequest::first("Fulfilment", 1)),
         _ => call.send(&PublishRequest::new(TOPIC, order::events(0..1))),
     }
     call
@@ -74,6 +80,15 @@ async fn a_repeated_header_is_refused_or_read_as_the_same() {
             code::UNAUTHENTICATED,
             "service.auth.headers.invalid",
         );
+    }
+}
+
+#[tokio::test]
+async fn an_authorization_header_is_not_asked_for_and_changes_nothing() {
+    let gateway = Gateway::ephemeral();
+    let client = Client::connect(&gateway).await;
+    for authorization in ["Bearer nothing", "Basic eDp5", ""] {
+        expect_good(&client.with("authorization", authorization)).await;
     }
 }
 
@@ -165,7 +180,7 @@ async fn a_tenant_is_compared_by_its_first_fifteen_characters() {
 async fn a_stream_gets_its_headers_before_it_is_refused() {
     let gateway = Gateway::ephemeral();
     let client = Client::connect(&gateway).await.with("accesstoken", "bad");
-    for method in ["Subscribe", "PublishStream"] {
+    for method in STREAMS {
         // Nothing has been sent: headers come, and the refusal waits for a message.
         let mut call = client.call(method).await;
         let headers = call.headers().await;
@@ -195,7 +210,7 @@ async fn a_client_that_never_sends_is_refused_after_a_while() {
         environment: vec![("TIDEGATE_GRPC__FIRST_MESSAGE_WAIT", "300ms")],
     });
     let client = Client::connect(&gateway).await.with("accesstoken", "bad");
-    for method in ["Subscribe", "PublishStream"] {
+    for method in STREAMS {
         let mut call = client.call(method).await;
         let refusal = call.failure().await;
         refusal.expect(method, code::UNAUTHENTICATED, "service.auth.error");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{commit, fulfilment};
 use crate::{
     broker::{
@@ -10,7 +12,7 @@ use crate::{
     },
     grpc::{
         status::kinds,
-        tests::gateway::{Gateway, Settings, assert_failure, settle},
+        tests::gateway::{Gateway, Settings, assert_failure, assert_took, settle},
     },
     metadata::store_double::Writing,
     proto::ManagedFetchRequest,
@@ -253,5 +255,50 @@ async fn a_stream_without_commits_ends_where_that_is_configured() {
             .message()
             .contains("no commits arrived in 1800 seconds")
     );
-    let _next = gateway.managed(1).await;
+    assert_eq!(gateway.managed(1).await.next().await.events.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_commit_puts_that_end_off_also_one_that_is_refused() {
+    let timeout = Duration::from_secs(1_800);
+    let gateway = Gateway::with(Settings {
+        broker: broker::Config {
+            managed_no_commit_timeout: Some(timeout),
+            ..broker::Config::default()
+        },
+        ..Settings::default()
+    })
+    .await;
+    gateway.manage(fulfilment()).await;
+    let began = Instant::now();
+    let mut stream = gateway.managed(100).await;
+    tokio::time::sleep(timeout - Duration::from_secs(30)).await;
+    stream.ask(commit("c-1", b""));
+    tokio::time::sleep(timeout - Duration::from_secs(30)).await;
+    // Neither is one: credit, and a fresh token.
+    stream.ask_for(1);
+    stream.ask(ManagedFetchRequest {
+        auth_refresh: gateway.token.clone(),
+        ..ManagedFetchRequest::default()
+    });
+    let failure = loop {
+        if let Err(failure) = stream.responses.message().await {
+            break failure;
+        }
+    };
+    assert_took(began, 2 * timeout - Duration::from_secs(30));
+    assert_failure(&failure, "ManagedSubscribe", kinds::SUBSCRIPTION_IDLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_that_a_stream_may_never_commit() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    let mut stream = gateway.managed(100).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(7 * 86_400) {
+        assert_eq!(stream.next().await.pending, 100);
+    }
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    assert_eq!(stream.next().await.ids(), ["0"]);
 }

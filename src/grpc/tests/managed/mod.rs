@@ -1,6 +1,7 @@
 //! `ManagedSubscribe` as a client sees it.
 
 mod commits;
+mod credit;
 mod model;
 mod refusals;
 mod slot;
@@ -134,8 +135,14 @@ impl Fetched {
 
 impl Managed {
     async fn open(gateway: &Gateway, token: &str, first: ManagedFetchRequest) -> Self {
+        Self::open_with(gateway, token, Some(first)).await
+    }
+
+    async fn open_with(gateway: &Gateway, token: &str, first: Option<ManagedFetchRequest>) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
-        requests.send(first).unwrap();
+        if let Some(first) = first {
+            requests.send(first).unwrap();
+        }
         let request = call_by(token, UnboundedReceiverStream::new(receiver));
         let response = gateway.client.clone().managed_subscribe(request).await;
         Self {

@@ -8,7 +8,7 @@ use crate::{
         tests::gateway::{Gateway, assert_failure, settle},
     },
     proto::ManagedFetchRequest,
-    types::Grants,
+    types::{Grants, TenantId},
 };
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +29,7 @@ async fn a_first_request_is_one_of_these_or_refused() {
         ..first(1)
     };
     let unknown = "18x000000000001AAA";
-    let rows: [(ManagedFetchRequest, Kind); 15] = [
+    let rows: [(ManagedFetchRequest, Kind); 16] = [
         (named("", ""), kinds::MANAGED_ID_OR_NAME_EMPTY),
         (named(unknown, NAME), kinds::MANAGED_ID_OR_NAME_EMPTY),
         (named("18x", ""), kinds::MANAGED_ID_INVALID),
@@ -39,6 +39,7 @@ async fn a_first_request_is_one_of_these_or_refused() {
         (named("18x00000000000!", ""), kinds::MANAGED_ID_INVALID),
         (named(unknown, ""), kinds::MANAGED_ID_NOT_FOUND),
         (named(&unknown[..15], ""), kinds::MANAGED_ID_NOT_FOUND),
+        (named("005000000000001AAA", ""), kinds::MANAGED_ID_NOT_FOUND),
         (named("", "Nobody"), kinds::MANAGED_NAME_NOT_FOUND),
         (named("", "fulfilment"), kinds::MANAGED_NAME_NOT_FOUND),
         (committing, kinds::MANAGED_COMMIT_RESTRICTED),
@@ -80,7 +81,10 @@ async fn a_later_request_is_one_of_these_or_refused() {
         num_requested: requested,
         ..ManagedFetchRequest::default()
     };
-    let rows: [(ManagedFetchRequest, Option<Kind>); 11] = [
+    let stranger = gateway
+        .token_of(TenantId::from_random([8; 12]), Grants::every_topic())
+        .await;
+    let rows: [(ManagedFetchRequest, Option<Kind>); 12] = [
         (asking(1), None),
         (named(config.id.as_str(), ""), None),
         (named(config.id.as_short_str(), NAME), None),
@@ -98,6 +102,7 @@ async fn a_later_request_is_one_of_these_or_refused() {
         ),
         (named("18x", ""), Some(kinds::MANAGED_REQUEST_INVALID)),
         (refreshing(&bad), Some(kinds::AUTH_REFRESH_INVALID)),
+        (refreshing(&stranger), Some(kinds::AUTH_REFRESH_INVALID)),
     ];
     for (number, (request, refusal)) in rows.into_iter().enumerate() {
         let mut stream = gateway.managed(1).await;

@@ -1,5 +1,7 @@
 //! Who has a managed subscription, and how others get it.
 
+use std::time::Duration;
+
 use super::{Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
@@ -11,6 +13,7 @@ use crate::{
         tests::gateway::{Gateway, assert_failure, settle},
     },
     metadata::store_double::Writing,
+    proto::ManagedFetchRequest,
     types::{RunState, Takeover, limits::MANAGED_SUBSCRIPTIONS_MAX},
 };
 
@@ -159,6 +162,29 @@ async fn a_tenant_has_two_hundred_and_names_are_unique() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_of_a_topic_that_there_is_under_its_whole_name() {
+    let gateway = Gateway::start().await;
+    let broker = &gateway.engines.broker;
+    for topic in [
+        "OrderCreated__e",
+        "",
+        "/event/Unknown__e",
+        "/data/OrderCreated__e",
+    ] {
+        let new = NewManaged {
+            topic: topic.into(),
+            ..fulfilment()
+        };
+        let refused = broker.create_managed(&principal(), new).await;
+        assert!(matches!(refused, Err(ManagedError::Topic(_))), "{topic}");
+    }
+    let config = gateway.manage(fulfilment()).await;
+    assert!(config.id.as_str().starts_with("18x"), "{}", config.id);
+    assert_eq!((config.id.as_str().len(), config.version), (18, 1));
+    assert_eq!((config.topic.as_str(), &*config.label), (ORDERS, NAME));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_token_frees_it() {
     let gateway = Gateway::start().await;
     gateway.manage(fulfilment()).await;
@@ -173,6 +199,45 @@ async fn a_revoked_token_frees_it() {
     assert_failure(&failure, "ManagedSubscribe", kinds::AUTH_ERROR);
     gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
     assert_eq!(gateway.managed(10).await.next().await.ids(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_outlives_its_token_s_time_and_a_fresh_token_is_the_one_that_counts() {
+    let gateway = Gateway::start().await;
+    gateway.manage(fulfilment()).await;
+    let doomed = async |lifetime| {
+        let made = gateway
+            .tokens
+            .create(tenant(), "doomed", everything(), lifetime);
+        let (token, text) = made.await.unwrap();
+        (token.id, text.expose().to_owned())
+    };
+    let (old_id, old) = doomed(Some(Duration::from_secs(60))).await;
+    let (new_id, new) = doomed(None).await;
+    let mut stream = Managed::open(&gateway, &old, first(10)).await;
+    settle().await;
+    gateway.engines.clock.advance(Duration::from_secs(61));
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let position = stream.next().await.positions()[0];
+    stream.commit("c-1", position);
+    stream.next().await.expect_commit("c-1");
+    stream.ask(ManagedFetchRequest {
+        auth_refresh: new,
+        ..ManagedFetchRequest::default()
+    });
+    settle().await;
+    gateway.tokens.revoke(tenant(), &old_id).await.unwrap();
+    settle().await;
+    gateway.publish(ORDERS, &orders(1..2)).await.unwrap();
+    assert_eq!(stream.next().await.ids(), ["1"]);
+    gateway.tokens.revoke(tenant(), &new_id).await.unwrap();
+    let failure = stream.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::AUTH_ERROR);
+    // A stream that begins now is refused, and takes nothing.
+    let mut late = Managed::open(&gateway, &old, first(10)).await;
+    let failure = late.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::AUTH_ERROR);
+    assert_eq!(gateway.managed(10).await.next().await.ids(), ["1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,13 +5,17 @@ use std::time::Duration;
 use super::{Managed, NAME, commit, first, fulfilment};
 use crate::{
     broker::{
-        NewManaged,
-        tests::engines::{ORDERS, STATUSES, orders, principal, status},
+        ManagedChange, ManagedKey, NewManaged,
+        tests::engines::{ORDERS, STATUSES, orders, principal, status, tenant},
     },
     event_log,
     grpc::{
         status::kinds,
         tests::gateway::{Gateway, Settings, assert_failure, settle},
+    },
+    metadata::{
+        Expected, MetadataStore, Scope,
+        records::{self, ManagedPositionRecord},
     },
     proto::ManagedFetchRequest,
     types::Replay,
@@ -57,7 +61,9 @@ async fn it_goes_on_behind_what_was_committed_by_name_and_by_id() {
     drop(stream);
     settle().await;
     let gateway = gateway.restarted().await;
-    for id in [config.id.as_str(), config.id.as_short_str()] {
+    // Clients are known to fold the suffix, which is a checksum of the rest.
+    let folded = format!("{}aaa", config.id.as_short_str());
+    for id in [config.id.as_str(), config.id.as_short_str(), &folded] {
         let first = ManagedFetchRequest {
             subscription_id: id.into(),
             developer_name: String::new(),
@@ -132,6 +138,82 @@ async fn a_position_that_is_purged_gives_way_to_the_error_recovery_replay() {
             "{scrape}"
         );
     }
+}
+
+/// What a log that was restored from an earlier backup finds in the metadata.
+#[tokio::test(start_paused = true)]
+async fn a_position_that_the_log_lost_gives_way_and_what_is_before_it_may_be_committed() {
+    let gateway = Gateway::start().await;
+    let latest = NewManaged {
+        default_replay: Replay::Latest,
+        ..fulfilment()
+    };
+    let config = gateway.manage(latest).await;
+    let published = gateway.publish(ORDERS, &orders(0..2)).await.unwrap();
+    let positions = published.positions();
+    let record = ManagedPositionRecord {
+        id: config.id.to_string(),
+        position: positions[1].get() + 1,
+        committed_at_ms: 0,
+    };
+    let change = records::change(&record, Expected::Absent);
+    let scope = Scope::Tenant(tenant());
+    let store = &gateway.engines.store;
+    store.write(scope, vec![change]).await.unwrap();
+    let gateway = gateway.restarted().await;
+    let (broker, caller) = (&gateway.engines.broker, principal());
+    let found = broker.managed_subscriptions(&caller).await.unwrap();
+    assert_eq!(found[0].lag.events, 2);
+    // The log comes past the position before anybody asks for it.
+    gateway.publish(ORDERS, &orders(2..9)).await.unwrap();
+    for _ in 0..2 {
+        let mut stream = gateway.managed(3).await;
+        assert_eq!(stream.next().await.ids(), ["0", "1", "2"]);
+        drop(stream);
+        settle().await;
+    }
+    let mut stream = gateway.managed(3).await;
+    stream.next().await;
+    stream.commit("c-1", positions[0]);
+    stream.next().await.expect_commit("c-1");
+    assert_eq!(gateway.committed().await, Some(positions[0]));
+    stream.commit("c-2", positions[1]);
+    stream.next().await.expect_commit("c-2");
+    stream.commit("back", positions[0]);
+    let back = stream.next().await;
+    assert!(back.expect_refusal("back").contains("older"));
+    drop(stream);
+    let gateway = gateway.restarted().await;
+    assert_eq!(gateway.managed(1).await.next().await.ids(), ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_counts_for_the_next_stream_and_is_durable() {
+    let gateway = Gateway::start().await;
+    let latest = NewManaged {
+        default_replay: Replay::Latest,
+        error_recovery_replay: Replay::Latest,
+        ..fulfilment()
+    };
+    gateway.manage(latest).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let change = ManagedChange {
+        default_replay: Some(Replay::Earliest),
+        error_recovery_replay: Some(Replay::Earliest),
+        ..ManagedChange::default()
+    };
+    let (caller, key) = (principal(), ManagedKey::Name(NAME));
+    let broker = &gateway.engines.broker;
+    let changed = broker.update_managed(&caller, key, change).await;
+    assert_eq!(changed.unwrap().version, 2);
+    assert_eq!(gateway.managed(1).await.next().await.ids(), ["0"]);
+    let gateway = gateway.restarted().await;
+    assert_eq!(gateway.managed(1).await.next().await.ids(), ["0"]);
+    let broker = &gateway.engines.broker;
+    let found = broker.managed_subscription(&caller, key).await;
+    let found = found.unwrap().config;
+    assert_eq!(found.error_recovery_replay, Replay::Earliest);
+    assert_eq!(found.topic.as_str(), ORDERS);
 }
 
 #[tokio::test(start_paused = true)]
