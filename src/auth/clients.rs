@@ -62,13 +62,23 @@ impl fmt::Debug for ClientSecret {
 }
 
 /// A client application.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     /// What others may know of it.
     pub account: Account,
     /// What its assertions are checked with.
     pub keys: Vec<PublicKey>,
     secret: Hash,
+}
+
+/// The hash is nobody's business.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("account", &self.account)
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Client {

@@ -559,12 +559,14 @@ async fn no_secret_is_printed() {
     let session = session.await.unwrap();
     let password = Password::new(PASSWORD.into()).unwrap();
     let printed = format!(
-        "{:?} {session:?} {secret:?} {password:?}",
+        "{:?} {session:?} {secret:?} {password:?} {client:?}",
         shown(&client, &secret)
     );
     assert!(!printed.contains(secret.expose()), "{printed}");
     assert!(!printed.contains(session.access_token.expose()));
     assert!(!printed.contains(PASSWORD));
+    let bytes = format!("{:?}", hash(secret.expose()));
+    assert!(!printed.contains(&bytes) && !printed.contains("secret:"));
     let users = format!("{:?}", setup.sign_in.users(tenant()));
     assert!(!users.contains("argon2"), "{users}");
 }
