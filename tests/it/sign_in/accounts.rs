@@ -75,6 +75,11 @@ fn what_cannot_be_made_or_deleted_is_refused_with_the_reason() {
         ),
         ("user delete nobody", "", "there is no such client or user"),
         ("token create --expires 4000d", "", "a token is good for"),
+        (
+            "token create --name a\u{7}b",
+            "",
+            "none of which is a control character",
+        ),
     ] {
         let output = run(&setup, arguments, input, None);
         let stderr = String::from_utf8_lossy(&output.stderr);
