@@ -100,7 +100,7 @@ async fn grant(login: &Login, request: Request) -> Result<serde_json::Value, Tok
         }
         _ => return Err(TokenRefusal::GrantType),
     };
-    login.metrics.ended(flow, &result);
+    login.metrics.ended(flow, source, &result);
     Ok(answer(&result?, &origin.url(), &login.instance_url))
 }
 

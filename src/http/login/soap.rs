@@ -73,7 +73,7 @@ async fn log_in(login: &Login, version: &str, request: Request) -> Result<String
     let (username, password) = (credentials.username.trim(), &*credentials.password);
     let result = login.sign_in.password(source, None, username, password);
     let result = result.await;
-    login.metrics.ended("soap", &result);
+    login.metrics.ended("soap", source, &result);
     Ok(answer(&result?, api, &origin.url(), version))
 }
 
