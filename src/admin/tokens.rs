@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::Admin;
 use crate::{
-    auth::token::{Token, TokenError, TokenKind},
+    auth::{
+        accounts::is_name,
+        token::{Token, TokenError, TokenKind},
+    },
     clock::Timestamp,
     grpc::{
         Call,
@@ -31,9 +34,10 @@ impl Admin {
     ) -> Result<CreateTokenResponse, RpcError> {
         let principal = self.administrator(call).await?;
         let name = request.name.trim();
-        if !(1..=TOKEN_NAME_CHARS_MAX).contains(&name.chars().count()) {
+        if !is_name(name) {
             return Err(kinds::ADMIN_REQUEST_INVALID.error(format!(
-                "a token's name has 1 to {TOKEN_NAME_CHARS_MAX} characters"
+                "a token's name has 1 to {TOKEN_NAME_CHARS_MAX} characters, none of which is a \
+                 control character"
             )));
         }
         let grants = parse_grants(request.grants.unwrap_or_default())?;

@@ -98,6 +98,12 @@ impl From<WriteError> for AccountError {
     }
 }
 
+/// Whether a token or a client application may have this name.
+pub fn is_name(text: &str) -> bool {
+    (1..=TOKEN_NAME_CHARS_MAX).contains(&text.chars().count())
+        && !text.chars().any(char::is_control)
+}
+
 /// The id of a new user.
 pub(super) fn new_user_id() -> Result<PlatformId, getrandom::Error> {
     let mut random = [0; 12];

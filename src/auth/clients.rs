@@ -16,7 +16,7 @@ use base64::{
 use subtle::ConstantTimeEq;
 
 use super::{
-    accounts::{Account, AccountError, new_user_id},
+    accounts::{Account, AccountError, is_name, new_user_id},
     jwt::{self, PublicKey},
     token::{Hash, TokenStore, hash, parse_hex, to_hex},
 };
@@ -28,9 +28,7 @@ use crate::{
     },
     types::{
         Grants, TenantId,
-        limits::{
-            ACCOUNTS_MAX, CERTIFICATE_BYTES_MAX, CLIENT_CERTIFICATES_MAX, TOKEN_NAME_CHARS_MAX,
-        },
+        limits::{ACCOUNTS_MAX, CERTIFICATE_BYTES_MAX, CLIENT_CERTIFICATES_MAX},
     },
 };
 
@@ -62,13 +60,23 @@ impl fmt::Debug for ClientSecret {
 }
 
 /// A client application.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     /// What others may know of it.
     pub account: Account,
     /// What its assertions are checked with.
     pub keys: Vec<PublicKey>,
     secret: Hash,
+}
+
+/// The hash is nobody's business.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("account", &self.account)
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -130,9 +138,7 @@ impl Clients {
         certificates: &[String],
     ) -> Result<(Arc<Client>, ClientSecret), AccountError> {
         let name = name.trim();
-        let is_name = (1..=TOKEN_NAME_CHARS_MAX).contains(&name.chars().count())
-            && !name.chars().any(char::is_control);
-        if !is_name {
+        if !is_name(name) {
             return Err(AccountError::Name);
         }
         let fit = |certificate: &String| certificate.len() <= CERTIFICATE_BYTES_MAX;

@@ -24,6 +24,12 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdCBoZXJl$QU
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
+/// A turn to hash one password. Clones are the same turn, which is over when the last one is gone.
+#[derive(Clone, Debug)]
+pub(super) struct Turn {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
 /// Where passwords are hashed.
 #[derive(Debug)]
 pub(super) struct Passwords {
@@ -42,11 +48,11 @@ impl Default for Passwords {
 impl Passwords {
     /// The hash of a password, to be stored.
     pub(super) async fn hash(&self, password: &str) -> Result<String, Busy> {
-        let permit = self.permit().await?;
+        let turn = self.turn().await?;
         let password = password.to_owned();
         let hashing = spawn_blocking(move || {
             let hash = Argon2::default().hash_password(password.as_bytes());
-            drop(permit);
+            drop(turn);
             hash.map(|hash| hash.to_string())
         });
         hashing.await.map_err(|_| Busy)?.map_err(|_| Busy)
@@ -55,26 +61,28 @@ impl Passwords {
     /// Whether a password is the one with this hash. Takes as long when there is no hash.
     pub(super) async fn verify(
         &self,
+        turn: &Turn,
         hash: Option<Arc<str>>,
         password: &str,
     ) -> Result<bool, Busy> {
-        let permit = self.permit().await?;
+        let turn = turn.clone();
         let password = password.to_owned();
         let verifying = spawn_blocking(move || {
             let is_right = matches(hash.as_deref().unwrap_or(NOBODY), &password);
-            drop(permit);
+            drop(turn);
             is_right && hash.is_some()
         });
         verifying.await.map_err(|_| Busy)
     }
 
-    /// Waits for a turn. The permit goes with the work, which goes on if nobody waits for it.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Busy> {
+    /// Waits for a turn. It goes with the work, which goes on if nobody waits for it.
+    pub(super) async fn turn(&self) -> Result<Turn, Busy> {
         let permit = Arc::clone(&self.permits).acquire_owned();
         let permit = timeout(PASSWORD_HASH_WAIT, permit).await;
-        Ok(permit
-            .map_err(|_| Busy)?
-            .expect("the semaphore is never closed"))
+        let permit = permit.map_err(|_| Busy)?;
+        Ok(Turn {
+            _permit: Arc::new(permit.expect("the semaphore is never closed")),
+        })
     }
 }
 
@@ -96,7 +104,8 @@ mod tests {
         assert_ne!(passwords.hash("correct horse").await.unwrap(), *hash);
         let is_right = async |hash: &Arc<str>, password| {
             let hash = Some(Arc::clone(hash));
-            passwords.verify(hash, password).await.unwrap()
+            let turn = passwords.turn().await.unwrap();
+            passwords.verify(&turn, hash, password).await.unwrap()
         };
         assert!(is_right(&hash, "correct horse").await);
         assert!(!is_right(&hash, "correct house").await);
@@ -113,7 +122,9 @@ mod tests {
             (hash.algorithm.to_string(), hash.params.to_string(), output)
         };
         assert_eq!(parameters(&hash), parameters(NOBODY));
-        assert!(!Passwords::default().verify(None, "").await.unwrap());
+        let passwords = Passwords::default();
+        let turn = passwords.turn().await.unwrap();
+        assert!(!passwords.verify(&turn, None, "").await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,8 +133,8 @@ mod tests {
         let all = u32::try_from(PASSWORD_HASHES_MAX).unwrap();
         let taken = passwords.permits.acquire_many(all).await.unwrap();
         assert_eq!(passwords.hash("correct horse").await, Err(Busy));
-        assert_eq!(passwords.verify(None, "correct horse").await, Err(Busy));
+        assert!(matches!(passwords.turn().await, Err(Busy)));
         drop(taken);
-        assert!(passwords.permit().await.is_ok());
+        assert!(passwords.turn().await.is_ok());
     }
 }

@@ -1,7 +1,9 @@
 //! Signing in: a secret, a password or an assertion in, an access token out.
 //!
-//! The answers never say which part of what was shown is wrong. Whatever is checked is checked in the
-//! same time whether there is such a user or client or not, and [`Throttle`] bounds how often.
+//! The answers never say which part of what was shown is wrong. Passwords and secrets are checked in
+//! the same time whether there is such a user or client or not. Assertions are not: how long one
+//! takes may tell that there is a client of some id, which is random and not secret. [`Throttle`]
+//! bounds how often anything is checked.
 //!
 //! Source: RFC 6749 and RFC 7523 for what the flows are; the public guide's "OAuth Authorization
 //! Flows" for who gets what.
@@ -15,7 +17,7 @@ use super::{
     clients::{Client, ClientSecret, Clients},
     jwt::{self, AssertionError},
     password::Busy,
-    throttle::{Attempt, LockedOut, Throttle},
+    throttle::{LockedOut, Name, Refused, Throttle},
     token::{AccessToken, NewSession, Token, TokenError, TokenKind, TokenStore, hash},
     users::{Password, User, Users},
 };
@@ -138,6 +140,21 @@ impl From<LockedOut> for SignInError {
     }
 }
 
+impl From<Refused> for SignInError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::LockedOut(error) => Self::LockedOut(error),
+            Refused::Busy => Self::Busy,
+        }
+    }
+}
+
+impl From<Busy> for SignInError {
+    fn from(Busy: Busy) -> Self {
+        Self::Busy
+    }
+}
+
 impl From<TokenError> for SignInError {
     fn from(error: TokenError) -> Self {
         match error {
@@ -192,13 +209,13 @@ impl SignIn {
     /// # Cancel safety
     ///
     /// Not cancel safe: after a drop there may be a token whose text nobody has, and the attempt counts
-    /// as failed; here as in the other flows.
+    /// as failed once a password is being checked; here as in the other flows.
     pub async fn client_credentials(
         &self,
         source: Option<IpAddr>,
         credentials: ClientCredentials<'_>,
     ) -> Result<Session, SignInError> {
-        let client = self.client(source, credentials)?;
+        let client = self.client(source, credentials).await?;
         let key = SigningKey(credentials.secret.to_owned());
         let session = self.begin(&client.account, None, Some(&client), None, key);
         session.await
@@ -217,23 +234,11 @@ impl SignIn {
         username: &str,
         password: &str,
     ) -> Result<Session, SignInError> {
-        let client = credentials
-            .map(|credentials| self.client(source, credentials))
-            .transpose()?;
-        // Nobody has such a name or password; a long one would only cost time.
-        if username.chars().count() > USERNAME_CHARS_MAX || password.len() > PASSWORD_BYTES_MAX {
-            return Err(SignInError::User);
-        }
-        let attempt = self.attempt(source, "user", &username.to_lowercase())?;
-        let user = match self.users.verify(username, password).await {
-            Ok(Some(user)) => user,
-            Ok(None) => return Err(SignInError::User),
-            Err(Busy) => {
-                attempt.has_not_failed();
-                return Err(SignInError::Busy);
-            }
+        let client = match credentials {
+            Some(credentials) => Some(self.client(source, credentials).await?),
+            None => None,
         };
-        attempt.has_not_failed();
+        let user = self.user(source, username, password).await?;
         let Some((client, credentials)) = client.as_deref().zip(credentials) else {
             let key = SigningKey(String::new());
             return self
@@ -270,7 +275,7 @@ impl SignIn {
         credentials: ClientCredentials<'_>,
         refresh_token: &str,
     ) -> Result<Session, SignInError> {
-        let client = self.client(source, credentials)?;
+        let client = self.client(source, credentials).await?;
         let found = self.tokens.refresh_token(refresh_token).await;
         let (_, refresh) = found.map_err(|error| match error {
             AuthError::Unavailable(source) => SignInError::Unavailable(source.into()),
@@ -305,8 +310,8 @@ impl SignIn {
         assertion: &str,
         audiences: &[&str],
     ) -> Result<Session, SignInError> {
+        let attempt = self.throttle.attempt(source, None).await?;
         let issuer = jwt::issuer(assertion).ok_or(AssertionError::Invalid)?;
-        let attempt = self.attempt(source, "client", &issuer)?;
         let client = self.clients.by_id(&issuer);
         let client = client.ok_or(AssertionError::Invalid)?;
         let claims = jwt::verified(assertion, &client.keys)?;
@@ -442,27 +447,46 @@ impl SignIn {
         Ok(user.account.clone())
     }
 
-    /// The client application of these credentials.
-    fn client(
+    /// The client application of these credentials. Failures are counted by address alone: nobody
+    /// guesses a secret, and whoever knows a client's id could lock it out.
+    async fn client(
         &self,
         source: Option<IpAddr>,
         credentials: ClientCredentials<'_>,
     ) -> Result<Arc<Client>, SignInError> {
-        let attempt = self.attempt(source, "client", credentials.id)?;
+        let attempt = self.throttle.attempt(source, None).await?;
         let client = self.clients.verify(credentials.id, credentials.secret);
         let client = client.ok_or(SignInError::Client)?;
         attempt.has_not_failed();
         Ok(client)
     }
 
-    /// Begins an attempt of a user or client, who may have the same name.
-    fn attempt(
+    /// The user of this name and password.
+    async fn user(
         &self,
         source: Option<IpAddr>,
-        kind: &str,
-        name: &str,
-    ) -> Result<Attempt<'_>, LockedOut> {
-        self.throttle.attempt(source, &format!("{kind} {name}"))
+        username: &str,
+        password: &str,
+    ) -> Result<Arc<User>, SignInError> {
+        // Nobody has such a name or password; a long one would only cost time.
+        if username.chars().count() > USERNAME_CHARS_MAX || password.len() > PASSWORD_BYTES_MAX {
+            drop(self.throttle.attempt(source, None).await?);
+            return Err(SignInError::User);
+        }
+        let name = match self.users.by_name(username) {
+            Some(user) => Name::of_user(&user.account.name),
+            None => Name::of_nobody(&username.to_lowercase()),
+        };
+        // Who is locked out takes nobody's turn.
+        self.throttle.check(source, Some(name))?;
+        let turn = self.users.turn().await?;
+        // Not before its turn: who hangs up while they wait has guessed nothing.
+        let attempt = self.throttle.attempt(source, Some(name)).await?;
+        let verified = self.users.verify(&turn, username, password).await;
+        if !matches!(verified, Ok(None)) {
+            attempt.has_not_failed();
+        }
+        verified?.ok_or(SignInError::User)
     }
 
     async fn begin(

@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     accounts::{Account, AccountError, new_user_id},
-    password::{Busy, Passwords},
+    password::{Busy, Passwords, Turn},
     token::TokenStore,
 };
 use crate::{
@@ -247,15 +247,21 @@ impl Users {
         found.is_some_and(|found| found.account.id == user.account.id)
     }
 
+    /// Waits until a password can be checked.
+    pub(super) async fn turn(&self) -> Result<Turn, Busy> {
+        self.passwords.turn().await
+    }
+
     /// The user of this name and password. Takes as long for a name that nobody has.
     pub(super) async fn verify(
         &self,
+        turn: &Turn,
         username: &str,
         password: &str,
     ) -> Result<Option<Arc<User>>, Busy> {
         let user = self.by_name(username);
         let hash = user.as_ref().map(|user| Arc::clone(&user.password_hash));
-        let is_right = self.passwords.verify(hash, password).await?;
+        let is_right = self.passwords.verify(turn, hash, password).await?;
         // It takes a while: meanwhile they may have been deleted.
         Ok(user.filter(|user| is_right && self.has(user)))
     }

@@ -1,10 +1,10 @@
 //! Reading the bodies of requests: bounded in size and time, and in bytes over all callers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
 };
 use futures_util::StreamExt;
 use tokio::{
@@ -18,6 +18,80 @@ use crate::{
     types::limits::{HTTP_BODIES_BYTES, HTTP_BODY_TIMEOUT, PUBLISH_ROOM_WAIT},
 };
 
+/// What a body has to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Its content type, without parameters.
+    pub(super) content_type: &'static str,
+    /// How many bytes it has at most.
+    pub(super) bytes_max: usize,
+    /// How long it may take to arrive.
+    pub(super) within: Duration,
+}
+
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// Holds the type that was wanted.
+    #[error("the body has another content type than {0}")]
+    Type(&'static str),
+    #[error("the body has another charset than UTF-8")]
+    Charset,
+    #[error("the body is compressed")]
+    Compressed,
+    /// Holds how many bytes it may have.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the body was not sent within {0:?}")]
+    TooSlow(Duration),
+    #[error("the body ended early")]
+    Broken(#[source] axum::Error),
+    /// Holds the first byte that is none.
+    #[error("the body is not UTF-8 at byte {0}")]
+    NotUtf8(usize),
+    #[error("the gateway has no room for the body for now; try again")]
+    NoRoom,
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+impl BodyError {
+    /// The status of a refusal.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Type(_) | Self::Charset | Self::Compressed => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken(_) | Self::NotUtf8(_) => StatusCode::BAD_REQUEST,
+            Self::NoRoom | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// In the words of those who publish: whatever it is, nothing was stored.
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let text = error.to_string();
+        match error {
+            BodyError::Type(_) | BodyError::Charset => kinds::UNSUPPORTED_MEDIA_TYPE
+                .error("the Content-Type of an event is application/json, in UTF-8"),
+            BodyError::Compressed => {
+                kinds::UNSUPPORTED_MEDIA_TYPE.error("a request with a Content-Encoding is not read")
+            }
+            BodyError::TooLarge(_) => kinds::TOO_LARGE.error(text),
+            BodyError::TooSlow(_) => kinds::TIMEOUT.error(text),
+            BodyError::Broken(source) => kinds::INVALID_INPUT.error(text).because(source),
+            BodyError::NotUtf8(_) => kinds::JSON_PARSER.error(text),
+            BodyError::NoRoom => kinds::UNAVAILABLE.error(
+                "the gateway has no room for the body for now; nothing was stored, try again",
+            ),
+            BodyError::Stopping => {
+                kinds::UNAVAILABLE.error("the gateway is stopping; nothing was stored")
+            }
+        }
+    }
+}
+
 /// Reads bodies, with one bound for all of them together. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Bodies {
@@ -28,12 +102,12 @@ pub(super) struct Bodies {
 
 /// A body in UTF-8, and the room it takes.
 #[derive(Debug)]
-pub(super) struct JsonBody {
+pub(super) struct TextBody {
     text: String,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl JsonBody {
+impl TextBody {
     /// What the client sent.
     pub(super) fn text(&self) -> &str {
         &self.text
@@ -53,67 +127,71 @@ impl Bodies {
     ///
     /// # Errors
     ///
-    /// An [`ApiError`] for another content type or encoding, a body that is larger or slower than
-    /// it may be, one that is not UTF-8, and while the gateway stops.
+    /// An [`ApiError`], as for [`Bodies::text`].
     pub(super) async fn json(
         &self,
         headers: &HeaderMap,
         body: Body,
         bytes_max: usize,
-    ) -> Result<JsonBody, ApiError> {
-        check_type(headers)?;
+    ) -> Result<TextBody, ApiError> {
+        let wanted = Wanted {
+            content_type: "application/json",
+            bytes_max,
+            within: HTTP_BODY_TIMEOUT,
+        };
+        Ok(self.text(headers, body, wanted).await?)
+    }
+
+    /// Reads a body of text.
+    ///
+    /// # Errors
+    ///
+    /// A [`BodyError`] for another content type or encoding, a body that is larger or slower than
+    /// it may be, one that is not UTF-8, and while the gateway stops.
+    pub(super) async fn text(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        wanted: Wanted,
+    ) -> Result<TextBody, BodyError> {
+        check_type(headers, wanted.content_type)?;
         let stated = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         // Refused before it is sent, if the client waits for that.
-        if stated.is_some_and(|length| length > bytes_max as u64) {
-            return Err(too_large(bytes_max));
+        if stated.is_some_and(|length| length > wanted.bytes_max as u64) {
+            return Err(BodyError::TooLarge(wanted.bytes_max));
         }
         let mut shutdown = self.shutdown.clone();
         let read = tokio::select! {
             biased;
-            () = shutdown.recv() => {
-                return Err(kinds::UNAVAILABLE.error("the gateway is stopping; nothing was stored"));
-            }
-            read = timeout(HTTP_BODY_TIMEOUT, self.read(body, bytes_max)) => read,
+            () = shutdown.recv() => return Err(BodyError::Stopping),
+            read = timeout(wanted.within, self.read(body, wanted.bytes_max)) => read,
         };
-        let (bytes, room) = read.map_err(|_| {
-            kinds::TIMEOUT.error(format!(
-                "the body was not sent within {HTTP_BODY_TIMEOUT:?}"
-            ))
-        })??;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            kinds::JSON_PARSER.error(format!("the body is not UTF-8 at byte {at}"))
-        })?;
-        Ok(JsonBody { text, _room: room })
+        let (bytes, room) = read.map_err(|_| BodyError::TooSlow(wanted.within))??;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| BodyError::NotUtf8(error.utf8_error().valid_up_to()))?;
+        Ok(TextBody { text, _room: room })
     }
 
     async fn read(
         &self,
         body: Body,
         bytes_max: usize,
-    ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
+    ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), BodyError> {
         let mut chunks = body.into_data_stream();
         let mut bytes = Vec::new();
         let mut room: Option<OwnedSemaphorePermit> = None;
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| {
-                kinds::INVALID_INPUT
-                    .error("the body ended early")
-                    .because(error)
-            })?;
+            let chunk = chunk.map_err(BodyError::Broken)?;
             if bytes.len() + chunk.len() > bytes_max {
-                return Err(too_large(bytes_max));
+                return Err(BodyError::TooLarge(bytes_max));
             }
             let len = u32::try_from(chunk.len()).expect("a chunk is smaller than the largest body");
             let more = Arc::clone(&self.room).acquire_many_owned(len);
             // Bodies that hold each other up are not waited for until they are given up.
-            let more = timeout(PUBLISH_ROOM_WAIT, more).await.map_err(|_| {
-                kinds::UNAVAILABLE.error(
-                    "the gateway has no room for the body for now; nothing was stored, try again",
-                )
-            })?;
+            let more = timeout(PUBLISH_ROOM_WAIT, more).await;
+            let more = more.map_err(|_| BodyError::NoRoom)?;
             let more = more.expect("the semaphore is never closed");
             match &mut room {
                 Some(room) => room.merge(more),
@@ -125,31 +203,30 @@ impl Bodies {
     }
 }
 
-/// Holds the body to be JSON in UTF-8, not compressed.
-fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Holds the body to be of the type `wanted`, in UTF-8 and not compressed.
+fn check_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), BodyError> {
     let value = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let encoding = value(header::CONTENT_ENCODING).unwrap_or("identity");
+    if !encoding.eq_ignore_ascii_case("identity") {
+        return Err(BodyError::Compressed);
+    }
     let mut parts = value(header::CONTENT_TYPE).unwrap_or_default().split(';');
     let essence = parts.next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case(wanted) {
+        return Err(BodyError::Type(wanted));
+    }
     let is_utf8 = parts.all(|parameter| {
         let parameter = parameter.trim().to_ascii_lowercase();
         let charset = parameter.strip_prefix("charset=");
-        charset.is_none_or(|charset| ["utf-8", "utf8"].contains(&charset.trim_matches('"')))
+        // ASCII is UTF-8 too.
+        charset.is_none_or(|charset| {
+            ["utf-8", "utf8", "us-ascii"].contains(&charset.trim().trim_matches('"'))
+        })
     });
-    if !essence.eq_ignore_ascii_case("application/json") || !is_utf8 {
-        return Err(kinds::UNSUPPORTED_MEDIA_TYPE
-            .error("the Content-Type of an event is application/json, in UTF-8"));
+    match is_utf8 {
+        true => Ok(()),
+        false => Err(BodyError::Charset),
     }
-    match value(header::CONTENT_ENCODING) {
-        None | Some("identity") => Ok(()),
-        Some(_) => {
-            Err(kinds::UNSUPPORTED_MEDIA_TYPE
-                .error("a request with a Content-Encoding is not read"))
-        }
-    }
-}
-
-fn too_large(bytes_max: usize) -> ApiError {
-    kinds::TOO_LARGE.error(format!("the body has more than {bytes_max} bytes"))
 }
 
 #[cfg(test)]
@@ -183,35 +260,56 @@ mod tests {
     }
 
     #[test]
-    fn only_json_in_utf8_is_read() {
-        for good in [
-            "application/json",
-            "Application/JSON; charset=UTF-8",
-            "application/json;charset=\"utf-8\"",
-        ] {
-            assert!(
-                check_type(&headers(&[(header::CONTENT_TYPE, good)])).is_ok(),
-                "{good}"
-            );
+    fn only_the_wanted_type_in_utf8_is_read() {
+        for wanted in ["application/json", "text/xml"] {
+            for good in [
+                wanted.to_owned(),
+                wanted.to_uppercase(),
+                format!("{wanted}; charset=UTF-8"),
+                format!("{wanted};charset=\"utf-8\"; x"),
+                format!("{wanted}; charset=us-ascii"),
+            ] {
+                let good = headers(&[(header::CONTENT_TYPE, &good)]);
+                assert!(check_type(&good, wanted).is_ok(), "{good:?}");
+            }
+            for bad in [
+                "",
+                "text/plain",
+                "application/x-www-form-urlencoded",
+                &format!("{wanted}; charset=utf-16"),
+                &format!("{wanted}p"),
+            ] {
+                let bad = headers(&[(header::CONTENT_TYPE, bad)]);
+                let refused = check_type(&bad, wanted).unwrap_err();
+                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                assert_eq!(refused.status(), status, "{bad:?}");
+                assert_eq!(ApiError::from(refused).status(), status);
+            }
         }
-        for bad in [
-            "",
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "application/json; charset=utf-16",
-            "application/jsonp",
+        let compressed = headers(&[
+            (header::CONTENT_TYPE, "text/xml"),
+            (header::CONTENT_ENCODING, "gzip"),
+        ]);
+        let refused = check_type(&compressed, "text/xml");
+        assert!(matches!(refused, Err(BodyError::Compressed)));
+        assert!(check_type(&HeaderMap::new(), "text/xml").is_err());
+    }
+
+    #[test]
+    fn an_error_has_one_status_for_all_clients() {
+        for error in [
+            BodyError::Type("text/xml"),
+            BodyError::Charset,
+            BodyError::Compressed,
+            BodyError::TooLarge(1),
+            BodyError::TooSlow(Duration::ZERO),
+            BodyError::Broken(axum::Error::new(std::io::Error::other("reset"))),
+            BodyError::NotUtf8(0),
+            BodyError::NoRoom,
+            BodyError::Stopping,
         ] {
-            let refused = check_type(&headers(&[(header::CONTENT_TYPE, bad)])).unwrap_err();
-            assert_eq!(
-                refused.status(),
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "{bad}"
-            );
+            assert_eq!(error.status(), ApiError::from(error).status());
         }
-        let mut compressed = json_type();
-        compressed.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
-        assert!(check_type(&compressed).is_err());
-        assert!(check_type(&HeaderMap::new()).is_err());
     }
 
     #[tokio::test]

@@ -18,11 +18,12 @@ pub(super) async fn caller(
     authenticator: &dyn Authenticator,
     headers: &HeaderMap,
 ) -> Result<Principal, ApiError> {
-    let token = token(headers).ok_or_else(session_invalid)?;
+    let token = bearer(headers).ok_or_else(session_invalid)?;
     Ok(authenticator.authenticate_bearer(token).await?)
 }
 
-fn token(headers: &HeaderMap) -> Option<&str> {
+/// The token of the one `Authorization` header, unless there is none.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -46,7 +47,7 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        token(&headers).map(str::to_owned)
+        bearer(&headers).map(str::to_owned)
     }
 
     #[test]

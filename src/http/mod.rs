@@ -99,7 +99,7 @@ pub fn routes(
         .route("/metrics", get(metrics::render).with_state(registry))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready).with_state(readiness))
-        .merge(login::routes(login))
+        .merge(login::routes(login, gateway.bodies.clone()))
         .merge(rest::routes(gateway.clone()))
         .merge(sse::routes(gateway.clone()))
         .merge(tooling::routes(gateway))

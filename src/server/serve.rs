@@ -1,6 +1,6 @@
 //! One task for each listener, serving until the gateway stops.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use axum::{Extension, Router};
 use hyper_util::{
@@ -8,8 +8,9 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify, time::timeout};
 use tonic::service::Routes;
+use tower::ServiceExt;
 
 use super::{listener::Listener, stack::Http2};
 use crate::{
@@ -68,17 +69,101 @@ pub(super) async fn http(
             address: connection.peer_addr().map(|addr| addr.ip()),
             is_tls,
         };
-        let service = TowerToHyperService::new(routes.clone().layer(Extension(peer)));
+        let spoken = Arc::new(Notify::new());
+        let service = {
+            let (routes, spoken) = (routes.clone().layer(Extension(peer)), Arc::clone(&spoken));
+            TowerToHyperService::new(routes.map_request(move |request| {
+                spoken.notify_one();
+                request
+            }))
+        };
         let serving = builder
             .serve_connection(TokioIo::new(connection), service)
             .into_owned();
         let serving = graceful.watch(serving);
         // Owned by `graceful`, which waits for it below.
         tokio::spawn(async move {
-            if let Err(error) = serving.await {
+            let mut serving = pin!(serving);
+            // The time for a head begins only once it is known which version of HTTP is spoken.
+            let ended = tokio::select! {
+                ended = &mut serving => ended,
+                first = timeout(HTTP_HEAD_TIMEOUT, spoken.notified()) => match first {
+                    Ok(()) => serving.await,
+                    Err(_) => {
+                        tracing::debug!("no request came within {HTTP_HEAD_TIMEOUT:?}");
+                        return;
+                    }
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP connection failed");
             }
         });
     }
     graceful.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{http::Request, routing::get};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task::JoinHandle,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+    use crate::net::shutdown::Shutdown;
+
+    /// A listener whose one answer takes longer than a head may.
+    async fn serve() -> (TcpStream, Shutdown, JoinHandle<()>) {
+        let slow = get(|_: Request<axum::body::Body>| async {
+            sleep(HTTP_HEAD_TIMEOUT * 2).await;
+            "late"
+        });
+        let routes = Router::new().route("/", slow);
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = tcp.local_addr().unwrap();
+        let (shutdown, signal) = Shutdown::new();
+        let serving = tokio::spawn(http(routes, tcp, None, signal));
+        (TcpStream::connect(addr).await.unwrap(), shutdown, serving)
+    }
+
+    /// What is answered to `sent`, until the connection ends.
+    async fn answer(client: &mut TcpStream, sent: &str) -> String {
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = client.read_to_string(&mut answer);
+        // The system may say that it was reset, since not all of it was read.
+        _ = timeout(HTTP_HEAD_TIMEOUT * 4, read).await.expect("an end");
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_closed_in_time() {
+        for sent in [
+            "",
+            "PRI * HTTP/2.0\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost:",
+        ] {
+            let (mut client, shutdown, serving) = serve().await;
+            let before = Instant::now();
+            answer(&mut client, sent).await;
+            assert!(before.elapsed() <= HTTP_HEAD_TIMEOUT * 2, "{sent:?}");
+            shutdown.begin();
+            serving.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_began_is_answered_however_long_it_takes() {
+        let (mut client, shutdown, serving) = serve().await;
+        let request = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let answer = answer(&mut client, request).await;
+        assert!(answer.ends_with("late"), "{answer}");
+        shutdown.begin();
+        serving.await.unwrap();
+    }
 }

@@ -276,8 +276,15 @@ pub const SIGN_IN_FAILURES_MAX: u32 = 10;
 pub const SIGN_IN_FAILURES_PER_ADDRESS_MAX: u32 = 50;
 /// How long failed attempts count, and a lock-out lasts. The hosted service's default.
 pub const SIGN_IN_LOCKOUT: Duration = Duration::from_secs(15 * 60);
-/// Names and addresses whose failed attempts are remembered. Ours: about a megabyte.
+/// Addresses, and names that no user has, whose failed attempts are remembered. Ours: about a
+/// megabyte each.
 pub const SIGN_IN_FAILURES_REMEMBERED_MAX: usize = 10_000;
+/// One in this many of them is forgotten when there is no room. Ours: they are looked for among all,
+/// so it is seldom done.
+pub const SIGN_IN_FAILURES_FORGOTTEN_ONE_IN: usize = 10;
+/// How long a sign-in waits while as many for its user or address are being checked as may fail yet.
+/// Ours: checking a password takes a small part of it.
+pub const SIGN_IN_ROOM_WAIT: Duration = Duration::from_secs(5);
 /// How far ahead an assertion may expire. Documented as five minutes.
 pub const ASSERTION_LIFETIME_MAX: Duration = Duration::from_secs(5 * 60);
 /// How far a client's clock may be off. Ours.

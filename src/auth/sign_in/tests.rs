@@ -1,5 +1,7 @@
 use std::net::Ipv4Addr;
 
+use futures_util::{FutureExt, future::join_all};
+
 use super::*;
 use crate::{
     auth::{Authenticator, Credentials},
@@ -9,7 +11,7 @@ use crate::{
         records::{self, TenantRecord},
         store_double::{StoreDouble, Writing},
     },
-    types::limits::{ENDED_TOKEN_KEPT, SIGN_IN_TOKENS_MAX},
+    types::limits::{ENDED_TOKEN_KEPT, PASSWORD_HASHES_MAX, SIGN_IN_TOKENS_MAX},
 };
 
 const PASSWORD: &str = "correct horse";
@@ -445,27 +447,105 @@ async fn a_token_is_revoked_by_its_text_and_a_refresh_token_with_all_that_it_gav
 async fn who_fails_too_often_is_locked_out_with_the_right_password_too() {
     let setup = Setup::new().await;
     setup.user("a").await;
-    let (client, secret) = setup.client().await;
+    setup.user("b").await;
     for _ in 0..Config::default().sign_in_failures_max {
-        let wrong = ClientCredentials {
-            secret: "wrong",
-            ..shown(&client, &secret)
-        };
-        let refused = setup.sign_in.client_credentials(SOURCE, wrong).await;
+        let refused = setup.sign_in.password(SOURCE, None, "A", "wrong").await;
+        assert!(matches!(refused, Err(SignInError::User)));
+    }
+    let refused = setup.sign_in.password(SOURCE, None, "a", PASSWORD).await;
+    assert!(matches!(refused, Err(SignInError::LockedOut(_))));
+    let other = setup.sign_in.password(SOURCE, None, "b", PASSWORD).await;
+    assert!(other.is_ok());
+}
+
+#[tokio::test]
+async fn nobody_locks_a_client_out_from_other_addresses_than_its_own() {
+    let setup = Setup::new().await;
+    let (client, secret) = setup.client().await;
+    let wrong = ClientCredentials {
+        secret: "wrong",
+        ..shown(&client, &secret)
+    };
+    let other = Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
+    for _ in 0..Config::default().sign_in_failures_per_address_max {
+        let refused = setup.sign_in.client_credentials(other, wrong).await;
         assert!(matches!(refused, Err(SignInError::Client)));
     }
-    let refused = setup
-        .sign_in
-        .client_credentials(SOURCE, shown(&client, &secret))
-        .await;
+    let good = shown(&client, &secret);
+    let refused = setup.sign_in.client_credentials(other, good).await;
     assert!(matches!(refused, Err(SignInError::LockedOut(_))));
-    assert!(
-        setup
-            .sign_in
-            .password(SOURCE, None, "a", PASSWORD)
-            .await
-            .is_ok()
-    );
+    assert!(setup.sign_in.client_credentials(SOURCE, good).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_malformed_counts_by_address_too() {
+    let setup = Setup::new().await;
+    let long = "x".repeat(100_000);
+    let source = |number| Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)));
+    for _ in 0..Config::default().sign_in_failures_per_address_max {
+        let name = setup.sign_in.password(source(1), None, &long, PASSWORD);
+        assert!(matches!(name.await, Err(SignInError::User)));
+        let password = setup.sign_in.password(source(2), None, "a", &long);
+        assert!(matches!(password.await, Err(SignInError::User)));
+        let assertion = setup.sign_in.assertion(source(3), "not one", &[]);
+        assert!(matches!(assertion.await, Err(SignInError::Assertion(_))));
+    }
+    let name = setup.sign_in.password(source(1), None, &long, PASSWORD);
+    assert!(matches!(name.await, Err(SignInError::LockedOut(_))));
+    let password = setup.sign_in.password(source(2), None, "a", &long);
+    assert!(matches!(password.await, Err(SignInError::LockedOut(_))));
+    let assertion = setup.sign_in.assertion(source(3), "not one", &[]);
+    assert!(matches!(assertion.await, Err(SignInError::LockedOut(_))));
+}
+
+#[tokio::test]
+async fn sign_ins_at_one_moment_lock_nobody_out_and_guesses_are_bounded() {
+    let setup = Setup::new().await;
+    setup.user("a").await;
+    let at_once = async |name, password| {
+        let sign_ins = (0..50).map(|_| setup.sign_in.password(None, None, name, password));
+        join_all(sign_ins).await
+    };
+    for signed_in in at_once("a", PASSWORD).await {
+        assert!(matches!(signed_in, Ok(_) | Err(SignInError::Busy)));
+    }
+    // Also where one failure is left.
+    let max = Config::default().sign_in_failures_max;
+    for _ in 1..max {
+        let refused = setup.sign_in.password(None, None, "a", "wrong").await;
+        assert!(matches!(refused, Err(SignInError::User)));
+    }
+    for signed_in in at_once("a", PASSWORD).await {
+        assert!(matches!(signed_in, Ok(_) | Err(SignInError::Busy)));
+    }
+
+    setup.user("b").await;
+    let mut checked = 0;
+    for refused in at_once("b", "wrong").await {
+        match refused.unwrap_err() {
+            SignInError::User => checked += 1,
+            SignInError::LockedOut(_) | SignInError::Busy => {}
+            error => panic!("{error}"),
+        }
+    }
+    assert_eq!(checked, max);
+}
+
+#[tokio::test]
+async fn who_hangs_up_before_their_password_is_checked_has_not_failed() {
+    let setup = Setup::new().await;
+    setup.user("a").await;
+    let mut turns = Vec::new();
+    for _ in 0..PASSWORD_HASHES_MAX {
+        turns.push(setup.sign_in.users.turn().await.unwrap());
+    }
+    for _ in 0..Config::default().sign_in_failures_max {
+        let waiting = setup.sign_in.password(SOURCE, None, "a", PASSWORD);
+        assert!(waiting.now_or_never().is_none());
+    }
+    drop(turns);
+    let session = setup.sign_in.password(SOURCE, None, "a", PASSWORD).await;
+    assert!(session.is_ok());
 }
 
 #[tokio::test]
@@ -479,12 +559,14 @@ async fn no_secret_is_printed() {
     let session = session.await.unwrap();
     let password = Password::new(PASSWORD.into()).unwrap();
     let printed = format!(
-        "{:?} {session:?} {secret:?} {password:?}",
+        "{:?} {session:?} {secret:?} {password:?} {client:?}",
         shown(&client, &secret)
     );
     assert!(!printed.contains(secret.expose()), "{printed}");
     assert!(!printed.contains(session.access_token.expose()));
     assert!(!printed.contains(PASSWORD));
+    let bytes = format!("{:?}", hash(secret.expose()));
+    assert!(!printed.contains(&bytes) && !printed.contains("secret:"));
     let users = format!("{:?}", setup.sign_in.users(tenant()));
     assert!(!users.contains("argon2"), "{users}");
 }

@@ -1,5 +1,7 @@
 //! How many signed in, and why others did not.
 
+use std::net::IpAddr;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -26,8 +28,14 @@ impl Metrics {
         registry.register("sign_ins", "Attempts to sign in", self.sign_ins.clone());
     }
 
-    /// Counts the end of an attempt.
-    pub(super) fn ended<T>(&self, flow: &'static str, result: &Result<T, SignInError>) {
+    /// Counts the end of an attempt from `source`, which a refusal is logged with. Names are not:
+    /// some people type their password there.
+    pub(super) fn ended<T>(
+        &self,
+        flow: &'static str,
+        source: Option<IpAddr>,
+        result: &Result<T, SignInError>,
+    ) {
         let outcome = match result {
             Ok(_) => "ok",
             Err(SignInError::LockedOut(_)) => "locked_out",
@@ -37,7 +45,8 @@ impl Metrics {
                 "unavailable"
             }
             Err(error) => {
-                tracing::info!(flow, "a sign-in was refused: {error}");
+                let source = source.map(tracing::field::display);
+                tracing::info!(flow, source, "a sign-in was refused: {error}");
                 "refused"
             }
         };

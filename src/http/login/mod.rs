@@ -7,8 +7,8 @@
 //! | `GET`, `POST /services/oauth2/revoke` | the end of an access or refresh token |
 //! | `POST /services/Soap/u/{version}`, `/c/{version}` | an access token, by the SOAP call `login` |
 //!
-//! Nobody is known yet who calls here: bodies are bounded in size and time, and what they say of
-//! themselves is believed as far as it is checked.
+//! Nobody is known yet who calls here: bodies are read within the bounds of every other, and what
+//! they say of themselves is believed as far as it is checked.
 //!
 //! Source: RFC 6749, RFC 7009, RFC 7523; the public guide "OAuth Authorization Flows"; the public SOAP
 //! API Developer Guide, `login()`.
@@ -25,13 +25,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{FromRef, Request},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 
-use super::Peer;
+use super::{Peer, body::Bodies};
 use crate::auth::{Authenticator, sign_in::SignIn};
 pub use metrics::Metrics;
 
@@ -65,8 +65,27 @@ impl Login {
     }
 }
 
-/// The routes of signing in.
-pub(super) fn routes(login: Login) -> Router {
+/// What the routes work with.
+#[derive(Clone)]
+struct Edge {
+    login: Login,
+    bodies: Bodies,
+}
+
+impl FromRef<Edge> for Login {
+    fn from_ref(edge: &Edge) -> Self {
+        edge.login.clone()
+    }
+}
+
+impl FromRef<Edge> for Bodies {
+    fn from_ref(edge: &Edge) -> Self {
+        edge.bodies.clone()
+    }
+}
+
+/// The routes of signing in, which read bodies by way of `bodies`.
+pub(super) fn routes(login: Login, bodies: Bodies) -> Router {
     let mut router = Router::new()
         .route("/services/oauth2/token", post(oauth::token))
         .route(
@@ -83,7 +102,7 @@ pub(super) fn routes(login: Login) -> Router {
             .route(path, post(soap::soap))
             .route(&format!("{path}/"), post(soap::soap));
     }
-    router.with_state(login)
+    router.with_state(Edge { login, bodies })
 }
 
 /// Where a request came from, as far as the socket knows.

@@ -26,14 +26,17 @@ use serde_json::json;
 
 use super::{
     Login,
-    body::{BodyError, Form, decode},
+    body::{Form, FormError, decode},
     json,
     origin::Origin,
     source,
 };
-use crate::auth::{
-    sign_in::{ClientCredentials, Session, SignInError},
-    throttle::LockedOut,
+use crate::{
+    auth::{
+        sign_in::{ClientCredentials, Session, SignInError},
+        throttle::LockedOut,
+    },
+    http::body::Bodies,
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -42,7 +45,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 #[derive(Debug, thiserror::Error)]
 enum TokenRefusal {
     #[error("{0}")]
-    Body(#[from] BodyError),
+    Form(#[from] FormError),
     #[error("the header host is missing or malformed")]
     Host,
     #[error("missing required parameter: {0}")]
@@ -58,18 +61,26 @@ enum TokenRefusal {
 }
 
 /// Answers the token endpoint.
-pub(super) async fn token(State(login): State<Login>, request: Request) -> Response {
-    match grant(&login, request).await {
+pub(super) async fn token(
+    State(login): State<Login>,
+    State(bodies): State<Bodies>,
+    request: Request,
+) -> Response {
+    match grant(&login, &bodies, request).await {
         Ok(answer) => json(StatusCode::OK, &answer),
         Err(refusal) => refusal.response(),
     }
 }
 
-async fn grant(login: &Login, request: Request) -> Result<serde_json::Value, TokenRefusal> {
+async fn grant(
+    login: &Login,
+    bodies: &Bodies,
+    request: Request,
+) -> Result<serde_json::Value, TokenRefusal> {
     let origin = Origin::of(&request).ok_or(TokenRefusal::Host)?;
     let source = source(&request);
     let basic = basic(request.headers())?;
-    let form = Form::read(request).await?;
+    let form = Form::read(bodies, request).await?;
     let required = |name| form.get(name).ok_or(TokenRefusal::Parameter(name));
     let client = || credentials(&form, basic.as_ref());
     let sign_in = &login.sign_in;
@@ -100,7 +111,7 @@ async fn grant(login: &Login, request: Request) -> Result<serde_json::Value, Tok
         }
         _ => return Err(TokenRefusal::GrantType),
     };
-    login.metrics.ended(flow, &result);
+    login.metrics.ended(flow, source, &result);
     Ok(answer(&result?, &origin.url(), &login.instance_url))
 }
 
@@ -163,7 +174,7 @@ fn credentials<'a>(
 impl TokenRefusal {
     fn response(&self) -> Response {
         let (status, error) = match self {
-            Self::Body(error) => (error.status(), "invalid_request"),
+            Self::Form(error) => error.refusal(),
             Self::Host | Self::Parameter(_) | Self::ClientCredentials => {
                 (StatusCode::BAD_REQUEST, "invalid_request")
             }

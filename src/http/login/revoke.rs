@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::{
     Login,
-    body::{BodyError, Form},
+    body::{Form, FormError},
     json,
 };
+use crate::http::body::Bodies;
 
 /// Revokes the token in the query.
 pub(super) async fn by_query(State(login): State<Login>, request: Request) -> Response {
@@ -22,12 +23,16 @@ pub(super) async fn by_query(State(login): State<Login>, request: Request) -> Re
 }
 
 /// Revokes the token in the form.
-pub(super) async fn by_form(State(login): State<Login>, request: Request) -> Response {
-    let form = Form::read(request).await;
+pub(super) async fn by_form(
+    State(login): State<Login>,
+    State(bodies): State<Bodies>,
+    request: Request,
+) -> Response {
+    let form = Form::read(&bodies, request).await;
     revoke(&login, form).await
 }
 
-async fn revoke(login: &Login, form: Result<Form, BodyError>) -> Response {
+async fn revoke(login: &Login, form: Result<Form, FormError>) -> Response {
     let refusal = |status, error: &str, description: String| {
         json(
             status,
@@ -36,7 +41,10 @@ async fn revoke(login: &Login, form: Result<Form, BodyError>) -> Response {
     };
     let form = match form {
         Ok(form) => form,
-        Err(error) => return refusal(error.status(), "invalid_request", error.to_string()),
+        Err(error) => {
+            let (status, word) = error.refusal();
+            return refusal(status, word, error.to_string());
+        }
     };
     let Some(token) = form.get("token") else {
         let missing = "missing required parameter: token".to_owned();

@@ -15,19 +15,17 @@ use axum::{
 };
 use quick_xml::escape::escape;
 
-use super::{
-    Login,
-    body::{self, BodyError},
-    origin::Origin,
-    source,
+use super::{Login, body, origin::Origin, source};
+use crate::{
+    auth::sign_in::{Session, SignInError},
+    http::body::{Bodies, BodyError},
 };
-use crate::auth::sign_in::{Session, SignInError};
 use request::{RequestError, parse};
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
 enum LoginRefusal {
-    #[error("{0}")]
+    #[error(transparent)]
     Body(#[from] BodyError),
     #[error("the header host is missing or malformed")]
     Host,
@@ -42,10 +40,11 @@ enum LoginRefusal {
 /// Answers a SOAP call.
 pub(super) async fn soap(
     State(login): State<Login>,
+    State(bodies): State<Bodies>,
     Path(version): Path<String>,
     request: Request,
 ) -> Response {
-    let answer = log_in(&login, &version, request).await;
+    let answer = log_in(&login, &bodies, &version, request).await;
     let (status, body) = match answer {
         Ok(body) => (StatusCode::OK, body),
         Err(refusal) => (StatusCode::INTERNAL_SERVER_ERROR, refusal.fault()),
@@ -57,7 +56,12 @@ pub(super) async fn soap(
     (status, headers, body).into_response()
 }
 
-async fn log_in(login: &Login, version: &str, request: Request) -> Result<String, LoginRefusal> {
+async fn log_in(
+    login: &Login,
+    bodies: &Bodies,
+    version: &str,
+    request: Request,
+) -> Result<String, LoginRefusal> {
     let origin = Origin::of(&request).ok_or(LoginRefusal::Host)?;
     if !is_version(version) {
         return Err(LoginRefusal::Version);
@@ -68,12 +72,12 @@ async fn log_in(login: &Login, version: &str, request: Request) -> Result<String
     } else {
         Api::Partner
     };
-    let text = body::text(request, "text/xml").await?;
-    let credentials = parse(&text)?;
+    let body = body::text(bodies, request, "text/xml").await?;
+    let credentials = parse(body.text())?;
     let (username, password) = (credentials.username.trim(), &*credentials.password);
     let result = login.sign_in.password(source, None, username, password);
     let result = result.await;
-    login.metrics.ended("soap", &result);
+    login.metrics.ended("soap", source, &result);
     Ok(answer(&result?, api, &origin.url(), version))
 }
 
@@ -132,7 +136,8 @@ impl LoginRefusal {
         const INVALID_LOGIN: &str =
             "Invalid username, password, security token; or user locked out.";
         match self {
-            Self::SignIn(SignInError::Busy | SignInError::Unavailable(_)) => {
+            Self::SignIn(SignInError::Busy | SignInError::Unavailable(_))
+            | Self::Body(BodyError::NoRoom | BodyError::Stopping) => {
                 login_fault("SERVER_UNAVAILABLE", "Signing in is not possible for now.")
             }
             // Anything else that is wrong is not told apart.

@@ -5,13 +5,13 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
 use super::{Login, json, origin::Origin};
-use crate::auth::AuthError;
+use crate::{auth::AuthError, http::caller::bearer};
 
 /// Answers for the bearer of a token.
 pub(super) async fn userinfo(State(login): State<Login>, request: Request) -> Response {
@@ -48,15 +48,4 @@ pub(super) async fn userinfo(State(login): State<Login>, request: Request) -> Re
         "utcOffset": 0,
     });
     json(StatusCode::OK, &answer)
-}
-
-/// The token of `Authorization: Bearer`; some clients of the hosted service still write `OAuth`.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let is_known = ["Bearer", "OAuth"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known));
-    let token = token.trim();
-    (is_known && !token.is_empty()).then_some(token)
 }

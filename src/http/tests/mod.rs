@@ -1,5 +1,6 @@
 //! The edge over engines in memory: no socket, and with the runtime's clock paused no waiting.
 
+mod login;
 mod rest;
 mod sse;
 mod tooling;

@@ -75,6 +75,11 @@ fn what_cannot_be_made_or_deleted_is_refused_with_the_reason() {
         ),
         ("user delete nobody", "", "there is no such client or user"),
         ("token create --expires 4000d", "", "a token is good for"),
+        (
+            "token create --name a\u{7}b",
+            "",
+            "none of which is a control character",
+        ),
     ] {
         let output = run(&setup, arguments, input, None);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -83,9 +88,21 @@ fn what_cannot_be_made_or_deleted_is_refused_with_the_reason() {
     }
 }
 
-#[test]
-fn secrets_are_shown_once_and_never_listed() {
+#[tokio::test]
+async fn secrets_are_shown_once_and_neither_listed_nor_logged() {
     let setup = Setup::lenient();
+    let token = setup.access_token().await;
+    let mut shown = vec![setup.client_secret.clone(), setup.password.clone(), token];
+    let good = setup.password_grant();
+    let answer = setup.token(&good).await.json();
+    for name in ["access_token", "refresh_token"] {
+        shown.push(text(&answer, name));
+    }
+    for secret in [&setup.password, &setup.client_secret] {
+        let wrong = format!("{secret}-wrong");
+        let refused = setup.token(&good.replace(secret.as_str(), &wrong)).await;
+        assert_eq!(refused.status, 400);
+    }
     for (what, secret) in [("client", &setup.client_secret), ("user", &setup.password)] {
         for format in ["json", "text"] {
             let output = run(&setup, &format!("{what} list --output {format}"), "", None);
@@ -100,7 +117,16 @@ fn secrets_are_shown_once_and_never_listed() {
         }
     }
     let log = setup.gateway.log();
-    assert!(!log.contains(&setup.client_secret) && !log.contains(&setup.password));
+    let refusals = log
+        .lines()
+        .filter(|line| line.contains("a sign-in was refused"));
+    let refusals: Vec<_> = refusals.collect();
+    assert_eq!(refusals.len(), 2, "{log}");
+    let has_source = |line: &&str| line.contains("127.0.0.1");
+    assert!(refusals.iter().all(has_source), "{log}");
+    for secret in shown {
+        assert!(!log.contains(&secret), "{log}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 
-use crate::support::{gateway::Gateway, order::TOPIC};
+use crate::support::{gateway::Gateway, order::TOPIC, wait};
 
 const USERNAME: &str = "shop@example.com";
 const PASSWORD: &str = "correct <horse> & staple";
@@ -87,9 +87,7 @@ fn run(mut command: Command, input: &Value) -> Value {
         .spawn()
         .expect("the client can be run");
     serde_json::to_writer(child.stdin.take().expect("piped"), input).unwrap();
-    let output = child
-        .wait_with_output()
-        .expect("the client can be waited for");
+    let output = wait::output("the client", child);
     assert!(output.status.success(), "{input}");
     serde_json::from_slice(&output.stdout).expect("one line")
 }
