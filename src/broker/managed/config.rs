@@ -164,8 +164,22 @@ impl Broker {
         tenant.managed.create(&tenant, config).await
     }
 
-    /// Every managed subscription whose topic the caller may subscribe to, by name; all of the tenant's
-    /// for an administrator.
+    /// How every managed subscription is configured whose topic the caller may subscribe to, by name;
+    /// all of the tenant's for an administrator.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unavailable`].
+    pub async fn managed_configs(
+        &self,
+        principal: &Principal,
+    ) -> Result<Vec<ManagedConfig>, TopicError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        let visible = tenant.managed.visible(principal).into_iter();
+        Ok(visible.map(|(config, _)| config).collect())
+    }
+
+    /// Describes the same subscriptions, which takes a read of the log for each.
     ///
     /// # Errors
     ///
@@ -175,18 +189,7 @@ impl Broker {
         principal: &Principal,
     ) -> Result<Vec<ManagedDescription>, TopicError> {
         let tenant = self.tenant(principal.tenant).await?;
-        let mut described = Vec::new();
-        for entry in tenant.managed.all() {
-            let may_see = |config: ManagedConfig| {
-                principal.grants.admin || principal.grants.may_subscribe(&config.topic)
-            };
-            if !entry.config().is_some_and(may_see) {
-                continue;
-            }
-            described.extend(describe(&tenant, &entry).await);
-        }
-        described.sort_by(|a, b| a.config.developer_name.cmp(&b.config.developer_name));
-        Ok(described)
+        Ok(tenant.managed.describe(&tenant, principal, None).await)
     }
 
     /// Describes one managed subscription.
@@ -201,9 +204,9 @@ impl Broker {
     ) -> Result<ManagedDescription, ManagedError> {
         let tenant = self.tenant(principal.tenant).await?;
         let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
-        describe(&tenant, &entry)
-            .await
-            .ok_or(ManagedError::NotFound)
+        let config = entry.config().ok_or(ManagedError::NotFound)?;
+        let lag = tenant.managed.lag(&tenant, &entry).await;
+        Ok(entry.describe(config, lag))
     }
 
     /// Changes a managed subscription. Durable when it returns, and felt by its stream at once.
@@ -314,16 +317,6 @@ impl ManagedSubscriptions {
         self.write().remove(&entry.id());
         Ok(config)
     }
-}
-
-/// Describes a subscription; `None` for one that was deleted meanwhile.
-async fn describe(tenant: &Tenant, entry: &Entry) -> Option<ManagedDescription> {
-    Some(ManagedDescription {
-        config: entry.config()?,
-        committed: entry.committed().map(|it| (it.position, it.at)),
-        is_active: entry.slot.is_taken(),
-        lag: tenant.managed.lag(tenant, entry).await,
-    })
 }
 
 /// The platform's rule for the names of such things.

@@ -4,10 +4,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-use super::{CommitRefusal, ManagedConfig, NO_PANIC, lag::Progress, slot::Slot};
+use super::{
+    CommitRefusal, ManagedConfig, ManagedDescription, NO_PANIC, lag::Progress, slot::Slot,
+};
 use crate::{
+    broker::Lag,
     clock::Timestamp,
-    types::{PlatformId, Position},
+    types::{PlatformId, Position, Replay},
 };
 
 #[derive(Debug)]
@@ -22,6 +25,9 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Marks {
     committed: Option<Committed>,
+    /// Nothing older may be committed: the committed position, or where a stream went on after that
+    /// was found to be no longer valid. `None` before the first commit.
+    floor: Option<Position>,
     /// How far that is; `None` before it was first measured.
     progress: Option<Progress>,
     /// The newest position that was delivered, or told to a stream, since it was opened; the head at
@@ -47,6 +53,7 @@ impl Entry {
             config: watch::Sender::new(Some(config)),
             marks: Mutex::new(Marks {
                 committed,
+                floor: committed.map(|committed| committed.position),
                 progress: None,
                 delivered,
             }),
@@ -61,6 +68,16 @@ impl Entry {
     /// How it is configured; `None` once it is deleted.
     pub(super) fn config(&self) -> Option<ManagedConfig> {
         self.config.borrow().clone()
+    }
+
+    /// What is known of it, with the lag that was found.
+    pub(super) fn describe(&self, config: ManagedConfig, lag: Option<Lag>) -> ManagedDescription {
+        ManagedDescription {
+            config,
+            committed: self.committed().map(|it| (it.position, it.at)),
+            is_active: self.slot.is_taken(),
+            lag,
+        }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Option<ManagedConfig>> {
@@ -87,16 +104,36 @@ impl Entry {
 
     /// Notes a commit that is durable.
     pub(super) fn commit(&self, committed: Committed) {
-        self.marks().committed = Some(committed);
+        let mut marks = self.marks();
+        marks.committed = Some(committed);
+        marks.floor = Some(committed.position);
+    }
+
+    /// Notes that a stream went on at `position`, since its own was no longer valid. Of a log that
+    /// was reset that is an older one, and what comes after it may be committed.
+    pub(super) fn recovered(&self, position: Position) {
+        let mut marks = self.marks();
+        marks.floor = marks.floor.map(|floor| floor.min(position));
+        marks.delivered = marks.delivered.max(position);
     }
 
     pub(super) fn progress(&self) -> Option<Progress> {
         self.marks().progress
     }
 
-    /// Notes how far what is committed is.
-    pub(super) fn measured(&self, progress: Progress) {
-        self.marks().progress = Some(progress);
+    /// Notes how far `committed` is, unless something else is committed since it was looked up.
+    pub(super) fn measured(&self, committed: Option<Position>, progress: Progress) {
+        let mut marks = self.marks();
+        if marks.committed.map(|committed| committed.position) == committed {
+            marks.progress = Some(progress);
+        }
+    }
+
+    /// Whether its next stream would begin at the newest event, whatever comes until then.
+    pub(super) fn has_nothing_to_miss(&self) -> bool {
+        let config = self.config.borrow();
+        let default_replay = config.as_ref().map(|config| config.default_replay);
+        default_replay == Some(Replay::Latest) && self.committed().is_none()
     }
 
     /// Notes that everything up to `position` was delivered.
@@ -114,16 +151,30 @@ impl Entry {
                 latest: marks.delivered,
             });
         }
-        match marks.committed {
-            Some(committed) if position < committed.position => Err(CommitRefusal::Older {
-                found: position,
-                committed: committed.position,
-            }),
-            _ => Ok(()),
-        }
+        marks.check_floor(position)
+    }
+
+    /// Whether a commit of `position` has to be stored: it is not what is committed already.
+    pub(super) fn is_news(&self, position: Position) -> Result<bool, CommitRefusal> {
+        let marks = self.marks();
+        marks.check_floor(position)?;
+        let committed = marks.committed.map(|committed| committed.position);
+        Ok(committed != Some(position) || marks.floor != Some(position))
     }
 
     fn marks(&self) -> MutexGuard<'_, Marks> {
         self.marks.lock().expect(NO_PANIC)
+    }
+}
+
+impl Marks {
+    fn check_floor(&self, position: Position) -> Result<(), CommitRefusal> {
+        match self.floor {
+            Some(floor) if position < floor => Err(CommitRefusal::Older {
+                found: position,
+                committed: floor,
+            }),
+            _ => Ok(()),
+        }
     }
 }

@@ -211,15 +211,7 @@ impl Writer {
         if group.entry.is_deleted() {
             return Err(CommitRefusal::Deleted);
         }
-        let found = group.committed.position;
-        match group.entry.committed() {
-            Some(Committed { position, .. }) if found < position => Err(CommitRefusal::Older {
-                found,
-                committed: position,
-            }),
-            Some(Committed { position, .. }) => Ok(found != position),
-            None => Ok(true),
-        }
+        group.entry.is_news(group.committed.position)
     }
 
     async fn write(&mut self, groups: &[Group]) -> Result<(), CommitRefusal> {

@@ -6,19 +6,21 @@ use bytes::Bytes;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError, entry::Entry,
-    lag::Progress, slot::SlotGuard,
+    CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError,
+    entry::Entry,
+    lag::Progress,
+    slot::SlotGuard,
+    start::{recovery_of, start_of},
 };
 use crate::{
     broker::{
-        Broker, Delivered, Delivery, GrantError, Subscriber, Subscription, SubscriptionEnd, Tenant,
-        TopicError,
+        Broker, Delivered, Delivery, GrantError, SubscribeError, Subscriber, Subscription,
+        SubscriptionEnd, Tenant, TopicError,
     },
     clock::Timestamp,
     event_log::PositionError,
     types::{
-        PlatformId, Position, Principal, Replay, ReplayId, RunState, Start,
-        limits::COMMIT_ID_BYTES_MAX,
+        PlatformId, Position, Principal, ReplayId, RunState, Start, limits::COMMIT_ID_BYTES_MAX,
     },
 };
 
@@ -107,7 +109,7 @@ impl Broker {
         key: ManagedKey<'_>,
     ) -> Result<ManagedSubscriber, ManagedSubscribeError> {
         let tenant = self.tenant(principal.tenant).await;
-        let tenant = tenant.map_err(crate::broker::SubscribeError::Topic)?;
+        let tenant = tenant.map_err(SubscribeError::Topic)?;
         let found = tenant.managed.find(key);
         let found = found.and_then(|entry| Some((entry.config()?, entry)));
         let (config, entry) = found.ok_or(match key {
@@ -155,21 +157,20 @@ impl ManagedSubscriber {
         }
         let slot = entry.slot.take(current.takeover);
         let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
-        let committed = entry.committed().map(|committed| committed.position);
-        let start = match committed {
-            Some(position) => Start::After(position),
-            None => current.default_replay.start(),
-        };
-        let topics = [subscriber.topic_id()];
-        let start = match tenant.log.resolve(&topics, start) {
-            Err(error) if !matches!(error, PositionError::TopicDeleted) => {
-                recovery(&broker, &current, &error)
+        let topic = subscriber.topic_id();
+        let beginning = start_of(&entry, &current, &*tenant.log, topic);
+        let beginning = beginning.map_err(SubscribeError::from)?;
+        let latest = beginning.position;
+        // It is resolved once: a purge since is found by the first read, and recovered from.
+        let flow = subscriber.subscribe_after(latest, requested);
+        let flow = flow.map_err(SubscribeError::from)?;
+        match beginning.invalid {
+            Some(error) => {
+                tell_recovery(&broker, &current, &error);
+                entry.recovered(latest);
             }
-            _ => start,
-        };
-        let flow = subscriber.subscribe(start, requested, None)?;
-        let latest = flow.position();
-        entry.delivered(latest);
+            None => entry.delivered(latest),
+        }
         let no_commit_timeout = broker.config().managed_no_commit_timeout;
         Ok(ManagedSubscription {
             broker,
@@ -188,9 +189,9 @@ impl ManagedSubscriber {
     }
 }
 
-/// Where a subscription goes on whose position is not valid. That it does is told to whoever runs the
-/// gateway: events may have been lost to it.
-fn recovery(broker: &Broker, config: &ManagedConfig, error: &PositionError) -> Start {
+/// Tells whoever runs the gateway that a subscription goes on elsewhere than at its position: events
+/// may have been lost to it.
+fn tell_recovery(broker: &Broker, config: &ManagedConfig, error: &PositionError) {
     broker.metrics().managed_recovered();
     tracing::warn!(
         subscription = config.developer_name,
@@ -199,12 +200,6 @@ fn recovery(broker: &Broker, config: &ManagedConfig, error: &PositionError) -> S
         "the position of a managed subscription is no longer valid, it goes on at its \
          errorRecoveryReplay: {error}"
     );
-    match (config.error_recovery_replay, error) {
-        (Replay::Latest, _) => Start::Latest,
-        // From the earliest on it would get again what it got before the hole.
-        (Replay::Earliest, PositionError::Damaged { valid_from, .. }) => Start::After(*valid_from),
-        (Replay::Earliest, _) => Start::Earliest,
-    }
 }
 
 impl ManagedSubscription {
@@ -356,7 +351,7 @@ impl ManagedSubscription {
         if answer.outcome.is_ok()
             && let Some(progress) = self.uncommitted.committed(position)
         {
-            self.entry.measured(progress);
+            self.entry.measured(Some(position), progress);
         }
         if let Some(next) = self.commits.next.take() {
             self.store(next);
@@ -367,12 +362,14 @@ impl ManagedSubscription {
     fn recover(&mut self, error: PositionError) -> Result<(), ManagedEnd> {
         let config = self.config.borrow().clone();
         let config = config.ok_or(ManagedEnd::Deleted)?;
-        if matches!(error, PositionError::TopicDeleted) {
-            return Err(SubscriptionEnd::Position(error).into());
-        }
-        let start = recovery(&self.broker, &config, &error);
-        let moved = self.flow.restart(start);
-        moved.map_err(|error| SubscriptionEnd::Position(error).into())
+        let [topic] = *self.flow.topics();
+        let position = recovery_of(error, &config, &*self.tenant.log, topic);
+        let position = position.map_err(SubscriptionEnd::Position)?;
+        tell_recovery(&self.broker, &config, &error);
+        self.flow.restart_after(position);
+        self.latest = position;
+        self.entry.recovered(position);
+        Ok(())
     }
 }
 
@@ -460,6 +457,6 @@ const UNCOMMITTED_MAX: usize = 256;
 
 impl From<TopicError> for ManagedSubscribeError {
     fn from(error: TopicError) -> Self {
-        Self::Subscribe(crate::broker::SubscribeError::Topic(error))
+        Self::Subscribe(SubscribeError::Topic(error))
     }
 }

@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-use super::{Managed, NAME, commit, first, fulfilment};
+use super::{Managed, commit, first, fulfilment};
 use crate::{
     broker::{
         NewManaged,
-        tests::engines::{ORDERS, STATUSES, orders, principal, status},
+        tests::engines::{ORDERS, STATUSES, orders, principal, status, tenant},
     },
     event_log,
     grpc::{
         status::kinds,
         tests::gateway::{Gateway, Settings, assert_failure, settle},
     },
+    metadata::{
+        Expected, MetadataStore, Scope,
+        records::{self, ManagedPositionRecord},
+    },
     proto::ManagedFetchRequest,
-    types::Replay,
+    types::{PlatformId, Position, Replay},
 };
 
 #[tokio::test(start_paused = true)]
@@ -135,6 +139,124 @@ async fn a_position_that_is_purged_gives_way_to_the_error_recovery_replay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_reset_of_the_log_commits_are_taken_again() {
+    for recovery in [Replay::Earliest, Replay::Latest] {
+        let gateway = Gateway::start().await;
+        let new = NewManaged {
+            error_recovery_replay: recovery,
+            ..fulfilment()
+        };
+        let config = gateway.manage(new).await;
+        let before = gateway.publish(ORDERS, &orders(0..2)).await.unwrap();
+        // What was committed is past the head of the log that there is now.
+        let ahead = Position::new(before.positions()[1].get() + (1 << 30)).unwrap();
+        store_position(&gateway, config.id, ahead).await;
+        let gateway = gateway.restarted().await;
+        let mut stream = gateway.managed(10).await;
+        settle().await;
+        gateway.publish(ORDERS, &orders(2..3)).await.unwrap();
+        let mut positions = Vec::new();
+        while positions
+            .last()
+            .is_none_or(|&last| last <= before.positions()[1])
+        {
+            positions.extend(stream.next().await.positions());
+        }
+        assert_eq!(
+            positions.len(),
+            if recovery == Replay::Latest { 1 } else { 3 }
+        );
+        for (number, &position) in positions.iter().enumerate() {
+            stream.commit(&format!("c-{number}"), position);
+            let answered = stream.next().await;
+            answered.expect_commit(&format!("c-{number}"));
+            assert_eq!(gateway.committed().await, Some(position));
+        }
+        // What it was sent before is older again.
+        stream.commit("older", before.positions()[0]);
+        stream.next().await.expect_refusal("older");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_a_lost_position_it_goes_on_behind_the_loss() {
+    for (recovery, expected) in [
+        (Replay::Earliest, &["1", "2"][..]),
+        (Replay::Latest, &["2"]),
+    ] {
+        let gateway = Gateway::start().await;
+        let new = NewManaged {
+            error_recovery_replay: recovery,
+            ..fulfilment()
+        };
+        let config = gateway.manage(new).await;
+        let before = gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+        let lost = gateway.publish(STATUSES, &[status("1")]).await.unwrap();
+        let behind = gateway.publish(STATUSES, &[status("2")]).await.unwrap();
+        gateway.publish(ORDERS, &orders(1..2)).await.unwrap();
+        store_position(&gateway, config.id, lost.positions()[0]).await;
+        let log = &gateway.engines.log;
+        log.lose(before.positions()[0], behind.positions()[0]);
+        let gateway = gateway.restarted().await;
+        let mut stream = gateway.managed(10).await;
+        settle().await;
+        gateway.publish(ORDERS, &orders(2..3)).await.unwrap();
+        let mut ids = Vec::new();
+        let mut latest = lost.positions()[0];
+        while ids.last().is_none_or(|last| last != "2") {
+            let fetched = stream.next().await;
+            ids.extend(fetched.ids().into_iter().map(str::to_owned));
+            latest = fetched.latest;
+        }
+        assert_eq!(ids, expected);
+        stream.commit("c", latest);
+        stream.next().await.expect_commit("c");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_recovery_answers_tell_a_position_that_may_be_committed() {
+    let gateway = Gateway::with(Settings {
+        log: event_log::Config {
+            retention: Duration::from_secs(60),
+            ..event_log::Config::default()
+        },
+        ..Settings::default()
+    })
+    .await;
+    let new = NewManaged {
+        error_recovery_replay: Replay::Latest,
+        ..fulfilment()
+    };
+    gateway.manage(new).await;
+    gateway.publish(ORDERS, &orders(0..2)).await.unwrap();
+    let mut stream = gateway.managed(1).await;
+    let old = stream.next().await.positions()[0];
+    gateway.engines.clock.advance(Duration::from_secs(61));
+    gateway.publish(ORDERS, &orders(2..3)).await.unwrap();
+    stream.ask_for(10);
+    settle().await;
+    stream.commit("old", old);
+    let answered = stream.next().await;
+    answered.expect_refusal("old");
+    stream.commit("latest", answered.latest);
+    stream.next().await.expect_commit("latest");
+}
+
+/// Stores a position as one that was committed, for a gateway that is started next.
+async fn store_position(gateway: &Gateway, id: PlatformId, position: Position) {
+    let record = ManagedPositionRecord {
+        id: id.to_string(),
+        position: position.get(),
+        committed_at_ms: 0,
+    };
+    let change = records::change(&record, Expected::Absent);
+    let store = &gateway.engines.store;
+    let scope = Scope::Tenant(tenant());
+    store.write(scope, vec![change]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_that_is_deleted_ends_it_and_is_not_found() {
     let gateway = Gateway::start().await;
     gateway.manage(fulfilment()).await;
@@ -168,5 +290,4 @@ async fn a_quiet_stream_gets_keepalives_whose_latest_may_be_committed() {
     assert_eq!(&fetched.expect_commit("c-1").replay_id, short);
     assert_eq!((fetched.latest, fetched.pending), (keepalive.latest, 99));
     assert_eq!(gateway.committed().await, Some(keepalive.latest));
-    assert_eq!(NAME, "Fulfilment");
 }
