@@ -1,9 +1,9 @@
 //! One stream of a managed subscription: what it is sent, and what it commits.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use super::{
     CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError,
@@ -46,9 +46,6 @@ pub struct ManagedSubscription {
     latest: Position,
     commits: Commits,
     uncommitted: Uncommitted,
-    no_commit_timeout: Option<Duration>,
-    /// When a commit last came, or the stream began.
-    committed_at: Instant,
 }
 
 /// The commits that are not answered yet: one that is being stored, and the last one after it, whose
@@ -155,7 +152,8 @@ impl ManagedSubscriber {
         if current.state == RunState::Stop {
             return Err(ManagedSubscribeError::Stopped);
         }
-        let slot = entry.slot.take(current.takeover);
+        let no_commit_timeout = broker.config().managed_no_commit_timeout;
+        let slot = entry.slot.take(current.takeover, no_commit_timeout);
         let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
         let topic = subscriber.topic_id();
         let beginning = start_of(&entry, &current, &*tenant.log, topic);
@@ -171,7 +169,6 @@ impl ManagedSubscriber {
             }
             None => entry.delivered(latest),
         }
-        let no_commit_timeout = broker.config().managed_no_commit_timeout;
         Ok(ManagedSubscription {
             broker,
             tenant,
@@ -183,8 +180,6 @@ impl ManagedSubscriber {
             latest,
             commits: Commits::default(),
             uncommitted: Uncommitted::default(),
-            no_commit_timeout,
-            committed_at: Instant::now(),
         })
     }
 }
@@ -240,7 +235,7 @@ impl ManagedSubscription {
     /// The answer, if the commit is refused.
     pub fn commit(&mut self, id: String, replay_id: &Bytes) -> Result<(), Box<CommitAnswer>> {
         let received_at = self.tenant.managed.clock.now();
-        self.committed_at = Instant::now();
+        self.slot.committed();
         let checked = self.check(&id, replay_id);
         // A copy of its own: the bytes are part of the request, which may be large.
         let replay_id = Bytes::copy_from_slice(&replay_id[..replay_id.len().min(ReplayId::LEN)]);
@@ -306,9 +301,6 @@ impl ManagedSubscription {
     /// lost.
     pub async fn next(&mut self) -> Result<ManagedDelivery, ManagedEnd> {
         loop {
-            let no_commits_at = self
-                .no_commit_timeout
-                .map(|timeout| (self.committed_at + timeout, timeout));
             tokio::select! {
                 // The end first, or a stream with much to send would go on; then answers, which are
                 // waited for while events are not.
@@ -329,7 +321,6 @@ impl ManagedSubscription {
                     Err(SubscriptionEnd::Position(error)) => self.recover(error)?,
                     Err(end) => return Err(end.into()),
                 },
-                timeout = passed(no_commits_at) => return Err(ManagedEnd::NoCommits(timeout)),
             }
         }
     }
@@ -438,17 +429,6 @@ async fn stopped(config: &mut watch::Receiver<Option<ManagedConfig>>) -> Managed
         Ok(config) if config.is_some() => ManagedEnd::Stopped,
         // The sender is the entry, which the stream holds.
         _ => ManagedEnd::Deleted,
-    }
-}
-
-/// Waits until a moment has passed; for ever if there is none.
-async fn passed(moment: Option<(Instant, Duration)>) -> Duration {
-    match moment {
-        Some((at, timeout)) => {
-            tokio::time::sleep_until(at).await;
-            timeout
-        }
-        None => std::future::pending().await,
     }
 }
 
