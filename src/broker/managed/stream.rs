@@ -31,6 +31,8 @@ pub struct ManagedSubscriber {
     tenant: Arc<Tenant>,
     entry: Arc<Entry>,
     subscriber: Subscriber,
+    /// What it is told if the subscription is deleted before the stream begins.
+    unknown: ManagedSubscribeError,
 }
 
 /// The flow of a managed subscription on the stream that has it. Dropping it frees the slot.
@@ -109,16 +111,18 @@ impl Broker {
         let tenant = tenant.map_err(SubscribeError::Topic)?;
         let found = tenant.managed.find(key);
         let found = found.and_then(|entry| Some((entry.config()?, entry)));
-        let (config, entry) = found.ok_or(match key {
+        let unknown = match key {
             ManagedKey::Id(_) => ManagedSubscribeError::UnknownId,
             ManagedKey::Name(_) => ManagedSubscribeError::UnknownName,
-        })?;
+        };
+        let (config, entry) = found.ok_or_else(|| unknown.clone())?;
         let subscriber = self.subscriber(principal, config.topic.as_str()).await?;
         Ok(ManagedSubscriber {
             broker: self.clone(),
             tenant,
             entry,
             subscriber,
+            unknown,
         })
     }
 }
@@ -144,10 +148,11 @@ impl ManagedSubscriber {
             tenant,
             entry,
             subscriber,
+            unknown,
         } = self;
         let mut config = entry.watch();
         let Some(current) = config.borrow_and_update().clone() else {
-            return Err(ManagedSubscribeError::UnknownId);
+            return Err(unknown);
         };
         if current.state == RunState::Stop {
             return Err(ManagedSubscribeError::Stopped);
@@ -233,7 +238,7 @@ impl ManagedSubscription {
     /// # Errors
     ///
     /// The answer, if the commit is refused.
-    pub fn commit(&mut self, id: String, replay_id: &Bytes) -> Result<(), Box<CommitAnswer>> {
+    pub fn commit(&mut self, mut id: String, replay_id: &Bytes) -> Result<(), Box<CommitAnswer>> {
         let received_at = self.tenant.managed.clock.now();
         self.slot.committed();
         let checked = self.check(&id, replay_id);
@@ -253,12 +258,16 @@ impl ManagedSubscription {
                 }
                 Ok(())
             }
-            Err(refusal) => Err(Box::new(CommitAnswer {
-                id,
-                replay_id,
-                received_at,
-                outcome: Err(refusal),
-            })),
+            Err(refusal) => {
+                // One that is too long is told as far as it may be.
+                id.truncate(id.floor_char_boundary(COMMIT_ID_BYTES_MAX));
+                Err(Box::new(CommitAnswer {
+                    id,
+                    replay_id,
+                    received_at,
+                    outcome: Err(refusal),
+                }))
+            }
         }
     }
 
@@ -339,7 +348,9 @@ impl ManagedSubscription {
 
     /// Notes how a commit ended, and begins with the next.
     fn stored(&mut self, position: Position, answer: &CommitAnswer) {
+        // What is past this stream was delivered on a former one, and is not counted here.
         if answer.outcome.is_ok()
+            && position <= self.latest
             && let Some(progress) = self.uncommitted.committed(position)
         {
             self.entry.measured(Some(position), progress);

@@ -333,6 +333,32 @@ async fn a_position_that_is_not_valid_is_as_far_behind_as_where_its_stream_would
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_of_what_a_former_stream_got_tells_nothing_younger() {
+    let engines = hourly().await;
+    manage(&engines, NAME, Replay::Earliest).await;
+    let positions = engines.publish(ORDERS, &orders(0..4)).await;
+    engines.clock.advance(seconds(100));
+    engines.publish(ORDERS, &orders(4..5)).await;
+    // All of it to one stream, the first event to the next.
+    let key = ManagedKey::Name(NAME);
+    let subscriber = engines.broker.managed_subscriber(&principal(), key).await;
+    let mut former = subscriber.unwrap().subscribe(100).unwrap();
+    former.next().await.unwrap();
+    drop(former);
+    assert_eq!(lag(&engines).await.behind, seconds(100));
+    let subscriber = engines.broker.managed_subscriber(&principal(), key).await;
+    let mut stream = subscriber.unwrap().subscribe(1).unwrap();
+    stream.next().await.unwrap();
+    let replay_id = bytes::Bytes::copy_from_slice(positions[2].replay_id().as_bytes());
+    stream.commit("c".into(), &replay_id).unwrap();
+    stream.next_answer().await.unwrap().outcome.unwrap();
+    let series = format!(
+        r#"broker_managed_lag_seconds{{tenant="00D000000000001EAA",subscription="{NAME}",topic="/event/OrderCreated__e"}}"#
+    );
+    assert_eq!(sample(&engines.scrape(), &series), 100.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lag_that_cannot_be_told_is_not_none() {
     let engines = hourly().await;
     manage(&engines, NAME, Replay::Earliest).await;

@@ -90,13 +90,14 @@ async fn commits_that_may_not_be_are_refused_and_the_stream_goes_on() {
         let echoed = &answered.commit.unwrap().replay_id;
         assert_eq!(echoed[..], replay_id[..replay_id.len().min(ReplayId::LEN)]);
     }
-    let long_id = "c".repeat(COMMIT_ID_BYTES_MAX + 1);
+    // An id that is too long is told as far as it may be, to the end of a character.
+    let long_id = "c".repeat(COMMIT_ID_BYTES_MAX - 1) + "é";
     stream.commit(&long_id, positions[2]);
     assert!(
         stream
             .next()
             .await
-            .expect_refusal(&long_id)
+            .expect_refusal(&long_id[..COMMIT_ID_BYTES_MAX - 1])
             .contains("at most 256 bytes")
     );
     assert_eq!(gateway.committed().await, Some(positions[1]));
