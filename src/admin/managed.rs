@@ -65,8 +65,7 @@ impl Admin {
         };
         let named = request.key.unwrap_or_default();
         let key = key(&named)?;
-        self.broker.update_managed(&principal, key, change).await?;
-        let changed = self.broker.managed_subscription(&principal, key).await?;
+        let changed = self.broker.update_managed(&principal, key, change).await?;
         Ok(message(&changed))
     }
 

@@ -70,6 +70,12 @@ impl Entry {
         self.config.borrow().clone()
     }
 
+    /// Whether it is there, under this name.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let config = self.config.borrow();
+        config.as_ref().is_some_and(|it| it.developer_name == name)
+    }
+
     /// What is known of it, with the lag that was found.
     pub(super) fn describe(&self, config: ManagedConfig, lag: Option<Lag>) -> ManagedDescription {
         ManagedDescription {
@@ -84,9 +90,15 @@ impl Entry {
         self.config.subscribe()
     }
 
-    /// Notes a configuration that is stored.
+    /// Notes a configuration that is stored. What is deleted stays so.
     pub(super) fn configured(&self, config: ManagedConfig) {
-        self.config.send_replace(Some(config));
+        self.config.send_if_modified(|current| match current {
+            Some(current) if *current != config => {
+                *current = config;
+                true
+            }
+            _ => false,
+        });
     }
 
     /// Notes that it is deleted: its stream ends.
@@ -176,5 +188,85 @@ impl Marks {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{RunState, Takeover};
+
+    fn entry(committed: Option<u64>) -> Entry {
+        let config = ManagedConfig {
+            id: "18x000000000001AAA".parse().unwrap(),
+            developer_name: "Fulfilment".into(),
+            label: "Fulfilment".into(),
+            topic: "/event/OrderCreated__e".parse().unwrap(),
+            default_replay: Replay::Earliest,
+            error_recovery_replay: Replay::Earliest,
+            state: RunState::Run,
+            takeover: Takeover::Refuse,
+            version: 1,
+            created_at: Timestamp::from_millis(0),
+        };
+        Entry::new(config, committed.map(committed_at), position(1_000))
+    }
+
+    fn position(number: u64) -> Position {
+        Position::new(number).unwrap()
+    }
+
+    fn committed_at(number: u64) -> Committed {
+        Committed {
+            position: position(number),
+            at: Timestamp::from_millis(0),
+        }
+    }
+
+    #[test]
+    fn what_is_committed_is_no_news_and_what_is_older_is_refused() {
+        let entry = entry(None);
+        assert!(entry.is_news(Position::ZERO).unwrap());
+        entry.commit(committed_at(10));
+        assert!(entry.is_news(position(11)).unwrap());
+        assert!(!entry.is_news(position(10)).unwrap());
+        assert!(entry.is_news(position(9)).is_err() && entry.check(position(9)).is_err());
+    }
+
+    #[test]
+    fn a_recovery_takes_the_floor_down_and_never_up() {
+        let entry = entry(Some(900));
+        entry.recovered(position(950));
+        assert!(entry.check(position(899)).is_err());
+        entry.recovered(position(20));
+        assert!(entry.check(position(19)).is_err());
+        // Also what is committed already: it says where the next stream begins.
+        assert!(entry.is_news(position(20)).unwrap());
+        assert!(entry.is_news(position(900)).unwrap());
+        entry.commit(committed_at(30));
+        assert!(entry.check(position(29)).is_err());
+    }
+
+    #[test]
+    fn a_measurement_of_what_is_not_committed_any_more_is_dropped() {
+        let entry = entry(Some(10));
+        let progress = |passed| Progress {
+            passed,
+            unread_at: None,
+        };
+        entry.measured(Some(position(10)), progress(1));
+        entry.commit(committed_at(20));
+        entry.measured(Some(position(20)), progress(2));
+        entry.measured(Some(position(10)), progress(1));
+        assert_eq!(entry.progress(), Some(progress(2)));
+    }
+
+    #[test]
+    fn what_is_deleted_is_not_configured_any_more() {
+        let entry = entry(None);
+        let config = entry.config().unwrap();
+        entry.deleted();
+        entry.configured(config);
+        assert!(entry.is_deleted());
     }
 }

@@ -159,9 +159,7 @@ impl ManagedSubscriptions {
             ManagedKey::Id(id) => entries.get(&id).cloned(),
             ManagedKey::Name(name) => {
                 let mut entries = entries.values();
-                entries
-                    .find(|entry| entry.config().is_some_and(|it| it.developer_name == name))
-                    .cloned()
+                entries.find(|entry| entry.is_called(name)).cloned()
             }
         }
     }

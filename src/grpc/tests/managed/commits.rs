@@ -110,6 +110,22 @@ async fn commits_that_may_not_be_are_refused_and_the_stream_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_new_subscription_nothing_was_delivered_yet() {
+    let gateway = Gateway::start().await;
+    let published = gateway.publish(ORDERS, &orders(0..3)).await.unwrap();
+    let positions = published.positions();
+    gateway.manage(fulfilment()).await;
+    let mut stream = gateway.managed(1).await;
+    assert_eq!(stream.next().await.ids(), ["0"]);
+    stream.commit("undelivered", positions[1]);
+    let answered = stream.next().await;
+    let refusal = answered.expect_refusal("undelivered");
+    assert!(refusal.contains("was not delivered"), "{refusal}");
+    stream.commit("delivered", positions[0]);
+    stream.next().await.expect_commit("delivered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_any_stream_of_the_subscription_got_may_be_committed_on_the_next() {
     let mut gateway = Gateway::start().await;
     gateway.manage(fulfilment()).await;

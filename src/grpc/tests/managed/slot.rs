@@ -98,6 +98,7 @@ async fn it_is_stopped_and_deleted_under_its_stream() {
             .update_managed(&principal(), key, change)
             .await
             .unwrap()
+            .config
     };
     let mut stream = gateway.managed(10).await;
     settle().await;
@@ -247,12 +248,11 @@ async fn a_change_that_seemed_to_fail_may_be_made_again() {
     assert!(matches!(full, Err(ManagedError::DiskFull)));
     store.set(Writing::Good);
     let changed = broker.update_managed(&principal(), key, relabel()).await;
-    assert_eq!(changed.unwrap().label, "Another");
+    assert_eq!(changed.unwrap().config.label, "Another");
     store.set(Writing::Unconfirmed);
     let seemed_to_fail = broker.delete_managed(&principal(), key).await;
     assert!(matches!(seemed_to_fail, Err(ManagedError::Store(_))));
     store.set(Writing::Good);
-    broker.delete_managed(&principal(), key).await.unwrap();
     let failure = stream.failure().await;
     assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_DELETED);
     let again = broker.delete_managed(&principal(), key).await;
