@@ -270,5 +270,7 @@ async fn a_stream_without_commits_ends_where_that_is_configured() {
             .message()
             .contains("no commits arrived in 1800 seconds")
     );
-    let _next = gateway.managed(1).await;
+    gateway.publish(ORDERS, &orders(1..2)).await.unwrap();
+    let mut next = gateway.managed(1).await;
+    assert_eq!(next.next().await.ids(), ["1"]);
 }
