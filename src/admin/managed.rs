@@ -65,8 +65,7 @@ impl Admin {
         };
         let named = request.key.unwrap_or_default();
         let key = key(&named)?;
-        self.broker.update_managed(&principal, key, change).await?;
-        let changed = self.broker.managed_subscription(&principal, key).await?;
+        let changed = self.broker.update_managed(&principal, key, change).await?;
         Ok(message(&changed))
     }
 
@@ -143,7 +142,7 @@ fn message(described: &ManagedDescription) -> ManagedSubscription {
             position.replay_id().as_bytes().to_vec().into()
         }),
         committed_at_ms: committed.map_or(0, |(_, at): (_, Timestamp)| at.as_millis()),
-        lag: Some(lag_message(described.lag)),
+        lag: described.lag.map(lag_message),
         ..config_message(&described.config)
     }
 }
@@ -159,7 +158,9 @@ fn lag_message(lag: broker::Lag) -> Lag {
 }
 
 /// How far one subscriber of a topic is behind.
-pub(super) fn subscriber_message((name, lag): &(SubscriberName, broker::Lag)) -> SubscriberLag {
+pub(super) fn subscriber_message(
+    (name, lag): &(SubscriberName, Option<broker::Lag>),
+) -> SubscriberLag {
     let (name, managed) = match name {
         SubscriberName::Managed(name) => (name.as_str(), true),
         SubscriberName::Client(name) => (&**name, false),
@@ -167,6 +168,6 @@ pub(super) fn subscriber_message((name, lag): &(SubscriberName, broker::Lag)) ->
     SubscriberLag {
         name: name.to_owned(),
         managed,
-        lag: Some(lag_message(*lag)),
+        lag: lag.map(lag_message),
     }
 }

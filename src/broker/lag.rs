@@ -1,12 +1,12 @@
 //! How far subscribers are behind, and how long they have until retention takes what they have not
 //! read.
 //!
-//! A managed subscription is measured from its committed position, whether a stream has it or not; a
-//! subscriber that gave itself a name while it is connected.
+//! A managed subscription is measured from where its next stream would begin, whether one has it or
+//! not; a subscriber that gave itself a name while it is connected.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Broker, TopicError};
+use super::{Broker, ManagedConfig, TopicError};
 use crate::{
     clock::Timestamp,
     event_log::TenantLog,
@@ -58,7 +58,7 @@ impl Lag {
 
 impl Broker {
     /// How far the managed subscriptions of a topic and its named subscribers are behind, the managed
-    /// ones first, each kind by name.
+    /// ones first, each kind by name. `None` stands for a lag that could not be told.
     ///
     /// # Errors
     ///
@@ -67,20 +67,20 @@ impl Broker {
         &self,
         principal: &Principal,
         topic: &str,
-    ) -> Result<Vec<(SubscriberName, Lag)>, TopicError> {
+    ) -> Result<Vec<(SubscriberName, Option<Lag>)>, TopicError> {
         let (tenant, event_type) = self.find_topic(principal, topic).await?;
-        let mut found = Vec::new();
-        for described in self.managed_subscriptions(principal).await? {
-            if described.config.topic == *event_type.topic() {
-                let name = SubscriberName::Managed(described.config.developer_name);
-                found.push((name, described.lag));
-            }
-        }
+        let topic = Some(event_type.topic());
+        let managed = tenant.managed.describe(&tenant, principal, topic).await;
+        let name = |config: ManagedConfig| SubscriberName::Managed(config.developer_name);
+        let managed = managed.into_iter();
+        let mut found: Vec<_> = managed
+            .map(|described| (name(described.config), described.lag))
+            .collect();
         let now = self.0.clock.now();
         let named = self
             .metrics()
             .named(&tenant.log, event_type.topic_id(), now);
-        found.extend(named.map(|(name, lag)| (SubscriberName::Client(name), lag)));
+        found.extend(named.map(|(name, lag)| (SubscriberName::Client(name), Some(lag))));
         Ok(found)
     }
 

@@ -148,6 +148,40 @@ impl Subscriber {
         requested: i32,
         client_name: Option<&str>,
     ) -> Result<Subscription, SubscribeError> {
+        let topic = self.topic_id();
+        let cursor = self.tenant.log.resolve(&[topic], start)?;
+        let state = self.tenant.log.topic(topic);
+        let passed = match start {
+            Start::Earliest => state.trim_ordinal,
+            // After a position it is not known until the first read, which follows at once.
+            Start::Latest | Start::After(_) => state.ordinal,
+        };
+        Ok(self.begin(cursor, passed, requested, client_name)?)
+    }
+
+    /// Begins a subscription behind a position that was resolved. If it is no longer valid, the first
+    /// delivery says so.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError`].
+    pub(super) fn subscribe_after(
+        self,
+        cursor: Position,
+        requested: i32,
+    ) -> Result<Subscription, GrantError> {
+        // Until the first read, which follows at once, it is not known how many are passed.
+        let passed = self.tenant.log.topic(self.topic_id()).ordinal;
+        self.begin(cursor, passed, requested, None)
+    }
+
+    fn begin(
+        self,
+        cursor: Position,
+        passed: u64,
+        requested: i32,
+        client_name: Option<&str>,
+    ) -> Result<Subscription, GrantError> {
         let Self {
             broker,
             tenant,
@@ -156,17 +190,11 @@ impl Subscriber {
         } = self;
         let config = &broker.0.config;
         let topics = [event_type.topic_id()];
-        // The watcher comes before the cursor, or an append between the two would wake nobody.
-        let watcher = tenant.log.watch(&topics);
-        let cursor = tenant.log.resolve(&topics, start)?;
         let mut credit = Credit::with_ceiling(credit_max);
         credit.grant(requested)?;
-        let state = tenant.log.topic(topics[0]);
-        let passed = match start {
-            Start::Earliest => state.trim_ordinal,
-            // After a position it is not known until the first read, which follows at once.
-            Start::Latest | Start::After(_) => state.ordinal,
-        };
+        // What was appended between the cursor and the watcher is found by the first read, which
+        // comes before the first wait.
+        let watcher = tenant.log.watch(&topics);
         let (topic, log) = (event_type.topic(), Arc::clone(&tenant.log));
         let lag = broker
             .metrics()
@@ -205,18 +233,13 @@ impl Subscription {
         self.credit.pending()
     }
 
-    pub(super) fn topics(&self) -> &[TopicId] {
+    pub(super) fn topics(&self) -> &[TopicId; 1] {
         &self.topics
     }
 
-    /// Goes on from another start.
-    ///
-    /// # Errors
-    ///
-    /// [`PositionError`]; the cursor is where it was.
-    pub(super) fn restart(&mut self, start: Start) -> Result<(), PositionError> {
-        self.cursor = self.tenant.log.resolve(&self.topics, start)?;
-        Ok(())
+    /// Goes on behind another position. If that is not valid, the next delivery says so.
+    pub(super) fn restart_after(&mut self, position: Position) {
+        self.cursor = position;
     }
 
     /// The last position examined: another subscription that starts after it goes on from here.

@@ -21,8 +21,9 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, transpo
 use crate::{
     client::{Connection, Credentials, Endpoint},
     proto::{
-        CREDIT_MAX_METADATA, ConsumerEvent, Error, FetchRequest, ManagedFetchRequest,
-        ProducerEvent, PublishResult, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
+        CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, Error, FetchRequest,
+        ManagedFetchRequest, ProducerEvent, PublishResult, SchemaInfo, SchemaRequest, TopicInfo,
+        TopicRequest,
         admin::{
             self,
             admin_server::{Admin, AdminServer},
@@ -85,6 +86,12 @@ pub(super) struct State {
     pub(super) tampers_with_results: Option<fn(&mut Vec<PublishResult>)>,
     /// A subscription ends, without an error, once it is at this position.
     pub(super) ends_at: Option<usize>,
+    /// How many streams of a managed subscription are refused, since another one has it.
+    pub(super) taken: usize,
+    /// What a stream of a managed subscription does once it is half-closed; by default it ends well.
+    pub(super) breaks_at_half_close: bool,
+    /// The number of streams of a managed subscription.
+    pub(super) managed_streams: usize,
     /// The directory of every backup.
     pub(super) backups: Vec<String>,
     tokens: Vec<admin::Token>,
@@ -292,9 +299,73 @@ impl PubSub for Service {
 
     async fn managed_subscribe(
         &self,
-        _: Request<Streaming<ManagedFetchRequest>>,
+        request: Request<Streaming<ManagedFetchRequest>>,
     ) -> Result<Response<Self::ManagedSubscribeStream>, Status> {
-        Err(Status::unimplemented("not part of this fake"))
+        {
+            let mut state = self.0.lock().unwrap();
+            state.managed_streams += 1;
+            if state.taken > 0 {
+                state.taken -= 1;
+                let suffix = "managed.subscription.already.active";
+                return Err(refused(tonic::Code::AlreadyExists, suffix));
+            }
+        }
+        let (sender, receiver) = mpsc::channel(16);
+        let state = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let delivered = deliver_managed(state, request.into_inner(), &sender).await;
+            if let Err(status) = delivered {
+                _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Answers the first request with every event that there is, and each commit.
+async fn deliver_managed(
+    state: Arc<Mutex<State>>,
+    mut requests: Streaming<ManagedFetchRequest>,
+    sender: &mpsc::Sender<Result<ManagedFetchResponse, Status>>,
+) -> Result<(), Status> {
+    let mut is_first = true;
+    while let Some(request) = requests.message().await? {
+        let commit = request.commit_replay_id_request;
+        let commit_response = commit.map(|commit| CommitReplayResponse {
+            commit_request_id: commit.commit_request_id,
+            replay_id: commit.replay_id,
+            ..CommitReplayResponse::default()
+        });
+        let fetch = {
+            let state = state.lock().unwrap();
+            let stored = (1..).zip(&state.events);
+            let events = stored.take(if is_first { usize::MAX } else { 0 });
+            let events = events.map(|(position, event)| {
+                let event = ConsumerEvent {
+                    event: Some(event.clone()),
+                    replay_id: replay_id(position).as_bytes().to_vec().into(),
+                };
+                event.encode_to_vec()
+            });
+            FetchResponse {
+                latest_replay_id: replay_id(state.events.len()).as_bytes().to_vec().into(),
+                pending_num_requested: 1,
+                events: Repeated::of(events),
+                ..FetchResponse::default()
+            }
+        };
+        is_first = false;
+        let response = ManagedFetchResponse {
+            fetch,
+            commit_response,
+        };
+        if sender.send(Ok(response)).await.is_err() {
+            return Ok(());
+        }
+    }
+    match state.lock().unwrap().breaks_at_half_close {
+        true => Err(refused(tonic::Code::Unavailable, "service.unavailable")),
+        false => Ok(()),
     }
 }
 

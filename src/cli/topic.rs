@@ -225,7 +225,7 @@ impl From<Topic> for TopicRow {
                 .map(|subscriber| SubscriberRow {
                     name: subscriber.name,
                     managed: subscriber.managed,
-                    lag: subscriber.lag.unwrap_or_default().into(),
+                    lag: subscriber.lag.into(),
                 })
                 .collect(),
         }

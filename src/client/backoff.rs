@@ -1,4 +1,4 @@
-//! How long to wait before the next of a bounded number of tries.
+//! How long to wait before the next try.
 //!
 //! Waits double up to a ceiling, and each is drawn from its upper half at random, so that many
 //! clients of a gateway that went away do not come back in step.
@@ -27,14 +27,26 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// One that gives up after 10 waits in a row too, and takes no time to speak of.
+    #[cfg(test)]
+    pub(crate) fn brief() -> Self {
+        Self {
+            first: Duration::from_millis(1),
+            longest: Duration::from_millis(1),
+            ..Self::default()
+        }
+    }
+
     /// How long to wait before the next try; `None` once there were enough.
     pub fn next_wait(&mut self) -> Option<Duration> {
-        if self.waits == self.waits_max {
-            return None;
-        }
+        (self.waits < self.waits_max).then(|| self.endless_wait())
+    }
+
+    /// The same without an end, for what is worth waiting for however long it takes.
+    pub fn endless_wait(&mut self) -> Duration {
         let full = self.full_wait();
-        self.waits += 1;
-        Some(full / 2 + (full / 2).mul_f64(random_fraction()))
+        self.waits = self.waits.saturating_add(1);
+        full / 2 + (full / 2).mul_f64(random_fraction())
     }
 
     /// Starts over, after a try that got somewhere.
@@ -67,6 +79,17 @@ mod tests {
             full = (full * 2).min(Duration::from_secs(10));
         }
         assert_eq!(backoff.next_wait(), None);
+    }
+
+    #[test]
+    fn endless_waits_stay_at_the_ceiling() {
+        let mut backoff = Backoff::default();
+        for _ in 0..100 {
+            backoff.endless_wait();
+        }
+        let longest = Duration::from_secs(10);
+        let wait = backoff.endless_wait();
+        assert!(wait >= longest / 2 && wait <= longest, "{wait:?}");
     }
 
     #[test]

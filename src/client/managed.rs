@@ -26,6 +26,8 @@ pub struct ManagedSubscription {
     /// Commits that were sent, and the number of the last of them that is answered.
     commits: u64,
     answered: u64,
+    /// The number of the last of them that was refused; 0 for none.
+    refused: u64,
 }
 
 impl ManagedSubscription {
@@ -67,6 +69,7 @@ impl ManagedSubscription {
             responses: response.into_inner(),
             commits: 0,
             answered: 0,
+            refused: 0,
         };
         let missing = subscription.missing(credit);
         if missing > 0 {
@@ -106,6 +109,11 @@ impl ManagedSubscription {
         self.answered
     }
 
+    /// Whether the last commit was refused. A refusal may come before the answer to an earlier commit.
+    pub fn is_last_refused(&self) -> bool {
+        self.commits > 0 && self.refused == self.commits
+    }
+
     /// Whether every commit is answered.
     pub fn is_committed(&self) -> bool {
         self.answered == self.commits
@@ -129,10 +137,14 @@ impl ManagedSubscription {
                 ..=0 => 0,
                 _ => self.credit.saturating_sub(events),
             };
-            let answer = response.commit_response.as_ref();
-            let number = answer.and_then(|answer| answer.commit_request_id.parse().ok());
-            // An answer is one for the commits before it too.
-            self.answered = self.answered.max(number.unwrap_or(0)).min(self.commits);
+            if let Some(answer) = &response.commit_response {
+                let number = answer.commit_request_id.parse().unwrap_or(0);
+                // An answer is one for the commits before it too.
+                self.answered = self.answered.max(number).min(self.commits);
+                if answer.error.is_some() {
+                    self.refused = self.refused.max(number);
+                }
+            }
         }
         Ok(response)
     }

@@ -116,6 +116,26 @@ impl PubSub {
         caller
     }
 
+    /// Finds out who calls a stream and waits for its first request; `None` if there is none.
+    async fn first_request<T>(
+        &self,
+        call: &Call,
+        requests: &mut Streaming<T>,
+    ) -> Result<Option<(Principal, T)>, Option<RpcError>> {
+        let principal = self.authenticate_stream(call, requests).await?;
+        let mut shutdown = self.shutdown.clone();
+        let request = tokio::select! {
+            // A gateway that stops begins nothing.
+            biased;
+            () = shutdown.recv() => return Err(Some(subscribe::stopping())),
+            request = requests.message() => request,
+        };
+        match request {
+            Ok(request) => Ok(request.map(|request| (principal, request))),
+            Err(status) => Err(call.library_error(&status)),
+        }
+    }
+
     /// Checks a fresh token that a client sent on a stream it opened as `principal`.
     async fn refresh(
         &self,

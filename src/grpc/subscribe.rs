@@ -127,19 +127,12 @@ impl Responder for FetchResponder {
 impl FetchResponder {
     /// Begins the subscription with the first request; `false` if there is none.
     async fn begin(&mut self) -> Result<bool, Option<RpcError>> {
-        let principal = self
+        let first = self
             .service
-            .authenticate_stream(&self.call, &mut self.requests)
+            .first_request(&self.call, &mut self.requests)
             .await?;
-        let request = tokio::select! {
-            biased;
-            () = self.service.shutdown.recv() => return Err(Some(stopping())),
-            request = self.requests.message() => request,
-        };
-        let request = match request {
-            Ok(Some(request)) => request,
-            Ok(None) => return Ok(false),
-            Err(status) => return Err(self.call.library_error(&status)),
+        let Some((principal, request)) = first else {
+            return Ok(false);
         };
         let principal = if request.auth_refresh.is_empty() {
             principal

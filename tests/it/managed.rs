@@ -1,14 +1,11 @@
 //! Managed subscriptions as operators and programs use them: made on the command line, read over the
 //! wire, and had by one stream at a time.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Output, Stdio},
-};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncBufReadExt, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
@@ -277,10 +274,13 @@ async fn a_second_subscriber_stands_by_until_the_first_is_gone() {
     let mut command = gateway.command(&format!("managed subscribe {NAME} --count 2"));
     command.args(["--output", "json"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut standby = command.spawn().expect("the program can be run");
+    let mut command = tokio::process::Command::from(command);
+    let standby = command.kill_on_drop(true).spawn();
+    let mut standby = standby.expect("the program can be run");
     let mut said = String::new();
-    let stderr = standby.stderr.as_mut().expect("it is piped");
-    BufReader::new(stderr).read_line(&mut said).unwrap();
+    let mut stderr = BufReader::new(standby.stderr.as_mut().expect("it is piped"));
+    let line = within("word of the wait", stderr.read_line(&mut said)).await;
+    line.unwrap();
     assert!(
         said.contains("another stream has the managed subscription"),
         "{said}"
@@ -290,7 +290,8 @@ async fn a_second_subscriber_stands_by_until_the_first_is_gone() {
     first.half_close();
     first.next::<ManagedFetchResponse>().await.unwrap();
     first.end().await.unwrap();
-    let output = standby.wait_with_output().unwrap();
+    let output = within("end of the standby", standby.wait_with_output()).await;
+    let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
     let stdout = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<Value> = stdout

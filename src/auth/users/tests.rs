@@ -26,7 +26,9 @@ async fn create(users: &Users, name: &str) -> Result<Arc<User>, AccountError> {
 }
 
 async fn is_known(users: &Users, name: &str) -> bool {
-    users.verify(name, PASSWORD).await.unwrap().is_some()
+    let turn = users.turn().await.unwrap();
+    let found = users.verify(&turn, name, PASSWORD).await;
+    found.unwrap().is_some()
 }
 
 #[tokio::test]

@@ -2,18 +2,21 @@
 //!
 //! Whoever calls this has asked whether the caller may.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashSet, btree_map},
+    sync::Arc,
+};
 
 use super::{Entry, ManagedDescription, ManagedError, ManagedKey, ManagedSubscriptions};
 use crate::{
-    broker::{Broker, Tenant, TopicError},
+    broker::{Broker, TopicError},
     clock::Timestamp,
     metadata::{
-        Expected, Scope,
-        records::{self, ManagedSubscriptionRecord},
+        Change, Expected, Scope, StoreError,
+        records::{self, ManagedSubscriptionRecord, Stored},
     },
     types::{
-        PlatformId, Principal, Replay, RunState, Takeover, TopicName,
+        PlatformId, Position, Principal, Replay, RunState, Takeover, TopicName,
         limits::{MANAGED_NAME_CHARS_MAX, MANAGED_SUBSCRIPTIONS_MAX},
     },
 };
@@ -131,11 +134,11 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`ManagedError`]; after a failure of the store it may have been made.
+    /// [`ManagedError`]; after a failure of the store it may have been made, and is listed if it was.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: after a drop it may have been made, and not be known before a restart.
+    /// Cancel safe: what was begun goes on.
     pub async fn create_managed(
         &self,
         principal: &Principal,
@@ -161,11 +164,25 @@ impl Broker {
             version: 1,
             created_at: tenant.managed.clock.now(),
         };
-        tenant.managed.create(&tenant, config).await
+        to_its_end(async move { tenant.managed.create(config).await }).await
     }
 
-    /// Every managed subscription whose topic the caller may subscribe to, by name; all of the tenant's
-    /// for an administrator.
+    /// How every managed subscription is configured whose topic the caller may subscribe to, by name;
+    /// all of the tenant's for an administrator.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unavailable`].
+    pub async fn managed_configs(
+        &self,
+        principal: &Principal,
+    ) -> Result<Vec<ManagedConfig>, TopicError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        let visible = tenant.managed.visible(principal).into_iter();
+        Ok(visible.map(|(config, _)| config).collect())
+    }
+
+    /// Describes the same subscriptions, which takes a read of the log for each.
     ///
     /// # Errors
     ///
@@ -175,18 +192,7 @@ impl Broker {
         principal: &Principal,
     ) -> Result<Vec<ManagedDescription>, TopicError> {
         let tenant = self.tenant(principal.tenant).await?;
-        let mut described = Vec::new();
-        for entry in tenant.managed.all() {
-            let may_see = |config: ManagedConfig| {
-                principal.grants.admin || principal.grants.may_subscribe(&config.topic)
-            };
-            if !entry.config().is_some_and(may_see) {
-                continue;
-            }
-            described.extend(describe(&tenant, &entry).await);
-        }
-        described.sort_by(|a, b| a.config.developer_name.cmp(&b.config.developer_name));
-        Ok(described)
+        Ok(tenant.managed.describe(&tenant, principal, None).await)
     }
 
     /// Describes one managed subscription.
@@ -201,28 +207,35 @@ impl Broker {
     ) -> Result<ManagedDescription, ManagedError> {
         let tenant = self.tenant(principal.tenant).await?;
         let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
-        describe(&tenant, &entry)
-            .await
-            .ok_or(ManagedError::NotFound)
+        let config = entry.config().ok_or(ManagedError::NotFound)?;
+        let lag = tenant.managed.lag(&tenant, &entry).await;
+        Ok(entry.describe(config, lag))
     }
 
-    /// Changes a managed subscription. Durable when it returns, and felt by its stream at once.
+    /// Changes a managed subscription and describes it, but for its lag. Durable when it returns, and
+    /// felt by its stream at once.
     ///
     /// # Errors
     ///
-    /// [`ManagedError`]; after a failure of the store it may have been changed.
+    /// [`ManagedError`]; after a failure of the store it may have been changed, and its stream feels
+    /// it if it was.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: after a drop it may have been changed, and not be felt before a restart.
+    /// Cancel safe: what was begun goes on.
     pub async fn update_managed(
         &self,
         principal: &Principal,
         key: ManagedKey<'_>,
         change: ManagedChange,
-    ) -> Result<ManagedConfig, ManagedError> {
+    ) -> Result<ManagedDescription, ManagedError> {
         let tenant = self.tenant(principal.tenant).await?;
-        tenant.managed.update(key, change).await
+        let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
+        to_its_end(async move {
+            let config = tenant.managed.update(&entry, change).await?;
+            Ok(entry.describe(config, None))
+        })
+        .await
     }
 
     /// Deletes a managed subscription with its position, and returns what it was. Durable when it
@@ -230,7 +243,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`ManagedError`]; after a failure of the store it may have been deleted.
+    /// [`ManagedError`]; after a failure of the store it may have been deleted, and is not listed any
+    /// more if it was.
     ///
     /// # Cancel safety
     ///
@@ -241,7 +255,8 @@ impl Broker {
         key: ManagedKey<'_>,
     ) -> Result<ManagedConfig, ManagedError> {
         let tenant = self.tenant(principal.tenant).await?;
-        tenant.managed.delete(key).await
+        let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
+        to_its_end(async move { tenant.managed.delete(entry).await }).await
     }
 
     /// Takes a managed subscription from the stream that has it, which ends; false if none had it.
@@ -261,12 +276,10 @@ impl Broker {
 }
 
 impl ManagedSubscriptions {
-    async fn create(
-        &self,
-        tenant: &Tenant,
-        config: ManagedConfig,
-    ) -> Result<ManagedConfig, ManagedError> {
+    async fn create(&self, config: ManagedConfig) -> Result<ManagedConfig, ManagedError> {
         let _changing = self.changing.lock().await;
+        // What is stored counts: an earlier write may have been done that seemed to fail.
+        self.settle_all().await?;
         if self.read().len() >= MANAGED_SUBSCRIPTIONS_MAX {
             return Err(ManagedError::TooMany);
         }
@@ -277,53 +290,130 @@ impl ManagedSubscriptions {
             return Err(ManagedError::NameTaken(config.developer_name));
         }
         let change = records::change(&config.record(), Expected::Absent);
-        let scope = Scope::Tenant(self.tenant);
-        self.store.write(scope, vec![change]).await?;
-        let head = tenant.log.state().head;
-        let entry = Arc::new(Entry::new(config.clone(), None, None, head));
-        self.write().insert(entry.id(), entry);
+        self.write_config(config.id, change).await?;
+        self.adopt(config.clone());
         Ok(config)
     }
 
     async fn update(
         &self,
-        key: ManagedKey<'_>,
+        entry: &Entry,
         change: ManagedChange,
     ) -> Result<ManagedConfig, ManagedError> {
         let _changing = self.changing.lock().await;
-        let entry = self.find(key).ok_or(ManagedError::NotFound)?;
         let mut config = entry.config().ok_or(ManagedError::NotFound)?;
         config.change(change)?;
-        let scope = Scope::Tenant(self.tenant);
-        let id = entry.id().to_string();
         // What is stored says its revision: an earlier write may have been done that seemed to fail.
-        let stored = records::load::<ManagedSubscriptionRecord>(&*self.store, scope, &id).await?;
-        let stored = stored.ok_or(ManagedError::NotFound)?;
+        let stored = self.load(entry.id()).await?.ok_or(ManagedError::NotFound)?;
         let expected = Expected::Revision(stored.revision);
         let change = records::change(&config.record(), expected);
-        self.store.write(scope, vec![change]).await?;
+        self.write_config(config.id, change).await?;
         entry.configured(config.clone());
         Ok(config)
     }
 
-    async fn delete(&self, key: ManagedKey<'_>) -> Result<ManagedConfig, ManagedError> {
+    async fn delete(&self, entry: Arc<Entry>) -> Result<ManagedConfig, ManagedError> {
         let _changing = self.changing.lock().await;
-        let entry = self.find(key).ok_or(ManagedError::NotFound)?;
+        let id = entry.id();
         let config = entry.config().ok_or(ManagedError::NotFound)?;
-        self.positions.delete(Arc::clone(&entry)).await?;
-        self.write().remove(&entry.id());
+        if let Err(error) = self.positions.delete(entry).await {
+            self.settle(id).await;
+            return Err(error);
+        }
+        self.write().remove(&id);
         Ok(config)
+    }
+
+    async fn write_config(&self, id: PlatformId, change: Change) -> Result<(), ManagedError> {
+        let written = self.store.write(self.scope(), vec![change]).await;
+        if written.is_err() {
+            self.settle(id).await;
+        }
+        Ok(written?)
+    }
+
+    /// Makes what is known of a subscription what is stored of it, after a write that failed: it may
+    /// have been done all the same. If the store cannot be read either, the next creation looks again.
+    async fn settle(&self, id: PlatformId) {
+        let settled = match self.load(id).await {
+            Ok(Some(stored)) => self.adopt_record(&stored.record),
+            Ok(None) => {
+                self.forget(id);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = settled {
+            tracing::warn!(
+                subscription = %id,
+                error = &error as &dyn std::error::Error,
+                "a managed subscription may be configured otherwise than it is stored"
+            );
+        }
+    }
+
+    /// The same for every subscription.
+    async fn settle_all(&self) -> Result<(), ManagedError> {
+        let stored = records::list::<ManagedSubscriptionRecord>(&*self.store, self.scope()).await?;
+        for stored in &stored {
+            self.adopt_record(&stored.record)?;
+        }
+        let ids: HashSet<_> = stored.iter().map(|stored| &*stored.record.id).collect();
+        for entry in self.all() {
+            if !ids.contains(entry.id().as_str()) {
+                self.forget(entry.id());
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_record(&self, record: &ManagedSubscriptionRecord) -> Result<(), ManagedError> {
+        let config = ManagedConfig::of(record);
+        self.adopt(config.ok_or_else(|| ManagedError::Unreadable(record.id.clone()))?);
+        Ok(())
+    }
+
+    /// Notes a configuration that is stored.
+    fn adopt(&self, config: ManagedConfig) {
+        match self.write().entry(config.id) {
+            btree_map::Entry::Occupied(entry) => entry.get().configured(config),
+            btree_map::Entry::Vacant(place) => {
+                // Nobody has had it yet: nothing was delivered, and nothing is committed.
+                let entry = Entry::new(config, None, None, Position::ZERO);
+                place.insert(Arc::new(entry));
+            }
+        }
+    }
+
+    /// Notes that a subscription is not stored any more.
+    fn forget(&self, id: PlatformId) {
+        if let Some(entry) = self.write().remove(&id) {
+            entry.deleted();
+        }
+    }
+
+    async fn load(
+        &self,
+        id: PlatformId,
+    ) -> Result<Option<Stored<ManagedSubscriptionRecord>>, StoreError> {
+        records::load(&*self.store, self.scope(), id.as_str()).await
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Tenant(self.tenant)
     }
 }
 
-/// Describes a subscription; `None` for one that was deleted meanwhile.
-async fn describe(tenant: &Tenant, entry: &Entry) -> Option<ManagedDescription> {
-    Some(ManagedDescription {
-        config: entry.config()?,
-        committed: entry.committed().map(|it| (it.position, it.at)),
-        is_active: entry.slot.is_taken(),
-        lag: tenant.managed.lag(tenant, entry).await,
-    })
+/// Does a change to its end, also if whoever asked for it goes away meanwhile: what is stored and
+/// what is in force are changed together.
+async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ManagedError>> + Send + 'static,
+) -> Result<T, ManagedError> {
+    match tokio::spawn(change).await {
+        Ok(outcome) => outcome,
+        // It panicked, which is a bug of ours, or the program ends.
+        Err(error) => Err(ManagedError::Store(Arc::new(error))),
+    }
 }
 
 /// The platform's rule for the names of such things.

@@ -1,10 +1,14 @@
 //! How far a managed subscription is behind.
 
-use super::{Entry, ManagedSubscriptions};
+use super::{
+    Entry, ManagedConfig, ManagedSubscriptions,
+    start::{recovery_of, start_of},
+};
 use crate::{
     broker::{Lag, Tenant},
     clock::Timestamp,
-    types::{Position, Replay, TopicId},
+    event_log::ReadError,
+    types::TopicId,
 };
 
 /// How far a subscription has come in its topic's own count.
@@ -24,36 +28,27 @@ impl ManagedSubscriptions {
         }
     }
 
-    /// How far a subscription is behind: from the position that is committed, since what was only
-    /// delivered may be delivered again.
-    pub(super) async fn lag(&self, tenant: &Tenant, entry: &Entry) -> Lag {
-        let Some(topic) = topic_of(tenant, entry) else {
-            return Lag::default();
-        };
-        let replay = entry.config().map(|config| match entry.lost() {
-            Some(_) => config.error_recovery_replay,
-            None => config.default_replay,
-        });
-        let progress = match (entry.floor(), replay) {
-            (Some(position), _) => progress(tenant, topic, position).await,
-            (None, Some(Replay::Earliest)) => progress(tenant, topic, Position::ZERO).await,
-            // It would start at the newest: there is nothing that it could miss.
-            (None, _) => Some(Progress {
-                passed: tenant.log.topic(topic).ordinal,
-                unread_at: None,
-            }),
-        };
-        let Some(progress) = progress else {
-            return Lag::default();
-        };
-        entry.measured(progress);
-        self.lag_of(tenant, topic, progress)
+    /// How far a subscription is behind: from where its next stream would begin, since what was only
+    /// delivered may be delivered again. `None` if that cannot be told.
+    pub(super) async fn lag(&self, tenant: &Tenant, entry: &Entry) -> Option<Lag> {
+        let config = entry.config()?;
+        let topic = topic_of(tenant, &config)?;
+        if entry.has_nothing_to_miss() {
+            return Some(Lag::default());
+        }
+        let committed = entry.committed().map(|committed| committed.position);
+        let progress = progress(tenant, topic, entry, &config).await?;
+        entry.measured(committed, progress);
+        Some(self.lag_of(tenant, topic, progress))
     }
 
     /// The same from what is known, without a read: as exact as the last measurement and the commits
     /// since. `None` before the first.
     pub(super) fn known_lag(&self, tenant: &Tenant, entry: &Entry) -> Option<Lag> {
-        let topic = topic_of(tenant, entry)?;
+        let topic = topic_of(tenant, &entry.config()?)?;
+        if entry.has_nothing_to_miss() {
+            return Some(Lag::default());
+        }
         Some(self.lag_of(tenant, topic, entry.progress()?))
     }
 
@@ -68,27 +63,48 @@ impl ManagedSubscriptions {
     }
 }
 
-fn topic_of(tenant: &Tenant, entry: &Entry) -> Option<TopicId> {
-    let event_type = tenant.schemas.event_type(&entry.config()?.topic)?;
+fn topic_of(tenant: &Tenant, config: &ManagedConfig) -> Option<TopicId> {
+    let event_type = tenant.schemas.event_type(&config.topic)?;
     Some(event_type.topic_id())
 }
 
-/// Looks up what the oldest retained event after a position is; `None` if that cannot be read.
-async fn progress(tenant: &Tenant, topic: TopicId, after: Position) -> Option<Progress> {
-    let state = tenant.log.topic(topic);
-    let after = after.max(state.earliest());
-    let batch = tenant.log.read(&[topic], after, 1).await.ok()?;
-    let first = batch.blocks.first();
-    let first = first.and_then(|block| block.slice_after(after, 1, 1));
-    Some(match first {
-        Some(first) => Progress {
-            passed: first.last_ordinal - 1,
-            unread_at: Some(first.appended_at),
-        },
-        // As it was before the read: what came meanwhile is not passed.
-        None => Progress {
-            passed: state.ordinal,
-            unread_at: None,
-        },
-    })
+/// Looks up what the oldest event is that the next stream would be sent; `None` if that cannot be
+/// read.
+async fn progress(
+    tenant: &Tenant,
+    topic: TopicId,
+    entry: &Entry,
+    config: &ManagedConfig,
+) -> Option<Progress> {
+    let log = &*tenant.log;
+    // As it was before the read: what comes meanwhile is not passed.
+    let ordinal = log.topic(topic).ordinal;
+    let mut after = start_of(entry, config, log, topic).ok()?.position;
+    for _ in 0..READS_MAX {
+        match log.read(&[topic], after, 1).await {
+            Ok(batch) => {
+                let first = batch.blocks.first();
+                let first = first.and_then(|block| block.slice_after(after, 1, 1));
+                return Some(match first {
+                    Some(first) => Progress {
+                        passed: first.last_ordinal - 1,
+                        unread_at: Some(first.appended_at),
+                    },
+                    None => Progress {
+                        passed: ordinal,
+                        unread_at: None,
+                    },
+                });
+            }
+            Err(ReadError::Position(error)) => {
+                after = recovery_of(error, config, log, topic).ok()?;
+            }
+            Err(ReadError::Storage(_)) => return None,
+        }
+    }
+    None
 }
+
+/// Reads of one measurement. A stream goes on behind every loss that it meets; a look that has met
+/// this many is left to the next one.
+const READS_MAX: usize = 4;

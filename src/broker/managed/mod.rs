@@ -21,6 +21,7 @@ pub mod error;
 mod lag;
 mod positions;
 mod slot;
+mod start;
 pub mod stream;
 
 use std::{
@@ -36,7 +37,7 @@ use crate::{
         MetadataStore, Scope,
         records::{self, ManagedPositionRecord, ManagedSubscriptionRecord},
     },
-    types::{PlatformId, Position, RunState, Start, TenantId},
+    types::{PlatformId, Position, Principal, RunState, Start, TenantId, TopicName},
 };
 use entry::{Committed, Entry};
 use positions::Positions;
@@ -63,8 +64,8 @@ pub struct ManagedDescription {
     pub committed: Option<(Position, Timestamp)>,
     /// Whether a stream has it.
     pub is_active: bool,
-    /// How far it is behind.
-    pub lag: Lag,
+    /// How far it is behind; `None` if that could not be told.
+    pub lag: Option<Lag>,
 }
 
 /// One tenant's managed subscriptions.
@@ -162,11 +163,39 @@ impl ManagedSubscriptions {
             ManagedKey::Id(id) => entries.get(&id).cloned(),
             ManagedKey::Name(name) => {
                 let mut entries = entries.values();
-                entries
-                    .find(|entry| entry.config().is_some_and(|it| it.developer_name == name))
-                    .cloned()
+                entries.find(|entry| entry.is_called(name)).cloned()
             }
         }
+    }
+
+    /// Describes the subscriptions that `principal` may know of, by name; only those of `topic` if that
+    /// is given. Each takes a read of the log.
+    pub(super) async fn describe(
+        &self,
+        tenant: &Tenant,
+        principal: &Principal,
+        topic: Option<&TopicName>,
+    ) -> Vec<ManagedDescription> {
+        let mut described = Vec::new();
+        for (config, entry) in self.visible(principal) {
+            if topic.is_none_or(|topic| config.topic == *topic) {
+                let lag = self.lag(tenant, &entry).await;
+                described.push(entry.describe(config, lag));
+            }
+        }
+        described
+    }
+
+    /// The subscriptions that `principal` may know of, by name.
+    fn visible(&self, principal: &Principal) -> Vec<(ManagedConfig, Arc<Entry>)> {
+        let grants = &principal.grants;
+        let may_see = |config: &ManagedConfig| grants.admin || grants.may_subscribe(&config.topic);
+        let entries = self.all().into_iter();
+        let mut visible: Vec<_> = entries
+            .filter_map(|entry| Some((entry.config().filter(may_see)?, entry)))
+            .collect();
+        visible.sort_by(|(a, _), (b, _)| a.developer_name.cmp(&b.developer_name));
+        visible
     }
 
     /// Every subscription, by id.

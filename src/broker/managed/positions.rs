@@ -185,7 +185,7 @@ impl Writer {
     async fn commit(&mut self, groups: impl Iterator<Item = Group>) {
         let mut fresh = Vec::new();
         for group in groups {
-            match Self::is_news(&group) {
+            match self.is_news(&group).await {
                 Ok(true) => fresh.push(group),
                 Ok(false) => group.answer(&Ok(())),
                 Err(refusal) => group.answer(&Err(refusal)),
@@ -207,15 +207,16 @@ impl Writer {
 
     /// Whether there is something to write of a group. Positions never go back, whatever order a
     /// former stream's last commit and a new one's first come in.
-    fn is_news(group: &Group) -> Result<bool, CommitRefusal> {
+    async fn is_news(&self, group: &Group) -> Result<bool, CommitRefusal> {
+        let id = group.entry.id();
+        // Where the revision is not known, a deletion may have been done that seemed to fail.
+        if !self.revisions.contains_key(&id) && !self.is_stored(id).await? {
+            group.entry.deleted();
+        }
         if group.entry.is_deleted() {
             return Err(CommitRefusal::Deleted);
         }
-        let found = group.committed.position;
-        match group.entry.floor() {
-            Some(committed) if found < committed => Err(CommitRefusal::Older { found, committed }),
-            floor => Ok(floor != Some(found)),
-        }
+        group.entry.is_news(group.committed.position)
     }
 
     async fn write(&mut self, groups: &[Group]) -> Result<(), CommitRefusal> {
@@ -260,6 +261,12 @@ impl Writer {
         }
         entry.deleted();
         Ok(())
+    }
+
+    async fn is_stored(&self, id: PlatformId) -> Result<bool, StoreError> {
+        let table = ManagedSubscriptionRecord::TABLE;
+        let entry = self.store.get(self.scope, table, id.as_str()).await?;
+        Ok(entry.is_some())
     }
 
     /// The revision of the stored position of a subscription.

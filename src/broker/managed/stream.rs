@@ -1,24 +1,26 @@
 //! One stream of a managed subscription: what it is sent, and what it commits.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use super::{
-    CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError, entry::Entry,
-    lag::Progress, slot::SlotGuard,
+    CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError,
+    entry::Entry,
+    lag::Progress,
+    slot::SlotGuard,
+    start::{recovery_of, start_of},
 };
 use crate::{
     broker::{
-        Broker, Delivered, Delivery, GrantError, Subscriber, Subscription, SubscriptionEnd, Tenant,
-        TopicError,
+        Broker, Delivered, Delivery, GrantError, SubscribeError, Subscriber, Subscription,
+        SubscriptionEnd, Tenant, TopicError,
     },
     clock::Timestamp,
     event_log::PositionError,
     types::{
-        PlatformId, Position, Principal, Replay, ReplayId, RunState, Start,
-        limits::COMMIT_ID_BYTES_MAX,
+        PlatformId, Position, Principal, ReplayId, RunState, Start, limits::COMMIT_ID_BYTES_MAX,
     },
 };
 
@@ -29,6 +31,8 @@ pub struct ManagedSubscriber {
     tenant: Arc<Tenant>,
     entry: Arc<Entry>,
     subscriber: Subscriber,
+    /// What it is told if the subscription is deleted before the stream begins.
+    unknown: ManagedSubscribeError,
 }
 
 /// The flow of a managed subscription on the stream that has it. Dropping it frees the slot.
@@ -44,9 +48,6 @@ pub struct ManagedSubscription {
     latest: Position,
     commits: Commits,
     uncommitted: Uncommitted,
-    no_commit_timeout: Option<Duration>,
-    /// When a commit last came, or the stream began.
-    committed_at: Instant,
 }
 
 /// The commits that are not answered yet: one that is being stored, and the last one after it, whose
@@ -107,19 +108,21 @@ impl Broker {
         key: ManagedKey<'_>,
     ) -> Result<ManagedSubscriber, ManagedSubscribeError> {
         let tenant = self.tenant(principal.tenant).await;
-        let tenant = tenant.map_err(crate::broker::SubscribeError::Topic)?;
+        let tenant = tenant.map_err(SubscribeError::Topic)?;
         let found = tenant.managed.find(key);
         let found = found.and_then(|entry| Some((entry.config()?, entry)));
-        let (config, entry) = found.ok_or(match key {
+        let unknown = match key {
             ManagedKey::Id(_) => ManagedSubscribeError::UnknownId,
             ManagedKey::Name(_) => ManagedSubscribeError::UnknownName,
-        })?;
+        };
+        let (config, entry) = found.ok_or_else(|| unknown.clone())?;
         let subscriber = self.subscriber(principal, config.topic.as_str()).await?;
         Ok(ManagedSubscriber {
             broker: self.clone(),
             tenant,
             entry,
             subscriber,
+            unknown,
         })
     }
 }
@@ -145,37 +148,32 @@ impl ManagedSubscriber {
             tenant,
             entry,
             subscriber,
+            unknown,
         } = self;
         let mut config = entry.watch();
         let Some(current) = config.borrow_and_update().clone() else {
-            return Err(ManagedSubscribeError::UnknownId);
+            return Err(unknown);
         };
         if current.state == RunState::Stop {
             return Err(ManagedSubscribeError::Stopped);
         }
-        let slot = entry.slot.take(current.takeover);
-        let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
-        let committed = entry.committed().map(|committed| committed.position);
-        let start = match committed {
-            Some(position) => Start::After(position),
-            None => current.default_replay.start(),
-        };
-        let topics = [subscriber.topic_id()];
-        // A log that lost the position may have come past it meanwhile, with other events.
-        let resolved = match entry.lost() {
-            Some(error) => Err(error),
-            None => tenant.log.resolve(&topics, start),
-        };
-        let start = match resolved {
-            Err(error) if !matches!(error, PositionError::TopicDeleted) => {
-                recovery(&broker, &current, &error)
-            }
-            _ => start,
-        };
-        let flow = subscriber.subscribe(start, requested, None)?;
-        let latest = flow.position();
-        entry.delivered(latest);
         let no_commit_timeout = broker.config().managed_no_commit_timeout;
+        let slot = entry.slot.take(current.takeover, no_commit_timeout);
+        let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
+        let topic = subscriber.topic_id();
+        let beginning = start_of(&entry, &current, &*tenant.log, topic);
+        let beginning = beginning.map_err(SubscribeError::from)?;
+        let latest = beginning.position;
+        // It is resolved once: a purge since is found by the first read, and recovered from.
+        let flow = subscriber.subscribe_after(latest, requested);
+        let flow = flow.map_err(SubscribeError::from)?;
+        match beginning.invalid {
+            Some(error) => {
+                tell_recovery(&broker, &current, &error);
+                entry.recovered(latest);
+            }
+            None => entry.delivered(latest),
+        }
         Ok(ManagedSubscription {
             broker,
             tenant,
@@ -187,15 +185,13 @@ impl ManagedSubscriber {
             latest,
             commits: Commits::default(),
             uncommitted: Uncommitted::default(),
-            no_commit_timeout,
-            committed_at: Instant::now(),
         })
     }
 }
 
-/// Where a subscription goes on whose position is not valid. That it does is told to whoever runs the
-/// gateway: events may have been lost to it.
-fn recovery(broker: &Broker, config: &ManagedConfig, error: &PositionError) -> Start {
+/// Tells whoever runs the gateway that a subscription goes on elsewhere than at its position: events
+/// may have been lost to it.
+fn tell_recovery(broker: &Broker, config: &ManagedConfig, error: &PositionError) {
     broker.metrics().managed_recovered();
     tracing::warn!(
         subscription = config.developer_name,
@@ -204,12 +200,6 @@ fn recovery(broker: &Broker, config: &ManagedConfig, error: &PositionError) -> S
         "the position of a managed subscription is no longer valid, it goes on at its \
          errorRecoveryReplay: {error}"
     );
-    match (config.error_recovery_replay, error) {
-        (Replay::Latest, _) => Start::Latest,
-        // From the earliest on it would get again what it got before the hole.
-        (Replay::Earliest, PositionError::Damaged { valid_from, .. }) => Start::After(*valid_from),
-        (Replay::Earliest, _) => Start::Earliest,
-    }
 }
 
 impl ManagedSubscription {
@@ -248,9 +238,9 @@ impl ManagedSubscription {
     /// # Errors
     ///
     /// The answer, if the commit is refused.
-    pub fn commit(&mut self, id: String, replay_id: &Bytes) -> Result<(), Box<CommitAnswer>> {
+    pub fn commit(&mut self, mut id: String, replay_id: &Bytes) -> Result<(), Box<CommitAnswer>> {
         let received_at = self.tenant.managed.clock.now();
-        self.committed_at = Instant::now();
+        self.slot.committed();
         let checked = self.check(&id, replay_id);
         // A copy of its own: the bytes are part of the request, which may be large.
         let replay_id = Bytes::copy_from_slice(&replay_id[..replay_id.len().min(ReplayId::LEN)]);
@@ -268,12 +258,16 @@ impl ManagedSubscription {
                 }
                 Ok(())
             }
-            Err(refusal) => Err(Box::new(CommitAnswer {
-                id,
-                replay_id,
-                received_at,
-                outcome: Err(refusal),
-            })),
+            Err(refusal) => {
+                // One that is too long is told as far as it may be.
+                id.truncate(id.floor_char_boundary(COMMIT_ID_BYTES_MAX));
+                Err(Box::new(CommitAnswer {
+                    id,
+                    replay_id,
+                    received_at,
+                    outcome: Err(refusal),
+                }))
+            }
         }
     }
 
@@ -316,9 +310,6 @@ impl ManagedSubscription {
     /// lost.
     pub async fn next(&mut self) -> Result<ManagedDelivery, ManagedEnd> {
         loop {
-            let no_commits_at = self
-                .no_commit_timeout
-                .map(|timeout| (self.committed_at + timeout, timeout));
             tokio::select! {
                 // The end first, or a stream with much to send would go on; then answers, which are
                 // waited for while events are not.
@@ -339,7 +330,6 @@ impl ManagedSubscription {
                     Err(SubscriptionEnd::Position(error)) => self.recover(error)?,
                     Err(end) => return Err(end.into()),
                 },
-                timeout = passed(no_commits_at) => return Err(ManagedEnd::NoCommits(timeout)),
             }
         }
     }
@@ -358,10 +348,12 @@ impl ManagedSubscription {
 
     /// Notes how a commit ended, and begins with the next.
     fn stored(&mut self, position: Position, answer: &CommitAnswer) {
+        // What is past this stream was delivered on a former one, and is not counted here.
         if answer.outcome.is_ok()
+            && position <= self.latest
             && let Some(progress) = self.uncommitted.committed(position)
         {
-            self.entry.measured(progress);
+            self.entry.measured(Some(position), progress);
         }
         if let Some(next) = self.commits.next.take() {
             self.store(next);
@@ -372,12 +364,14 @@ impl ManagedSubscription {
     fn recover(&mut self, error: PositionError) -> Result<(), ManagedEnd> {
         let config = self.config.borrow().clone();
         let config = config.ok_or(ManagedEnd::Deleted)?;
-        if matches!(error, PositionError::TopicDeleted) {
-            return Err(SubscriptionEnd::Position(error).into());
-        }
-        let start = recovery(&self.broker, &config, &error);
-        let moved = self.flow.restart(start);
-        moved.map_err(|error| SubscriptionEnd::Position(error).into())
+        let [topic] = *self.flow.topics();
+        let position = recovery_of(error, &config, &*self.tenant.log, topic);
+        let position = position.map_err(SubscriptionEnd::Position)?;
+        tell_recovery(&self.broker, &config, &error);
+        self.flow.restart_after(position);
+        self.latest = position;
+        self.entry.recovered(position);
+        Ok(())
     }
 }
 
@@ -449,22 +443,11 @@ async fn stopped(config: &mut watch::Receiver<Option<ManagedConfig>>) -> Managed
     }
 }
 
-/// Waits until a moment has passed; for ever if there is none.
-async fn passed(moment: Option<(Instant, Duration)>) -> Duration {
-    match moment {
-        Some((at, timeout)) => {
-            tokio::time::sleep_until(at).await;
-            timeout
-        }
-        None => std::future::pending().await,
-    }
-}
-
 /// Deliveries that are remembered until they are committed.
 const UNCOMMITTED_MAX: usize = 256;
 
 impl From<TopicError> for ManagedSubscribeError {
     fn from(error: TopicError) -> Self {
-        Self::Subscribe(crate::broker::SubscribeError::Topic(error))
+        Self::Subscribe(SubscribeError::Topic(error))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     broker::{Config, Lag, ManagedKey, NewManaged, PublishError, SubscriberName, Subscription},
     event_log::{self, Refusal},
     proto::ProducerEvent,
-    types::{Replay, RunState, Start, Takeover, limits::CLIENT_NAME_LABELS_MAX},
+    types::{Position, Replay, RunState, Start, Takeover, limits::CLIENT_NAME_LABELS_MAX},
 };
 
 async fn engines() -> Engines {
@@ -178,12 +178,21 @@ async fn requests_that_fail_are_counted_by_reason() {
 const NAME: &str = "Billing";
 
 async fn manage(engines: &Engines, name: &str, default_replay: Replay) {
+    manage_with(engines, name, default_replay, Replay::Latest).await;
+}
+
+async fn manage_with(
+    engines: &Engines,
+    name: &str,
+    default_replay: Replay,
+    error_recovery_replay: Replay,
+) {
     let new = NewManaged {
         developer_name: name.into(),
         label: String::new(),
         topic: ORDERS.into(),
         default_replay,
-        error_recovery_replay: Replay::Latest,
+        error_recovery_replay,
         state: RunState::Run,
         takeover: Takeover::Refuse,
     };
@@ -193,9 +202,24 @@ async fn manage(engines: &Engines, name: &str, default_replay: Replay) {
 
 /// How far the subscription called [`NAME`] is behind.
 async fn lag(engines: &Engines) -> Lag {
+    told_lag(engines).await.expect("it can be told")
+}
+
+async fn told_lag(engines: &Engines) -> Option<Lag> {
     let key = ManagedKey::Name(NAME);
     let described = engines.broker.managed_subscription(&principal(), key).await;
     described.unwrap().lag
+}
+
+/// Has the subscription called [`NAME`] commit what it is told.
+async fn commit(engines: &Engines, position: Position) {
+    let key = ManagedKey::Name(NAME);
+    let subscriber = engines.broker.managed_subscriber(&principal(), key).await;
+    let mut stream = subscriber.unwrap().subscribe(100).unwrap();
+    stream.next().await.unwrap();
+    let replay_id = bytes::Bytes::copy_from_slice(position.replay_id().as_bytes());
+    stream.commit("c".into(), &replay_id).unwrap();
+    stream.next_answer().await.unwrap().outcome.unwrap();
 }
 
 const fn seconds(seconds: u64) -> Duration {
@@ -269,20 +293,81 @@ async fn lag_is_known_after_a_restart_once_it_was_measured() {
     engines.publish(ORDERS, &orders(0..2)).await;
     engines.restart();
     engines.broker.open(super::engines::tenant()).await.unwrap();
-    assert!(!engines.scrape().contains("broker_managed_lag_events{"));
-    engines.broker.measure_lag().await;
-    let scrape = engines.scrape();
-    let events = |name: &str| {
-        let series = format!(
+    let series = |name: &str| {
+        format!(
             r#"broker_managed_lag_events{{tenant="00D000000000001EAA",subscription="{name}",topic="/event/OrderCreated__e"}}"#
-        );
-        sample(&scrape, &series)
+        )
     };
-    assert_eq!((events(NAME), events("Latest")), (2.0, 0.0));
+    let scrape = engines.scrape();
+    assert!(!scrape.contains(&series(NAME)));
+    // What would begin at the newest has nothing to miss, measured or not, whatever comes.
+    assert_eq!(sample(&scrape, &series("Latest")), 0.0);
+    engines.broker.measure_lag().await;
+    engines.publish(ORDERS, &orders(2..3)).await;
+    let scrape = engines.scrape();
+    let events = |name: &str| sample(&scrape, &series(name));
+    assert_eq!((events(NAME), events("Latest")), (3.0, 0.0));
     // What it has to lose is lost: it would go on at what is left.
     engines.clock.advance(seconds(3_601));
-    engines.publish(ORDERS, &orders(2..3)).await;
+    engines.publish(ORDERS, &orders(3..4)).await;
     assert_eq!(lag(&engines).await.events, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_is_not_valid_is_as_far_behind_as_where_its_stream_would_go_on() {
+    for (recovery, expected) in [(Replay::Earliest, 2), (Replay::Latest, 0)] {
+        let mut engines = hourly().await;
+        manage_with(&engines, NAME, Replay::Earliest, recovery).await;
+        let positions = engines.publish(ORDERS, &orders(0..5)).await;
+        commit(&engines, positions[1]).await;
+        assert_eq!(lag(&engines).await.events, 3);
+        // Found by reading, and by a look at the position.
+        engines.log.damage(positions[1], positions[2]);
+        assert_eq!(lag(&engines).await.events, expected);
+        engines.log.lose(positions[0], positions[2]);
+        engines.restart();
+        assert_eq!(lag(&engines).await.events, expected);
+        engines.broker.measure_lag().await;
+        assert!(engines.scrape().contains("broker_managed_lag_events{"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_what_a_former_stream_got_tells_nothing_younger() {
+    let engines = hourly().await;
+    manage(&engines, NAME, Replay::Earliest).await;
+    let positions = engines.publish(ORDERS, &orders(0..4)).await;
+    engines.clock.advance(seconds(100));
+    engines.publish(ORDERS, &orders(4..5)).await;
+    // All of it to one stream, the first event to the next.
+    let key = ManagedKey::Name(NAME);
+    let subscriber = engines.broker.managed_subscriber(&principal(), key).await;
+    let mut former = subscriber.unwrap().subscribe(100).unwrap();
+    former.next().await.unwrap();
+    drop(former);
+    assert_eq!(lag(&engines).await.behind, seconds(100));
+    let subscriber = engines.broker.managed_subscriber(&principal(), key).await;
+    let mut stream = subscriber.unwrap().subscribe(1).unwrap();
+    stream.next().await.unwrap();
+    let replay_id = bytes::Bytes::copy_from_slice(positions[2].replay_id().as_bytes());
+    stream.commit("c".into(), &replay_id).unwrap();
+    stream.next_answer().await.unwrap().outcome.unwrap();
+    let series = format!(
+        r#"broker_managed_lag_seconds{{tenant="00D000000000001EAA",subscription="{NAME}",topic="/event/OrderCreated__e"}}"#
+    );
+    assert_eq!(sample(&engines.scrape(), &series), 100.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lag_that_cannot_be_told_is_not_none() {
+    let engines = hourly().await;
+    manage(&engines, NAME, Replay::Earliest).await;
+    engines.publish(ORDERS, &orders(0..1)).await;
+    engines.log.set(Behaviour::Unreadable).await;
+    assert_eq!(told_lag(&engines).await, None);
+    let found = engines.broker.subscribers(&principal(), ORDERS).await;
+    let expected = [(SubscriberName::Managed(NAME.into()), None)];
+    assert_eq!(found.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -296,10 +381,12 @@ async fn a_topic_tells_how_far_its_managed_and_its_named_subscribers_are_behind(
     engines.clock.advance(seconds(10));
     engines.publish(ORDERS, &orders(1..3)).await;
     let found = engines.broker.subscribers(&principal(), ORDERS).await;
-    let lag = |events| Lag {
-        events,
-        behind: seconds(10),
-        time_to_loss: Some(seconds(3_590)),
+    let lag = |events| {
+        Some(Lag {
+            events,
+            behind: seconds(10),
+            time_to_loss: Some(seconds(3_590)),
+        })
     };
     let expected = [
         (SubscriberName::Managed(NAME.into()), lag(3)),

@@ -53,6 +53,43 @@ struct Shared {
     behaviour: watch::Sender<Behaviour>,
     appends: AtomicUsize,
     unanswered: Mutex<Vec<(oneshot::Sender<AppendOutcome>, Appending)>>,
+    losses: Mutex<Losses>,
+}
+
+/// What the log says that it has lost: positions between two others.
+#[derive(Debug, Default)]
+struct Losses {
+    lost: Option<(Position, Position)>,
+    damaged: Option<(Position, Position)>,
+}
+
+impl Losses {
+    fn check(&self, position: Position) -> Result<(), PositionError> {
+        match self.lost {
+            Some((after, valid_from)) if after < position && position < valid_from => {
+                Err(PositionError::Lost {
+                    position,
+                    valid_from,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Damage is only found by reading.
+    fn check_read(&self, position: Position) -> Result<(), PositionError> {
+        self.check(position)?;
+        match self.damaged {
+            Some((last_good, valid_from)) if last_good <= position && position < valid_from => {
+                Err(PositionError::Damaged {
+                    position,
+                    last_good,
+                    valid_from,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl LogDouble {
@@ -61,6 +98,7 @@ impl LogDouble {
             behaviour: watch::Sender::new(Behaviour::Good),
             appends: AtomicUsize::new(0),
             unanswered: Mutex::default(),
+            losses: Mutex::default(),
         };
         Self {
             log,
@@ -80,6 +118,16 @@ impl LogDouble {
     /// Changes what the log does; what it kept waiting goes on to wait.
     pub(crate) fn set_unanswered(&self, behaviour: Behaviour) {
         self.shared.behaviour.send_replace(behaviour);
+    }
+
+    /// Has the positions after `after` and before `valid_from` count as lost.
+    pub(crate) fn lose(&self, after: Position, valid_from: Position) {
+        self.shared.losses.lock().unwrap().lost = Some((after, valid_from));
+    }
+
+    /// Has the events after `last_good` and up to `valid_from` count as damaged.
+    pub(crate) fn damage(&self, last_good: Position, valid_from: Position) {
+        self.shared.losses.lock().unwrap().damaged = Some((last_good, valid_from));
     }
 
     /// How many appends were begun.
@@ -146,6 +194,9 @@ impl TenantLog for TenantLogDouble {
     }
 
     fn resolve(&self, topics: &[TopicId], start: Start) -> Result<Position, PositionError> {
+        if let Start::After(position) = start {
+            self.shared.losses.lock().unwrap().check(position)?;
+        }
         self.log.resolve(topics, start)
     }
 
@@ -159,6 +210,7 @@ impl TenantLog for TenantLogDouble {
             let error = io::Error::other("the disk is gone");
             return Err(ReadError::Storage(Arc::new(error)));
         }
+        self.shared.losses.lock().unwrap().check_read(after)?;
         self.log.read(topics, after, bytes_max).await
     }
 

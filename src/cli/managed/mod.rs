@@ -341,7 +341,7 @@ impl From<ManagedSubscription> for ManagedRow {
             active: found.active,
             committed_replay_id: given(hex(&found.committed_replay_id)),
             committed_at: given(time(found.committed_at_ms)),
-            lag: found.lag.unwrap_or_default().into(),
+            lag: found.lag.into(),
         }
     }
 }

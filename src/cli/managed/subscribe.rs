@@ -6,6 +6,7 @@ use tokio::{
     io::AsyncWrite,
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tonic::Code;
 
 use super::{KeyArgs, ManagedRow, list};
 use crate::{
@@ -69,8 +70,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         output: Output::stdout(args.output),
         schemas: Schemas::default(),
         undecoded: 0,
-        is_refused: false,
         backoff: Backoff::default(),
+        standby: Backoff::default(),
     };
     subscriber.run(crate::cli::interrupted()).await
 }
@@ -105,9 +106,10 @@ pub(super) struct Subscriber<W> {
     pub(super) schemas: Schemas,
     /// Events that could not be decoded.
     pub(super) undecoded: u64,
-    /// Whether the latest answer refused a commit.
-    pub(super) is_refused: bool,
+    /// The waits after failures.
     pub(super) backoff: Backoff,
+    /// The waits for another stream to end.
+    pub(super) standby: Backoff,
 }
 
 impl<W: AsyncWrite + Unpin> Subscriber<W> {
@@ -115,8 +117,8 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
     ///
     /// # Errors
     ///
-    /// What no further try can mend, or the last of too many tries; or events that could not be
-    /// decoded.
+    /// What no further try can mend, or the last of too many tries; a last commit that was not taken;
+    /// or events that could not be decoded.
     pub(super) async fn run(
         &mut self,
         interrupted: impl Future<Output = ()>,
@@ -124,18 +126,20 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
         tokio::pin!(interrupted);
         loop {
             let error = match self.session(interrupted.as_mut()).await {
-                Ok(()) if self.undecoded == 0 => return Ok(()),
-                Ok(()) => {
-                    return Err(Failure::failed(format!(
-                        "{} events could not be decoded",
-                        self.undecoded
-                    )));
-                }
+                // Another stream would print more than was wanted, so how this one ends is final.
+                Ok(subscription) => return self.finish(subscription).await,
                 Err(Failure::Client(error)) if error.is_retryable() => error,
                 Err(failure) => return Err(failure),
             };
-            let Some(wait) = self.backoff.next_wait() else {
-                return Err(Failure::Client(error));
+            let wait = if is_taken(&error) {
+                self.backoff.reset();
+                self.standby.endless_wait()
+            } else {
+                self.standby.reset();
+                let Some(wait) = self.backoff.next_wait() else {
+                    return Err(Failure::Client(error));
+                };
+                wait
             };
             let seconds = wait.as_secs_f32();
             note(&format!(
@@ -148,11 +152,11 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
         }
     }
 
-    /// One stream, from its first request to its end.
+    /// One stream, from its first request until there is to be an end, which is left to be made.
     async fn session(
         &mut self,
         mut interrupted: std::pin::Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<ManagedSubscription, Failure> {
         let first = match self.key.is_id() {
             true => ManagedFetchRequest {
                 subscription_id: self.key.key.clone(),
@@ -175,7 +179,7 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
             let response = response.map_err(|_| lost("nothing was heard of it for too long"))??;
             let response = response.ok_or_else(|| lost("it ended the stream"))?;
             self.backoff.reset();
-            self.note_answer(&response);
+            warn_of_refusal(&response);
             let is_answer = response.commit_response.is_some();
             self.print(&response).await?;
             if !response.fetch.events.values().is_empty() {
@@ -193,40 +197,34 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
                 break;
             }
         }
-        self.finish(&mut subscription).await
+        Ok(subscription)
     }
 
     /// Ends a stream once its commits are answered.
-    async fn finish(&mut self, subscription: &mut ManagedSubscription) -> Result<(), Failure> {
+    async fn finish(&self, mut subscription: ManagedSubscription) -> Result<(), Failure> {
         subscription.half_close();
         let answered = async {
             // To its end: the subscription is free then, for whoever comes next.
             while let Some(response) = subscription.next().await? {
-                self.note_answer(&response);
+                warn_of_refusal(&response);
             }
-            Ok::<_, tonic::Status>(subscription.is_committed())
+            Ok::<_, ClientError>(())
         };
-        match timeout(COMMIT_WAIT_MAX, answered).await {
-            Ok(Ok(true)) if self.is_refused => Err(Failure::failed(
-                "the last commit was refused: events that were printed will come again",
-            )),
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => {
-                Err(lost("it ended the stream before the last commit's answer").into())
-            }
-            Ok(Err(status)) => Err(Failure::Client(status.into())),
-            Err(_) => Err(lost("it did not answer the last commit").into()),
+        let answered = timeout(COMMIT_WAIT_MAX, answered).await;
+        answered.map_err(|_| lost("it did not answer the last commit"))??;
+        if !subscription.is_committed() {
+            return Err(lost("it ended the stream before the last commit's answer").into());
         }
-    }
-
-    /// Says that a commit was refused, if it was.
-    fn note_answer(&mut self, response: &ManagedFetchResponse) {
-        let Some(answer) = &response.commit_response else {
-            return;
-        };
-        self.is_refused = answer.error.is_some();
-        if let Some(error) = &answer.error {
-            warn(&format!("a commit was refused: {}", error.msg));
+        if subscription.is_last_refused() {
+            return Err(Failure::failed(
+                "the last commit was refused: events that were printed will come again",
+            ));
+        }
+        match self.undecoded {
+            0 => Ok(()),
+            events => Err(Failure::failed(format!(
+                "{events} events could not be decoded"
+            ))),
         }
     }
 
@@ -255,6 +253,19 @@ impl<W: AsyncWrite + Unpin> Subscriber<W> {
             self.left = self.left.map(|left| left.saturating_sub(1));
         }
         Ok(())
+    }
+}
+
+/// Whether another stream has the subscription.
+fn is_taken(error: &ClientError) -> bool {
+    matches!(error, ClientError::Call(error) if error.code() == Code::AlreadyExists)
+}
+
+/// Says that a commit was refused, if it was.
+fn warn_of_refusal(response: &ManagedFetchResponse) {
+    let answer = response.commit_response.as_ref();
+    if let Some(error) = answer.and_then(|answer| answer.error.as_ref()) {
+        warn(&format!("a commit was refused: {}", error.msg));
     }
 }
 

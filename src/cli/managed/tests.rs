@@ -1,5 +1,9 @@
 use super::*;
-use crate::cli::{exit::Exit, fake_gateway::FakeGateway};
+use crate::{
+    cli::{exit::Exit, fake_gateway::FakeGateway, output::Format, subscribe::decode::Schemas},
+    client::Backoff,
+    proto::admin::Lag,
+};
 
 const TOPIC: &str = "/event/OrderCreated__e";
 
@@ -67,6 +71,17 @@ async fn a_subscription_is_made_listed_and_changed() {
     assert_eq!(position.cells().len(), PositionRow::HEADERS.len());
 }
 
+#[test]
+fn a_lag_that_is_not_known_is_not_shown_as_none() {
+    let unknown = LagCells::from(None);
+    assert_eq!(unknown.cells(), ["-", "-", "-"]);
+    assert_eq!(unknown.text(), "lag unknown");
+    let json = serde_json::to_value(&unknown).unwrap();
+    assert_eq!(json["events_behind"], serde_json::Value::Null);
+    let none = LagCells::from(Some(Lag::default()));
+    assert_eq!(none.cells(), ["0", "-", "-"]);
+}
+
 #[tokio::test]
 async fn one_is_deleted_only_when_that_is_meant() {
     let args = Args {
@@ -79,4 +94,58 @@ async fn one_is_deleted_only_when_that_is_meant() {
     let failure = run(args).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);
     assert!(failure.to_string().contains("--yes"), "{failure}");
+}
+
+/// Subscribes and returns the event ids of the lines, and how the command ended.
+async fn subscribe(
+    gateway: &FakeGateway,
+    count: Option<u64>,
+    interrupted: impl Future<Output = ()>,
+) -> (Vec<String>, Result<(), Failure>) {
+    let mut written = Vec::new();
+    let mut subscriber = subscribe::Subscriber {
+        connection: gateway.connect().await,
+        key: key("Fulfilment"),
+        topic: TOPIC.parse().unwrap(),
+        left: count,
+        idle_exit: None,
+        output: Output::new(Format::Json, &mut written),
+        schemas: Schemas::default(),
+        undecoded: 0,
+        backoff: Backoff::brief(),
+        standby: Backoff::brief(),
+    };
+    let ended = subscriber.run(interrupted).await;
+    drop(subscriber);
+    let text = String::from_utf8(written).unwrap();
+    let id = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["event_id"].as_str().unwrap().to_owned()
+    };
+    (text.lines().map(id).collect(), ended)
+}
+
+#[tokio::test]
+async fn a_subscriber_stands_by_for_as_long_as_another_stream_has_it() {
+    let gateway = FakeGateway::with_events(2).await;
+    gateway.state.lock().unwrap().taken = 50;
+    let (ids, ended) = subscribe(&gateway, Some(2), std::future::pending()).await;
+    ended.unwrap();
+    assert_eq!(ids, ["e-1", "e-2"]);
+    assert_eq!(gateway.state.lock().unwrap().managed_streams, 51);
+}
+
+#[tokio::test]
+async fn an_end_whose_last_commit_is_not_answered_is_told_and_final() {
+    let gateway = FakeGateway::with_events(2).await;
+    gateway.state.lock().unwrap().breaks_at_half_close = true;
+    let streams = || gateway.state.lock().unwrap().managed_streams;
+    let (ids, ended) = subscribe(&gateway, Some(2), std::future::pending()).await;
+    assert!(matches!(ended, Err(Failure::Client(_))), "{ended:?}");
+    assert_eq!((ids.len(), streams()), (2, 1));
+    // Interrupted once everything was printed.
+    let printed = tokio::time::sleep(std::time::Duration::from_millis(300));
+    let (_, ended) = subscribe(&gateway, None, printed).await;
+    assert!(matches!(ended, Err(Failure::Client(_))), "{ended:?}");
+    assert_eq!(streams(), 2);
 }

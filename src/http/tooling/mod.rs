@@ -55,10 +55,9 @@ async fn answer_query(
     let Query(Parameters { q }) = parameters
         .map_err(|_| kinds::MALFORMED_QUERY.error("the parameter q is not one text in UTF-8"))?;
     let select = Select::parse(&q)?;
-    let found = gateway.broker.managed_subscriptions(&principal).await?;
+    let found = gateway.broker.managed_configs(&principal).await?;
     let records: Vec<_> = found
         .iter()
-        .map(|found| &found.config)
         .filter(|config| select.matches(config))
         .take(select.limit)
         .map(|config| record(&version, &select, config))

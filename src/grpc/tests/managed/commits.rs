@@ -92,13 +92,14 @@ async fn commits_that_may_not_be_are_refused_and_the_stream_goes_on() {
         let echoed = &answered.commit.unwrap().replay_id;
         assert_eq!(echoed[..], replay_id[..replay_id.len().min(ReplayId::LEN)]);
     }
-    let long_id = "c".repeat(COMMIT_ID_BYTES_MAX + 1);
+    // An id that is too long is told as far as it may be, to the end of a character.
+    let long_id = "c".repeat(COMMIT_ID_BYTES_MAX - 1) + "é";
     stream.commit(&long_id, positions[2]);
     assert!(
         stream
             .next()
             .await
-            .expect_refusal(&long_id)
+            .expect_refusal(&long_id[..COMMIT_ID_BYTES_MAX - 1])
             .contains("at most 256 bytes")
     );
     assert_eq!(gateway.committed().await, Some(positions[1]));
@@ -108,6 +109,22 @@ async fn commits_that_may_not_be_are_refused_and_the_stream_goes_on() {
     assert_eq!(stream.next().await.ids(), ["3"]);
     stream.commit("now delivered", positions[3]);
     stream.next().await.expect_commit("now delivered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_new_subscription_nothing_was_delivered_yet() {
+    let gateway = Gateway::start().await;
+    let published = gateway.publish(ORDERS, &orders(0..3)).await.unwrap();
+    let positions = published.positions();
+    gateway.manage(fulfilment()).await;
+    let mut stream = gateway.managed(1).await;
+    assert_eq!(stream.next().await.ids(), ["0"]);
+    stream.commit("undelivered", positions[1]);
+    let answered = stream.next().await;
+    let refusal = answered.expect_refusal("undelivered");
+    assert!(refusal.contains("was not delivered"), "{refusal}");
+    stream.commit("delivered", positions[0]);
+    stream.next().await.expect_commit("delivered");
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,7 +272,9 @@ async fn a_stream_without_commits_ends_where_that_is_configured() {
             .message()
             .contains("no commits arrived in 1800 seconds")
     );
-    assert_eq!(gateway.managed(1).await.next().await.events.len(), 0);
+    gateway.publish(ORDERS, &orders(1..2)).await.unwrap();
+    let mut next = gateway.managed(1).await;
+    assert_eq!(next.next().await.ids(), ["1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! `ManagedSubscribe` as a client sees it.
 
+mod changes;
 mod commits;
 mod credit;
 mod model;

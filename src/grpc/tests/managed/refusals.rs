@@ -155,7 +155,9 @@ async fn it_takes_the_right_to_its_topic() {
     let failure = stream.failure().await;
     assert_failure(&failure, "ManagedSubscribe", kinds::AUTH_ERROR);
     // Nothing of it was taken.
-    let _stream = gateway.managed(1).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let mut stream = gateway.managed(1).await;
+    assert_eq!(stream.next().await.ids(), ["0"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
-        ManagedChange, ManagedError, ManagedKey, NewManaged,
+        self, ManagedChange, ManagedError, ManagedKey, ManagedSubscribeError, NewManaged,
         tests::engines::{ORDERS, everything, orders, principal, tenant},
     },
     grpc::{
         status::kinds,
-        tests::gateway::{Gateway, assert_failure, settle},
+        tests::gateway::{Gateway, Settings, assert_failure, settle},
     },
     metadata::store_double::Writing,
     proto::ManagedFetchRequest,
@@ -99,6 +99,7 @@ async fn it_is_stopped_and_deleted_under_its_stream() {
             .update_managed(&principal(), key, change)
             .await
             .unwrap()
+            .config
     };
     let mut stream = gateway.managed(10).await;
     settle().await;
@@ -129,6 +130,52 @@ async fn it_is_stopped_and_deleted_under_its_stream() {
     assert_eq!(gateway.committed().await, None);
     let mut stream = Managed::open(&gateway, &gateway.token, first(10)).await;
     assert_eq!(stream.next().await.ids(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_deleted_before_its_stream_begins_is_not_found_as_it_was_named() {
+    let gateway = Gateway::start().await;
+    let broker = &gateway.engines.broker;
+    let config = gateway.manage(fulfilment()).await;
+    let caller = principal();
+    let by_name = broker.managed_subscriber(&caller, ManagedKey::Name(NAME));
+    let by_id = broker.managed_subscriber(&caller, ManagedKey::Id(config.id));
+    let (by_name, by_id) = (by_name.await.unwrap(), by_id.await.unwrap());
+    let key = ManagedKey::Name(NAME);
+    broker.delete_managed(&caller, key).await.unwrap();
+    assert!(matches!(
+        by_name.subscribe(1),
+        Err(ManagedSubscribeError::UnknownName)
+    ));
+    assert!(matches!(
+        by_id.subscribe(1),
+        Err(ManagedSubscribeError::UnknownId)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_reads_nothing_gives_way_in_time() {
+    let timeout = Duration::from_secs(60);
+    let gateway = Gateway::with(Settings {
+        broker: broker::Config {
+            managed_no_commit_timeout: Some(timeout),
+            ..broker::Config::default()
+        },
+        ..Settings::default()
+    })
+    .await;
+    gateway.manage(fulfilment()).await;
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let broker = &gateway.engines.broker;
+    let key = ManagedKey::Name(NAME);
+    let subscriber = broker.managed_subscriber(&principal(), key).await;
+    // Nobody asks it for the next response.
+    let _stuck = subscriber.unwrap().subscribe(10).unwrap();
+    let mut other = gateway.managed(10).await;
+    let failure = other.failure().await;
+    assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_ACTIVE);
+    tokio::time::sleep(timeout).await;
+    assert_eq!(gateway.managed(10).await.next().await.ids(), ["0"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,12 +311,11 @@ async fn a_change_that_seemed_to_fail_may_be_made_again() {
     assert!(matches!(full, Err(ManagedError::DiskFull)));
     store.set(Writing::Good);
     let changed = broker.update_managed(&principal(), key, relabel()).await;
-    assert_eq!(changed.unwrap().label, "Another");
+    assert_eq!(changed.unwrap().config.label, "Another");
     store.set(Writing::Unconfirmed);
     let seemed_to_fail = broker.delete_managed(&principal(), key).await;
     assert!(matches!(seemed_to_fail, Err(ManagedError::Store(_))));
     store.set(Writing::Good);
-    broker.delete_managed(&principal(), key).await.unwrap();
     let failure = stream.failure().await;
     assert_failure(&failure, "ManagedSubscribe", kinds::MANAGED_DELETED);
     let again = broker.delete_managed(&principal(), key).await;
