@@ -8,7 +8,7 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time::timeout};
 use tonic::service::Routes;
 use tower::ServiceExt;
 
@@ -48,6 +48,8 @@ pub(super) async fn http(
     let is_tls = tls.is_some();
     let mut listener = Listener::new(tcp, tls);
     let graceful = GracefulShutdown::new();
+    // With this future they end: a stop cuts off what is under way after its grace time by dropping it.
+    let mut connections = JoinSet::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -62,6 +64,7 @@ pub(super) async fn http(
     loop {
         let connection = tokio::select! {
             connection = listener.accept() => connection,
+            Some(_) = connections.join_next() => continue,
             () = shutdown.recv() => break,
         };
         connection.keep_alive();
@@ -81,8 +84,7 @@ pub(super) async fn http(
             .serve_connection(TokioIo::new(connection), service)
             .into_owned();
         let serving = graceful.watch(serving);
-        // Owned by `graceful`, which waits for it below.
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let mut serving = pin!(serving);
             // The time for a head begins only once it is known which version of HTTP is spoken.
             let ended = tokio::select! {
@@ -115,6 +117,25 @@ mod tests {
 
     use super::*;
     use crate::net::shutdown::Shutdown;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_cut_off_with_the_listener() {
+        let (mut client, shutdown, serving) = serve().await;
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        // The request is under way once the gateway waits for its answer alone.
+        sleep(HTTP_HEAD_TIMEOUT / 2).await;
+        shutdown.begin();
+        sleep(HTTP_HEAD_TIMEOUT / 2).await;
+        assert!(!serving.is_finished());
+        serving.abort();
+        let mut answer = Vec::new();
+        let read = timeout(HTTP_HEAD_TIMEOUT / 4, client.read_to_end(&mut answer));
+        _ = read.await.expect("the connection ends");
+        assert_eq!(answer, b"");
+    }
 
     /// A listener whose one answer takes longer than a head may.
     async fn serve() -> (TcpStream, Shutdown, JoinHandle<()>) {
