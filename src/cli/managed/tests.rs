@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::{
     cli::{exit::Exit, fake_gateway::FakeGateway, output::Format, subscribe::decode::Schemas},
@@ -5,6 +7,8 @@ use crate::{
     proto::admin::Lag,
 };
 
+/// Only a failing test waits for it.
+const DEADLINE: Duration = Duration::from_secs(30);
 const TOPIC: &str = "/event/OrderCreated__e";
 
 fn key(text: &str) -> KeyArgs {
@@ -115,7 +119,8 @@ async fn subscribe(
         backoff: Backoff::brief(),
         standby: Backoff::brief(),
     };
-    let ended = subscriber.run(interrupted).await;
+    let ended = tokio::time::timeout(DEADLINE, subscriber.run(interrupted));
+    let ended = ended.await.expect("it ends");
     drop(subscriber);
     let text = String::from_utf8(written).unwrap();
     let id = |line: &str| {
@@ -144,8 +149,26 @@ async fn an_end_whose_last_commit_is_not_answered_is_told_and_final() {
     assert!(matches!(ended, Err(Failure::Client(_))), "{ended:?}");
     assert_eq!((ids.len(), streams()), (2, 1));
     // Interrupted once everything was printed.
-    let printed = tokio::time::sleep(std::time::Duration::from_millis(300));
-    let (_, ended) = subscribe(&gateway, None, printed).await;
+    let (_, ended) = subscribe(&gateway, None, soon()).await;
     assert!(matches!(ended, Err(Failure::Client(_))), "{ended:?}");
     assert_eq!(streams(), 2);
+}
+
+#[tokio::test]
+async fn a_last_commit_that_was_refused_is_told_whatever_is_answered_behind_it() {
+    let gateway = FakeGateway::with_events(2).await;
+    gateway.state.lock().unwrap().answers_late = true;
+    let (ids, ended) = subscribe(&gateway, None, soon()).await;
+    assert_eq!(ids.len(), 2);
+    let failure = ended.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Failed);
+    assert!(
+        failure.to_string().contains("the last commit was refused"),
+        "{failure}"
+    );
+}
+
+/// An interruption once what is there was printed.
+async fn soon() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
 }
