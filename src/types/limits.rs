@@ -94,12 +94,15 @@ pub const SSE_CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes of JSON that one event's payload becomes. Ours: the text waits in memory until its client
 /// takes it, and an event of 1 MB has less unless it is made of long names.
 pub const SSE_PAYLOAD_BYTES_MAX: usize = 8 * MIB;
+/// Silence after which a stream over HTTP tells its position, unless less is configured. Ours: a
+/// common client for browsers, `event-source-polyfill`, connects again after 45 s of silence.
+pub const SSE_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Silence after which the system asks whether the other side of an HTTP connection is still there.
-/// With the two below, a peer that vanished is found within 45 s, before the next keepalive is
-/// sent.
-pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// With the two below, a peer that vanished is found within 25 s of silence, before the next
+/// keepalive is sent: once data is on its way the system asks no more.
+pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// Time between two such questions.
-pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Such questions that may stay unanswered.
 pub const TCP_KEEPALIVE_PROBES: u32 = 3;
 /// Bytes of a certificate or key file. Ours: a chain of ten certificates is about 20 KB.
