@@ -437,8 +437,14 @@ async fn who_may_not_subscribe_gets_no_stream() {
         StatusCode::FORBIDDEN,
         "INSUFFICIENT_ACCESS_OR_READONLY",
     );
-    let post = edge.post(SUBSCRIBE, "{}").await;
-    assert_error(&post, StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
+    let post = edge.request(Method::POST, SUBSCRIBE).body(Body::empty());
+    let (status, headers, body) = edge.whole_answer(post.unwrap()).await;
+    assert_error(
+        &(status, body),
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+    );
+    assert_eq!(headers["allow"], "GET,HEAD");
 }
 
 #[tokio::test]
