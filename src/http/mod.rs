@@ -23,6 +23,7 @@ pub mod health;
 pub mod login;
 pub mod metrics;
 pub mod rest;
+mod room;
 pub mod sse;
 mod tooling;
 

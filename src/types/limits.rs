@@ -75,6 +75,12 @@ pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of request bodies that the HTTP edge holds at once, over all callers. Ours: a body is held
 /// until its events are stored; more of them wait a moment for room.
 pub const HTTP_BODIES_BYTES: usize = 64 * MIB;
+/// Bytes of them that one tenant's requests hold. Ours: a quarter, so that others find room whatever
+/// one does.
+pub const HTTP_BODIES_TENANT_BYTES: usize = HTTP_BODIES_BYTES / 4;
+/// Values in the JSON of one event sent over HTTP: each object, array, text, number, truth value and
+/// null. Ours: one takes two bytes of JSON, and up to 600 of memory until the event is encoded.
+pub const HTTP_EVENT_VALUES_MAX: usize = 64 * 1024;
 /// Bytes of the JSON of one event sent over HTTP. Ours: JSON takes about twice the bytes of its
 /// event.
 pub const HTTP_EVENT_BODY_BYTES_MAX: usize = 2 * MIB;

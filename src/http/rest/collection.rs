@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    check_version,
+    begin,
     publish::{Entry, Saved, publish},
 };
 use crate::{
     http::{
         Gateway, answer,
-        error::{ApiError, NO_RESOURCE, kinds},
+        error::{ApiError, kinds},
     },
-    types::limits::{COLLECTION_RECORDS_MAX, HTTP_BATCH_BODY_BYTES_MAX},
+    types::limits::COLLECTION_RECORDS_MAX,
 };
 
 #[derive(Deserialize)]
@@ -66,14 +66,7 @@ pub(super) async fn create(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let principal = gateway.caller(&head.headers).await?;
-    let Path(version) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
-    check_version(&version)?;
-    let reading = gateway
-        .bodies
-        .json(&head.headers, body, HTTP_BATCH_BODY_BYTES_MAX);
-    let body = reading.await?;
+    let (principal, body) = begin(&gateway, path, request).await?;
     let Collection {
         all_or_none,
         records,

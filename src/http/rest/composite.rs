@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    check_version,
+    begin, check_version,
     publish::{Entry, publish},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         Gateway, answer,
         error::{ApiError, NO_RESOURCE, kinds},
     },
-    types::limits::{COMPOSITE_REQUESTS_MAX, HTTP_BATCH_BODY_BYTES_MAX, REFERENCE_ID_CHARS_MAX},
+    types::limits::{COMPOSITE_REQUESTS_MAX, REFERENCE_ID_CHARS_MAX},
 };
 
 #[derive(Deserialize)]
@@ -74,14 +74,7 @@ pub(super) async fn create(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let principal = gateway.caller(&head.headers).await?;
-    let Path(version) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
-    check_version(&version)?;
-    let reading = gateway
-        .bodies
-        .json(&head.headers, body, HTTP_BATCH_BODY_BYTES_MAX);
-    let body = reading.await?;
+    let (principal, body) = begin(&gateway, path, request).await?;
     let CompositeRequest {
         all_or_none,
         composite_request: requests,

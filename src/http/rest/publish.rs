@@ -152,12 +152,17 @@ async fn publishers<'a>(
     let mut publishers = HashMap::new();
     for entry in entries.iter().flatten() {
         if !publishers.contains_key(entry.name) {
-            let topic = format!("/event/{}", entry.name);
+            let topic = topic_of(entry.name);
             let publisher = gateway.broker.publisher(principal, &topic).await;
             publishers.insert(entry.name, publisher);
         }
     }
     publishers
+}
+
+/// The topic of the events called `name`.
+pub(super) fn topic_of(name: &str) -> String {
+    format!("/event/{name}")
 }
 
 /// Checks one event and adds it to the last chunk, or to a new one if that is of another type.

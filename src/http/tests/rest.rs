@@ -1,11 +1,13 @@
 //! Publishing by REST: each documented answer, and what is stored.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
+use bytes::Bytes;
+use futures_util::stream;
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::{Value, json};
@@ -314,6 +316,37 @@ async fn a_log_that_takes_nothing_is_told_apart_from_one_that_cannot_say() {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     let message = assert_error(&answer, status, "PUBLISH_INDETERMINATE");
     assert!(message.contains("may or may not"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_body_is_read_of_who_may_not_publish() {
+    let mut edge = Edge::start().await;
+    let statuses = Grants {
+        publish: vec![STATUSES.parse().unwrap()],
+        ..Grants::every_topic()
+    };
+    let reader = Grants {
+        publish: Vec::new(),
+        ..Grants::every_topic()
+    };
+    for (grants, paths) in [
+        (reader, &[CREATE, COMPOSITE, COLLECTION][..]),
+        (statuses, &[CREATE]),
+    ] {
+        edge.token = edge.token(grants).await;
+        for path in paths {
+            let body = stream::pending::<Result<Bytes, Infallible>>();
+            let request = edge.request(Method::POST, path);
+            let request = request.header("content-type", "application/json");
+            let request = request.body(Body::from_stream(body)).unwrap();
+            let answer = edge.answer(request).await;
+            assert_error(
+                &answer,
+                StatusCode::FORBIDDEN,
+                "INSUFFICIENT_ACCESS_OR_READONLY",
+            );
+        }
+    }
 }
 
 fn record(name: &str, number: &str) -> Value {
