@@ -81,8 +81,10 @@ pub(super) mod kinds {
         INVALID_TYPE = BAD_REQUEST, "INVALID_TYPE";
         /// A request that makes no sense.
         INVALID_INPUT = BAD_REQUEST, "INVALID_INPUT";
-        /// More in one request than there may be.
+        /// More subrequests in one request than there may be.
         LIMIT_EXCEEDED = BAD_REQUEST, "LIMIT_EXCEEDED";
+        /// More records in one request than there may be.
+        TOO_MANY_RECORDS = BAD_REQUEST, "EXCEEDED_ID_LIMIT";
         /// A good subrequest whose composite request is all or none.
         HALTED = BAD_REQUEST, "PROCESSING_HALTED";
         /// A good record whose collection is all or none.
@@ -206,8 +208,7 @@ impl ApiError {
             JsonError::WrongType { .. }
             | JsonError::OutOfRange { .. }
             | JsonError::TooDeep { .. } => kinds::JSON_PARSER.error(sentence),
-            JsonError::TooLarge => kinds::TOO_LARGE.error(sentence),
-            JsonError::TooManyItems => kinds::LIMIT_EXCEEDED.error(sentence),
+            JsonError::TooLarge | JsonError::TooManyItems => kinds::TOO_LARGE.error(sentence),
         }
     }
 

@@ -3,7 +3,10 @@
 //! Its subrequests are independent: a reference to the result of another is refused, as there is
 //! nothing in the result of publishing that an event could need.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
@@ -15,6 +18,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     begin, check_version,
+    object::{Bounded, Object},
     publish::{Entry, publish},
 };
 use crate::{
@@ -34,7 +38,7 @@ struct CompositeRequest<'a> {
     #[serde(default, rename = "collateSubrequests")]
     _collate: Option<IgnoredAny>,
     #[serde(borrow)]
-    composite_request: Vec<Subrequest<'a>>,
+    composite_request: Bounded<Object<Subrequest<'a>>, COMPOSITE_REQUESTS_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -48,9 +52,9 @@ struct Subrequest<'a> {
     reference_id: Cow<'a, str>,
     #[serde(borrow, default)]
     body: Option<&'a RawValue>,
-    /// None of them changes what publishing does.
-    #[serde(default, rename = "httpHeaders")]
-    _headers: Option<IgnoredAny>,
+    /// Only their names count: none of them changes what publishing does.
+    #[serde(borrow, default)]
+    http_headers: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -75,11 +79,19 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (principal, body) = begin(&gateway, path, request).await?;
-    let CompositeRequest {
+    let Object(CompositeRequest {
         all_or_none,
         composite_request: requests,
         ..
-    } = serde_json::from_str(body.text()).map_err(|error| ApiError::not_json(&error))?;
+    }) = serde_json::from_str(body.text()).map_err(|error| ApiError::not_json(&error))?;
+    if requests.has_more {
+        // The platform's words.
+        return Err(kinds::LIMIT_EXCEEDED.error(format!(
+            "The request can’t contain more than {COMPOSITE_REQUESTS_MAX} operations."
+        )));
+    }
+    let requests = requests.items.into_iter();
+    let requests: Vec<_> = requests.map(|Object(request)| request).collect();
     check_requests(&requests)?;
     let entries = requests.iter().map(entry_of).collect();
     let outcomes = publish(&gateway, &principal, entries, all_or_none).await;
@@ -118,12 +130,6 @@ fn check_requests(requests: &[Subrequest<'_>]) -> Result<(), ApiError> {
     if requests.is_empty() {
         return Err(kinds::INVALID_INPUT.error("compositeRequest has no subrequests"));
     }
-    if requests.len() > COMPOSITE_REQUESTS_MAX {
-        return Err(kinds::LIMIT_EXCEEDED.error(format!(
-            "compositeRequest has at most {COMPOSITE_REQUESTS_MAX} subrequests, this one has {}",
-            requests.len()
-        )));
-    }
     let mut seen = HashSet::new();
     for (index, request) in requests.iter().enumerate() {
         let id = &*request.reference_id;
@@ -138,6 +144,24 @@ fn check_requests(requests: &[Subrequest<'_>]) -> Result<(), ApiError> {
         }
         if !seen.insert(id) {
             return Err(kinds::INVALID_INPUT.error(format!("the referenceId {id} is there twice")));
+        }
+        check_headers(request)?;
+    }
+    Ok(())
+}
+
+/// Holds a subrequest to have no header that it has from the whole request.
+fn check_headers(request: &Subrequest<'_>) -> Result<(), ApiError> {
+    let headers = request.http_headers.map_or("null", RawValue::get);
+    let headers: Option<HashMap<String, IgnoredAny>> =
+        serde_json::from_str(headers).map_err(|error| ApiError::not_json(&error))?;
+    for inherited in ["Accept", "Authorization", "Content-Type"] {
+        let mut names = headers.iter().flat_map(HashMap::keys);
+        if names.any(|name| name.eq_ignore_ascii_case(inherited)) {
+            return Err(kinds::INVALID_INPUT.error(format!(
+                "subrequest {} has a header {inherited}; it has that of the whole request",
+                request.reference_id
+            )));
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use crate::{
     http::error::{ApiError, EVENT_UUID, kinds},
     proto::ProducerEvent,
     schema::{Fill, JsonError, Schema},
+    types::limits::{HTTP_EVENT_BODY_BYTES_MAX, HTTP_EVENT_VALUES_MAX},
 };
 
 /// What a record of the platform says about itself; not a field.
@@ -24,9 +25,10 @@ pub(super) type Encoded = Result<Vec<u8>, (String, JsonError)>;
 ///
 /// # Errors
 ///
-/// An [`ApiError`] for a text that is no JSON, or an id that is none. What is wrong with the fields
-/// is the refusal of an event, not an error.
+/// An [`ApiError`] for a text that is no JSON or too much of it, or an id that is none. What is wrong
+/// with the fields is the refusal of an event, not an error.
 pub(super) fn encode(schema: &Schema, json: &str, now: Timestamp) -> Result<Encoded, ApiError> {
+    check_size(json)?;
     let mut value: Value =
         serde_json::from_str(json).map_err(|error| ApiError::not_json(&error))?;
     let mut id = String::new();
@@ -55,6 +57,39 @@ pub(super) fn encode(schema: &Schema, json: &str, now: Timestamp) -> Result<Enco
         headers: Vec::new(),
     };
     Ok(Ok(event.encode_to_vec()))
+}
+
+/// Holds the text of an event to its bounds before it is read: in memory each value takes many times
+/// the bytes that it may have here.
+fn check_size(json: &str) -> Result<(), ApiError> {
+    if json.len() > HTTP_EVENT_BODY_BYTES_MAX {
+        return Err(kinds::TOO_LARGE.error(format!(
+            "the event has more than {HTTP_EVENT_BODY_BYTES_MAX} bytes"
+        )));
+    }
+    if values_max(json) > HTTP_EVENT_VALUES_MAX {
+        return Err(kinds::TOO_LARGE.error(format!(
+            "the event has more than {HTTP_EVENT_VALUES_MAX} values"
+        )));
+    }
+    Ok(())
+}
+
+/// How many values a text has at most, if it is JSON: all but the first come after a bracket or a
+/// comma, as does each key with its value.
+fn values_max(json: &str) -> usize {
+    let mut count = 1;
+    let (mut in_text, mut is_escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' | b',' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 fn has_field(schema: &Schema, name: &str) -> bool {
@@ -150,5 +185,25 @@ mod tests {
         assert_eq!(id, "e-1");
         assert!(matches!(error, JsonError::UnknownField { .. }), "{error}");
         assert!(encoded("[1]").unwrap().is_err());
+    }
+
+    #[test]
+    fn what_would_take_many_times_its_bytes_is_not_read() {
+        for many in ["[0],", "{},", "0,", r#"{"a":0},"#] {
+            let count = HTTP_EVENT_VALUES_MAX / many.matches(['[', '{', ',']).count();
+            let json = |count| format!("[{}0]", many.repeat(count));
+            assert_eq!(
+                encoded(&json(count)).unwrap_err().code(),
+                "REQUEST_TOO_LARGE"
+            );
+            assert!(encoded(&json(count - 2)).is_ok(), "{many}");
+        }
+        // What a text says is no value of its own.
+        let text = r#"[,{\\\","#.repeat(HTTP_EVENT_VALUES_MAX);
+        let (_, payload) = event(&format!(r#"{{"Order_Number__c": "{text}"}}"#));
+        assert_eq!(
+            payload["Order_Number__c"].as_str().unwrap().len(),
+            6 * HTTP_EVENT_VALUES_MAX
+        );
     }
 }

@@ -12,6 +12,7 @@
 mod collection;
 mod composite;
 mod event;
+mod object;
 mod publish;
 mod sobject;
 

@@ -137,8 +137,8 @@ async fn what_is_wrong_with_an_event_is_told_with_the_platforms_codes() {
     }
     let deep = format!(
         r#"{{"Order_Number__c": {}{}}}"#,
-        "[".repeat(100_000),
-        "]".repeat(100_000)
+        "[".repeat(10_000),
+        "]".repeat(10_000)
     );
     let answer = edge.post(CREATE, deep).await;
     assert_error(&answer, StatusCode::BAD_REQUEST, "JSON_PARSER_ERROR");
@@ -367,7 +367,7 @@ async fn a_collection_is_stored_in_its_order_and_answered_record_by_record() {
         record("Unknown__e", "3"),
         json!({"attributes": {"type": "OrderCreated__e"}, "Nope__c": 4}),
         json!({"Order_Number__c": "5"}),
-        json!(6),
+        json!([{"type": "OrderCreated__e"}]),
         record("OrderCreated__e", "7"),
     ];
     let (status, results) = edge.post(COLLECTION, collection(false, &records)).await;
@@ -458,11 +458,15 @@ async fn a_collection_that_is_none_is_refused_as_a_whole() {
         ("[]".to_owned(), "JSON_PARSER_ERROR"),
         (r#"{"records": {}}"#.to_owned(), "JSON_PARSER_ERROR"),
         (
+            r#"[false, [{"attributes": {"type": "OrderCreated__e"}}]]"#.to_owned(),
+            "JSON_PARSER_ERROR",
+        ),
+        (
             r#"{"records": [{}], "allOrNon": true}"#.to_owned(),
             "JSON_PARSER_ERROR",
         ),
         (r#"{"records": []}"#.to_owned(), "INVALID_INPUT"),
-        (collection(false, &many), "LIMIT_EXCEEDED"),
+        (collection(false, &many), "EXCEEDED_ID_LIMIT"),
     ] {
         let answer = edge.post(COLLECTION, json).await;
         assert_error(&answer, StatusCode::BAD_REQUEST, code);
@@ -510,6 +514,18 @@ async fn a_failure_half_way_is_told_event_by_event() {
     );
 }
 
+#[tokio::test]
+async fn a_record_is_no_larger_than_an_event_alone() {
+    let edge = Edge::start().await;
+    let spaces = " ".repeat(HTTP_EVENT_BODY_BYTES_MAX);
+    let good = record("OrderCreated__e", "0");
+    let large = format!(r#"{{"attributes": {{"type": "OrderCreated__e"}}{spaces}}}"#);
+    let json = format!(r#"{{"records": [{good}, {large}]}}"#);
+    let (_, results) = edge.post(COLLECTION, json).await;
+    assert_eq!(results[0]["success"], true);
+    assert_eq!(results[1]["errors"][0]["statusCode"], "REQUEST_TOO_LARGE");
+}
+
 fn subrequest(id: &str, body: Value) -> Value {
     json!({"method": "POST", "url": format!("{CREATE}/"), "referenceId": id, "body": body})
 }
@@ -522,7 +538,8 @@ fn composite(all_or_none: bool, requests: &[Value]) -> String {
 async fn a_composite_request_is_answered_request_by_request() {
     let edge = Edge::start().await;
     let requests = [
-        subrequest("event1", json!({"Order_Number__c": "0"})),
+        json!({"method": "POST", "url": CREATE, "referenceId": "event1", "httpHeaders": {"X-Any": "1"},
+            "body": {"Order_Number__c": "0"}}),
         subrequest("event2", json!({"Nope__c": 1})),
         json!({"method": "GET", "url": CREATE, "referenceId": "read"}),
         json!({"method": "POST", "url": "/services/data/v62.0/sobjects/Account", "referenceId": "account", "body": {}}),
@@ -592,6 +609,8 @@ async fn a_composite_request_that_is_none_is_refused_as_a_whole() {
         .map(|index| subrequest(&format!("e{index}"), json!({})))
         .collect();
     let unnamed = json!({"method": "POST", "url": CREATE, "body": {}});
+    let mut own_type = subrequest("own", json!({}));
+    own_type["httpHeaders"] = json!({"content-type": "application/json"});
     let twice = [subrequest("same", json!({})), subrequest("same", json!({}))];
     for (json, code) in [
         ("{}".to_owned(), "JSON_PARSER_ERROR"),
@@ -606,6 +625,15 @@ async fn a_composite_request_that_is_none_is_refused_as_a_whole() {
             composite(false, &[subrequest("a.b", json!({}))]),
             "INVALID_INPUT",
         ),
+        (
+            format!(r#"[false, null, [{}]]"#, many[0]),
+            "JSON_PARSER_ERROR",
+        ),
+        (
+            format!(r#"{{"compositeRequest": [["POST", "{CREATE}", "a", {{}}, null]]}}"#),
+            "JSON_PARSER_ERROR",
+        ),
+        (composite(false, &[own_type]), "INVALID_INPUT"),
         (composite(false, &many), "LIMIT_EXCEEDED"),
     ] {
         let answer = edge.post(COMPOSITE, json).await;
