@@ -254,8 +254,24 @@ impl ApiError {
         }
     }
 
+    /// Logs the errors of one request in one line: their number, and the first of those that the
+    /// gateway is to blame for, else the first of all.
+    pub(super) fn log_all<'a>(errors: impl IntoIterator<Item = &'a Self>) {
+        let errors: Vec<_> = errors.into_iter().collect();
+        let is_ours = |error: &&&Self| error.kind.status.is_server_error();
+        if let Some(first) = errors.iter().find(is_ours).or(errors.first()) {
+            let alike = |error: &&&Self| error.kind.status.is_server_error() == is_ours(&first);
+            first.log_times(errors.iter().filter(alike).count());
+        }
+    }
+
     /// Logs what the client is not told, or is told while the gateway is to blame.
     pub(super) fn log(&self) {
+        self.log_times(1);
+    }
+
+    /// Logs the first of `count` errors of one request.
+    fn log_times(&self, count: usize) {
         let cause = self.source.as_deref().map(|source| {
             let source: &dyn Error = source;
             let sources = std::iter::successors(Some(source), |&error| error.source());
@@ -267,9 +283,23 @@ impl ApiError {
         let cause = cause.as_deref().unwrap_or_default();
         let (status, code) = (self.kind.status.as_u16(), self.kind.code);
         if self.kind.status.is_server_error() {
-            tracing::warn!(status, code, cause, "request failed: {}", self.message);
+            tracing::warn!(
+                status,
+                code,
+                cause,
+                count,
+                "request failed: {}",
+                self.message
+            );
         } else {
-            tracing::debug!(status, code, cause, "request failed: {}", self.message);
+            tracing::debug!(
+                status,
+                code,
+                cause,
+                count,
+                "request failed: {}",
+                self.message
+            );
         }
     }
 }

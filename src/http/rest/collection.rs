@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::{
     begin,
     object::{Bounded, Object},
-    publish::{Entry, Saved, publish},
+    publish::{Entry, Outcome, Saved, publish},
 };
 use crate::{
     http::{
@@ -95,6 +95,7 @@ pub(super) async fn create(
         Err(problem) => Err(kinds::INVALID_INPUT.error(*problem)),
     });
     let outcomes = publish(&gateway, &principal, entries.collect(), all_or_none).await;
+    Outcome::log_all(&outcomes);
     let results = outcomes.into_iter().map(|outcome| {
         outcome
             .or(|| {
@@ -121,7 +122,6 @@ fn name_of(record: &RawValue) -> Result<Cow<'_, str>, &'static str> {
 
 impl SaveResult {
     fn refused(error: ApiError) -> Self {
-        error.log();
         Self::Refused {
             success: false,
             errors: [Refusal {

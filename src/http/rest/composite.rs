@@ -19,7 +19,7 @@ use serde_json::{Value, value::RawValue};
 use super::{
     begin, check_version,
     object::{Bounded, Object},
-    publish::{Entry, publish},
+    publish::{Entry, Outcome, publish},
 };
 use crate::{
     http::{
@@ -95,6 +95,7 @@ pub(super) async fn create(
     check_requests(&requests)?;
     let entries = requests.iter().map(entry_of).collect();
     let outcomes = publish(&gateway, &principal, entries, all_or_none).await;
+    Outcome::log_all(&outcomes);
     let responses = outcomes
         .into_iter()
         .zip(&requests)
@@ -107,10 +108,7 @@ pub(super) async fn create(
             });
             let (status, body) = match &outcome {
                 Ok(saved) => (StatusCode::CREATED, serde_json::to_value(saved)),
-                Err(error) => {
-                    error.log();
-                    (error.status(), serde_json::to_value([error.body()]))
-                }
+                Err(error) => (error.status(), serde_json::to_value([error.body()])),
             };
             Subresponse {
                 body: body.expect("what is answered has text as its keys"),

@@ -245,6 +245,14 @@ fn settle(
 }
 
 impl Outcome {
+    /// Logs the errors of a request that is answered event by event.
+    pub(super) fn log_all(outcomes: &[Self]) {
+        ApiError::log_all(outcomes.iter().filter_map(|outcome| match outcome {
+            Self::Refused(error) => Some(error),
+            Self::Stored(_) | Self::Withheld => None,
+        }));
+    }
+
     /// The event's answer; `withheld` is that of an event which was good in vain.
     pub(super) fn or(self, withheld: impl FnOnce() -> ApiError) -> Result<Saved, ApiError> {
         match self {

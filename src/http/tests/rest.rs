@@ -1,6 +1,11 @@
 //! Publishing by REST: each documented answer, and what is stored.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -524,6 +529,56 @@ async fn a_record_is_no_larger_than_an_event_alone() {
     let (_, results) = edge.post(COLLECTION, json).await;
     assert_eq!(results[0]["success"], true);
     assert_eq!(results[1]["errors"][0]["statusCode"], "REQUEST_TOO_LARGE");
+}
+
+/// Where a log goes that is looked at later.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_fails_is_logged_once() {
+    let log = Lines::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // As long as there is one subscriber alone, `tracing` asks for each new place in the code only the
+    // thread that comes there first whether it wants it, which may be that of another test.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let edge = Edge::start().await;
+    edge.post(CREATE, "{}").await;
+    edge.engines
+        .log
+        .set_unanswered(Behaviour::Refuse(Refusal::DiskFull));
+    let records = vec![record("OrderCreated__e", "0"); 3];
+    edge.post(COLLECTION, collection(false, &records)).await;
+    let requests = ["a", "b"].map(|id| subrequest(id, json!({})));
+    edge.post(COMPOSITE, composite(false, &requests)).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("request failed"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for (line, count) in lines.iter().zip(["count=3", "count=2"]) {
+        assert!(
+            line.contains(count) && line.contains("the disk is full"),
+            "{line}"
+        );
+    }
 }
 
 fn subrequest(id: &str, body: Value) -> Value {
