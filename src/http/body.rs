@@ -82,7 +82,7 @@ impl From<BodyError> for ApiError {
             BodyError::TooSlow(_) => kinds::TIMEOUT.error(text),
             BodyError::Broken(source) => kinds::INVALID_INPUT.error(text).because(source),
             BodyError::NotUtf8(_) => kinds::JSON_PARSER.error(text),
-            BodyError::NoRoom => kinds::UNAVAILABLE.error(
+            BodyError::NoRoom => kinds::PUBLISHING_UNAVAILABLE.error(
                 "the gateway has no room for the body for now; nothing was stored, try again",
             ),
             BodyError::Stopping => {

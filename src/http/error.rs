@@ -4,13 +4,17 @@
 //! object with `message` and `errorCode`, and `fields` where one is to blame. What a client is not
 //! told is logged here, once.
 //!
-//! Source: the public REST API Developer Guide, "Status Codes and Error Responses"; codes that it
-//! does not have are for what the hosted service does not tell.
+//! Source: the public REST API Developer Guide, "Status Codes and Error Responses"; the public
+//! Platform Events Developer Guide, "Platform Event Error Status Codes". Codes that these do not have
+//! are for what the hosted service does not tell.
 
 use std::{error::Error, fmt};
 
 use axum::{
-    http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
+    http::{
+        HeaderValue, StatusCode,
+        header::{self, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -21,7 +25,7 @@ use crate::{
     broker::{EventRefusal, PublishError, SubscribeError, SubscriptionEnd, TopicError},
     event_log::{AppendError, PositionError},
     schema::JsonError,
-    types::{EventError, Position},
+    types::{EventError, Position, limits::RETRY_AFTER},
 };
 
 /// The platform's words for a path, or an event, that does not exist.
@@ -89,7 +93,9 @@ pub(super) mod kinds {
         HALTED = BAD_REQUEST, "PROCESSING_HALTED";
         /// A good record whose collection is all or none.
         ROLLED_BACK = BAD_REQUEST, "ALL_OR_NONE_OPERATION_ROLLED_BACK";
-        /// Nothing was stored or can be answered for now; the same request may succeed later.
+        /// The event was not stored; the same request may succeed later.
+        PUBLISHING_UNAVAILABLE = SERVICE_UNAVAILABLE, "PLATFORM_EVENT_PUBLISHING_UNAVAILABLE";
+        /// Nothing can be answered for now; the same request may succeed later.
         UNAVAILABLE = SERVICE_UNAVAILABLE, "SERVER_UNAVAILABLE";
         /// Nobody knows whether the event was stored.
         INDETERMINATE = INTERNAL_SERVER_ERROR, "PUBLISH_INDETERMINATE";
@@ -158,8 +164,8 @@ impl ApiError {
         self
     }
 
-    /// Why one event of the type `name` was refused.
-    pub(super) fn of_refusal(refusal: &EventRefusal, name: &str) -> Self {
+    /// Why the event with the id `id`, of the type `name`, was refused.
+    pub(super) fn of_refusal(refusal: &EventRefusal, name: &str, id: &str) -> Self {
         let sentence = refusal.to_string();
         match refusal {
             EventRefusal::Json(error) => Self::of_json(error, name),
@@ -169,14 +175,26 @@ impl ApiError {
             }
             EventRefusal::Event(_) => kinds::INVALID_INPUT.error(sentence),
             EventRefusal::Payload(error) => kinds::JSON_PARSER.error(sentence).about(error.path()),
-            EventRefusal::NotStored(AppendError::Refused(_)) => kinds::UNAVAILABLE.error(sentence),
+            EventRefusal::NotStored(AppendError::Refused(_)) => {
+                kinds::PUBLISHING_UNAVAILABLE.error(sentence)
+            }
             EventRefusal::NotStored(AppendError::Unconfirmed(_)) => {
-                indeterminate().because(refusal.clone())
+                indeterminate(id).because(refusal.clone())
             }
             // The event type changed under the request.
             EventRefusal::NoSchemaId { .. }
             | EventRefusal::UnknownSchema { .. }
-            | EventRefusal::ForeignSchema { .. } => kinds::UNAVAILABLE.error(sentence),
+            | EventRefusal::ForeignSchema { .. } => kinds::PUBLISHING_UNAVAILABLE.error(sentence),
+        }
+    }
+
+    /// Why the event with the id `id` has no answer of its own: the whole request failed.
+    pub(super) fn of_failure(error: PublishError, id: &str) -> Self {
+        match error {
+            PublishError::Unconfirmed(_) => indeterminate(id).because(error),
+            PublishError::Topic(_) | PublishError::Overloaded(_) | PublishError::Refused(_) => {
+                error.into()
+            }
         }
     }
 
@@ -318,6 +336,10 @@ impl IntoResponse for ApiError {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
         }
+        if self.kind.status == StatusCode::SERVICE_UNAVAILABLE {
+            let after = HeaderValue::from(RETRY_AFTER.as_secs());
+            response.headers_mut().insert(header::RETRY_AFTER, after);
+        }
         response
     }
 }
@@ -330,10 +352,12 @@ fn truncated(reason: &str) -> &str {
 /// Bytes of a parser's reason that are answered.
 const REASON_BYTES_MAX: usize = 200;
 
-fn indeterminate() -> ApiError {
-    kinds::INDETERMINATE.error(format!(
-        "the event may or may not have been stored; publish it again with the same {EVENT_UUID}"
-    ))
+fn indeterminate(id: &str) -> ApiError {
+    kinds::INDETERMINATE
+        .error(format!(
+            "the event may or may not have been stored; publish it again with the {EVENT_UUID} {id}"
+        ))
+        .about(EVENT_UUID)
 }
 
 impl From<AuthError> for ApiError {
@@ -361,11 +385,17 @@ impl From<TopicError> for ApiError {
 impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         match error {
+            PublishError::Topic(TopicError::Unavailable(_)) => kinds::PUBLISHING_UNAVAILABLE
+                .error(error.to_string())
+                .because(error),
             PublishError::Topic(error) => error.into(),
             PublishError::Overloaded(_) | PublishError::Refused(_) => {
-                kinds::UNAVAILABLE.error(error.to_string())
+                kinds::PUBLISHING_UNAVAILABLE.error(error.to_string())
             }
-            PublishError::Unconfirmed(_) => indeterminate().because(error),
+            PublishError::Unconfirmed(_) => {
+                let sentence = error.to_string();
+                kinds::INDETERMINATE.error(sentence).because(error)
+            }
         }
     }
 }

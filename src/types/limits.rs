@@ -92,6 +92,8 @@ pub const COMPOSITE_REQUESTS_MAX: usize = 25;
 pub const REFERENCE_ID_CHARS_MAX: usize = 80;
 /// Records of a collection. Documented, in the REST API Developer Guide.
 pub const COLLECTION_RECORDS_MAX: usize = 200;
+/// What a client is asked to wait that is answered 503. Ours: as long as its request may have waited.
+pub const RETRY_AFTER: Duration = PUBLISH_ROOM_WAIT;
 /// Credit of a subscription over HTTP, granted again whenever its events were taken. Ours: what is
 /// under way is bounded by a delivery, so this only decides how many small events make one.
 pub const SSE_CREDIT: u32 = 1_000;

@@ -36,6 +36,14 @@ use crate::{
 
 /// The ids and order numbers of the first events of `topic`.
 async fn stored(edge: &Edge, topic: &str, count: usize) -> Vec<(String, Value)> {
+    let events = payloads(edge, topic, count).await.into_iter();
+    events
+        .map(|(id, mut payload)| (id, payload["Order_Number__c"].take()))
+        .collect()
+}
+
+/// The ids and payloads of the first events of `topic`.
+async fn payloads(edge: &Edge, topic: &str, count: usize) -> Vec<(String, Value)> {
     let subscriber = edge.engines.broker.subscriber(&principal(), topic).await;
     let mut subscription = subscriber
         .unwrap()
@@ -50,7 +58,7 @@ async fn stored(edge: &Edge, topic: &str, count: usize) -> Vec<(String, Value)> 
                     .schema(&event.schema_id.parse().unwrap())
                     .unwrap();
                 let payload = schema.to_json(&event.payload).unwrap();
-                events.push((event.id, payload["Order_Number__c"].clone()));
+                events.push((event.id, payload));
             }
         }
     }
@@ -312,15 +320,63 @@ async fn a_log_that_takes_nothing_is_told_apart_from_one_that_cannot_say() {
         let message = assert_error(
             &answer,
             StatusCode::SERVICE_UNAVAILABLE,
-            "SERVER_UNAVAILABLE",
+            "PLATFORM_EVENT_PUBLISHING_UNAVAILABLE",
         );
         assert!(message.contains("nothing was stored"), "{message}");
     }
     edge.engines.log.set_unanswered(Behaviour::Unconfirmed);
-    let answer = edge.post(CREATE, "{}").await;
     let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let answer = edge.post(CREATE, r#"{"EventUuid": "order-17"}"#).await;
     let message = assert_error(&answer, status, "PUBLISH_INDETERMINATE");
     assert!(message.contains("may or may not"), "{message}");
+    assert!(message.ends_with(" EventUuid order-17"), "{message}");
+
+    // Without an id of its own it has one all the same, under which it can be published again.
+    let answer = edge.post(CREATE, "{}").await;
+    let message = assert_error(&answer, status, "PUBLISH_INDETERMINATE");
+    let (_, id) = message.rsplit_once(' ').unwrap();
+    assert!(uuid::Uuid::parse_str(id).is_ok(), "{message}");
+    edge.engines.log.set_unanswered(Behaviour::Good);
+    let again = json!({"EventUuid": id}).to_string();
+    let (status, saved) = edge.post(CREATE, again).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(saved["errors"][0]["message"], id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_when_to_try_again() {
+    let edge = Edge::start().await;
+    edge.engines.log.set_unanswered(Behaviour::NoRoom);
+    let request = edge.request(Method::POST, CREATE);
+    let request = request.header("content-type", "application/json");
+    let (status, headers, _) = edge.whole_answer(request.body("{}".into()).unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers[header::RETRY_AFTER], "2");
+}
+
+#[tokio::test]
+async fn an_event_says_who_published_it() {
+    let edge = Edge::start().await;
+    let request = edge
+        .request(Method::GET, "/services/oauth2/userinfo")
+        .header("host", "localhost")
+        .body(Body::empty());
+    let (_, user) = edge.answer(request.unwrap()).await;
+    let id = user["user_id"].as_str().unwrap();
+    assert!(id.starts_with("005"), "{id}");
+    let other = "005000000000001AAA";
+    for json in [json!({}), json!({"CreatedById": other})] {
+        assert_eq!(
+            edge.post(CREATE, json.to_string()).await.0,
+            StatusCode::CREATED
+        );
+    }
+    let authors: Vec<_> = payloads(&edge, ORDERS, 2)
+        .await
+        .into_iter()
+        .map(|(_, payload)| payload["CreatedById"].clone())
+        .collect();
+    assert_eq!(authors, [id, other]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -486,6 +542,7 @@ async fn a_collection_that_is_none_is_refused_as_a_whole() {
 async fn a_failure_half_way_is_told_event_by_event() {
     let edge = Edge::start().await;
     edge.post(CREATE, "{}").await;
+    let appends = edge.engines.log.appends();
     // A queue without room is waited for once, not once for each run of one type.
     edge.engines.log.set_unanswered(Behaviour::NoRoom);
     let records: Vec<_> = (0..100)
@@ -502,8 +559,12 @@ async fn a_failure_half_way_is_told_event_by_event() {
         before.elapsed()
     );
     for result in results.as_array().unwrap() {
-        assert_eq!(result["errors"][0]["statusCode"], "SERVER_UNAVAILABLE");
+        assert_eq!(
+            result["errors"][0]["statusCode"],
+            "PLATFORM_EVENT_PUBLISHING_UNAVAILABLE"
+        );
     }
+    assert_eq!(edge.engines.log.appends(), appends + 1);
 
     edge.engines.log.set_unanswered(Behaviour::FirstBodyOnly);
     let big = "x".repeat(200 * 1024);
@@ -517,6 +578,34 @@ async fn a_failure_half_way_is_told_event_by_event() {
         results[1]["errors"][0]["statusCode"],
         "PUBLISH_INDETERMINATE"
     );
+    let message = results[1]["errors"][0]["message"].as_str().unwrap();
+    let (_, id) = message.rsplit_once(' ').unwrap();
+    assert!(uuid::Uuid::parse_str(id).is_ok(), "{message}");
+}
+
+#[tokio::test]
+async fn events_of_several_types_are_queued_as_one() {
+    let edge = Edge::start().await;
+    let records: Vec<_> = (0..6)
+        .map(|index| match index % 2 {
+            0 => record("OrderCreated__e", "0"),
+            _ => record("OrderStatusUpdated__e", "1"),
+        })
+        .collect();
+    edge.post(CREATE, "{}").await;
+    let appends = edge.engines.log.appends();
+    let (_, results) = edge.post(COLLECTION, collection(true, &records)).await;
+    assert_eq!(edge.engines.log.appends(), appends + 1);
+    let ids: Vec<_> = results
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["id"].as_str().expect("it is stored"))
+        .collect();
+    assert_eq!(ids.len(), 6);
+    assert!(ids.is_sorted(), "{ids:?}");
+    assert_eq!(count(&edge, ORDERS).await, 1 + 3);
+    assert_eq!(count(&edge, STATUSES).await, 3);
 }
 
 #[tokio::test]
