@@ -46,7 +46,9 @@ pub use managed::{
     ManagedEnd, ManagedError, ManagedKey, ManagedSubscribeError, ManagedSubscriber,
     ManagedSubscription, NewManaged,
 };
-pub use publish::{Batch, EventOutcome, EventRefusal, PendingPublish, Published, Publisher};
+pub use publish::{
+    Batch, EventOutcome, EventRefusal, PendingBatches, PendingPublish, Published, Publisher,
+};
 pub use removal::{Erasure, RemovalError, Selection};
 use subscription::Delivered;
 pub use subscription::{Delivery, Subscriber, Subscription};

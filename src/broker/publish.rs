@@ -4,7 +4,7 @@
 //! validation runs on every core; [`Batch::append`] queues the result, and [`PendingPublish::outcome`]
 //! waits until it is durable. A stream keeps several of the latter under way.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Broker, PublishError, Tenant, TopicError,
@@ -34,6 +34,11 @@ pub struct Publisher {
 }
 
 impl Broker {
+    /// Whether the caller may publish to any topic at all, be there such a topic or not.
+    pub fn is_publisher(&self, principal: &Principal) -> bool {
+        !principal.grants.publish.is_empty()
+    }
+
     /// A publisher to the topic called `name`.
     ///
     /// # Errors
@@ -285,21 +290,68 @@ impl Batch {
     ///
     /// Cancel safe: a call dropped while it waits has stored nothing.
     pub async fn append(self) -> Result<PendingPublish, PublishError> {
+        let tenant = Arc::clone(&self.tenant);
+        let (bodies, queued) = self.split();
+        let appending = if bodies.is_empty() {
+            None
+        } else {
+            let appending = tenant.log.append(bodies).await;
+            Some(appending.map_err(|error| queued.metrics.failed(error))?)
+        };
+        Ok(PendingPublish { appending, queued })
+    }
+
+    /// Queues the accepted events of several batches of one tenant as one, in order: all of them or
+    /// none. Waits for room for at most the configured time.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Batch::append_in_time`].
+    pub async fn append_together(batches: Vec<Self>) -> Result<PendingBatches, PublishError> {
+        let Some(first) = batches.first() else {
+            return Ok(PendingBatches {
+                appending: None,
+                queued: Vec::new(),
+            });
+        };
+        let (tenant, wait) = (Arc::clone(&first.tenant), first.room_wait);
+        // A request that fails is counted once for each of its topics.
+        let metrics: HashMap<TopicName, PublishMetrics> = batches
+            .iter()
+            .map(|batch| (batch.topic.name.clone(), batch.metrics.clone()))
+            .collect();
+        let (bodies, queued): (Vec<_>, Vec<_>) = batches.into_iter().map(Self::split).unzip();
+        let bodies: Vec<_> = bodies.into_iter().flatten().collect();
+        if bodies.is_empty() {
+            return Ok(PendingBatches {
+                appending: None,
+                queued,
+            });
+        }
+        match tokio::time::timeout(wait, tenant.log.append(bodies)).await {
+            Ok(Ok(appending)) => Ok(PendingBatches {
+                appending: Some(appending),
+                queued,
+            }),
+            Ok(Err(error)) => {
+                let failed = metrics.values().map(|topic| topic.failed(error.clone()));
+                Err(failed.last().expect("each batch has a topic"))
+            }
+            Err(_) => {
+                metrics.values().for_each(PublishMetrics::overloaded);
+                Err(PublishError::Overloaded(wait))
+            }
+        }
+    }
+
+    /// The events for the log, and what is known of them until it answers.
+    fn split(self) -> (Vec<BlockBody>, Queued) {
         let schema_id = match self.written_with {
             WrittenWith::One(id) => id,
             WrittenWith::Nothing | WrittenWith::Several => self.event_type.current().id(),
         };
-        let appending = if self.bodies.is_empty() {
-            None
-        } else {
-            let event_counts = self.bodies.iter().map(BlockBody::event_count).collect();
-            match self.tenant.log.append(self.bodies).await {
-                Ok(appending) => Some((appending, event_counts)),
-                Err(error) => return Err(self.metrics.failed(error)),
-            }
-        };
-        Ok(PendingPublish {
-            appending,
+        let queued = Queued {
+            event_counts: self.bodies.iter().map(BlockBody::event_count).collect(),
             published: Published {
                 schema_id,
                 slots: self.slots,
@@ -307,17 +359,82 @@ impl Batch {
                 positions: Vec::new(),
             },
             metrics: self.metrics,
-        })
+        };
+        (self.bodies, queued)
+    }
+}
+
+/// A batch whose events the log has.
+#[derive(Debug)]
+struct Queued {
+    /// The number of events in each body.
+    event_counts: Vec<usize>,
+    published: Published,
+    metrics: PublishMetrics,
+}
+
+impl Queued {
+    /// What became of the events, by what became of the bodies.
+    fn settle(self, outcome: AppendOutcome) -> Result<Published, PublishError> {
+        let Self {
+            event_counts,
+            mut published,
+            metrics,
+        } = self;
+        if event_counts.is_empty() {
+            return Ok(published);
+        }
+        if outcome.iter().all(Result::is_err) {
+            // Of several reasons the one that leaves the publisher in doubt is told.
+            let errors = outcome.into_iter().filter_map(Result::err);
+            let error = errors.max_by_key(|error| !error.is_safe_to_retry());
+            return Err(metrics.failed(error.expect("an accepted event has a body")));
+        }
+        published.settle(&event_counts, outcome, &metrics);
+        metrics.published(published.positions.len());
+        Ok(published)
+    }
+}
+
+/// Batches whose events are queued as one.
+#[derive(Debug)]
+pub struct PendingBatches {
+    /// `None` when no event was accepted.
+    appending: Option<Appending>,
+    queued: Vec<Queued>,
+}
+
+impl PendingBatches {
+    /// Waits until it is known what became of every event. Returns for each batch, in order, what
+    /// [`PendingPublish::outcome`] does.
+    ///
+    /// # Cancel safety
+    ///
+    /// The events are stored, or not, whether or not this is awaited to its end.
+    pub async fn outcomes(self) -> Vec<Result<Published, PublishError>> {
+        let bodies = |queued: &Queued| queued.event_counts.len();
+        let mut outcome = match self.appending {
+            None => Vec::new(),
+            Some(appending) => appending.await.unwrap_or_else(|error| {
+                let count = self.queued.iter().map(bodies).sum();
+                vec![error; count].into_iter().map(Err).collect()
+            }),
+        }
+        .into_iter();
+        let settled = self.queued.into_iter().map(|queued| {
+            let own = outcome.by_ref().take(bodies(&queued)).collect();
+            queued.settle(own)
+        });
+        settled.collect()
     }
 }
 
 /// A batch whose events are queued.
 #[derive(Debug)]
 pub struct PendingPublish {
-    /// With the number of events in each body; `None` when no event was accepted.
-    appending: Option<(Appending, Vec<usize>)>,
-    published: Published,
-    metrics: PublishMetrics,
+    /// `None` when no event was accepted.
+    appending: Option<Appending>,
+    queued: Queued,
 }
 
 impl PendingPublish {
@@ -332,24 +449,15 @@ impl PendingPublish {
     ///
     /// The events are stored, or not, whether or not this is awaited to its end.
     pub async fn outcome(self) -> Result<Published, PublishError> {
-        let Self {
-            appending,
-            mut published,
-            metrics,
-        } = self;
-        let Some((appending, event_counts)) = appending else {
-            return Ok(published);
+        let Self { appending, queued } = self;
+        let outcome = match appending {
+            None => Vec::new(),
+            Some(appending) => {
+                let outcome = appending.await;
+                outcome.map_err(|error| queued.metrics.failed(error))?
+            }
         };
-        let outcome = appending.await.map_err(|error| metrics.failed(error))?;
-        if outcome.iter().all(Result::is_err) {
-            // Of several reasons the one that leaves the publisher in doubt is told.
-            let errors = outcome.into_iter().filter_map(Result::err);
-            let error = errors.max_by_key(|error| !error.is_safe_to_retry());
-            return Err(metrics.failed(error.expect("an accepted event has a body")));
-        }
-        published.settle(&event_counts, outcome, &metrics);
-        metrics.published(published.positions.len());
-        Ok(published)
+        queued.settle(outcome)
     }
 }
 

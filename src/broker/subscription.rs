@@ -77,6 +77,7 @@ pub struct Subscriber {
     tenant: Arc<Tenant>,
     event_type: Arc<EventType>,
     credit_max: u32,
+    keepalive: Duration,
 }
 
 impl Broker {
@@ -107,6 +108,7 @@ impl Broker {
             tenant,
             event_type,
             credit_max: self.0.config.credit_max,
+            keepalive: self.0.config.keepalive,
         })
     }
 }
@@ -116,6 +118,12 @@ impl Subscriber {
     /// everyone has.
     pub fn with_extended_credit(mut self, asked: u32) -> Self {
         self.credit_max = self.broker.extended_credit(asked);
+        self
+    }
+
+    /// Has a keepalive sent after `keepalive` of silence, if that is less than is configured.
+    pub fn with_keepalive(mut self, keepalive: Duration) -> Self {
+        self.keepalive = self.keepalive.min(keepalive);
         self
     }
 
@@ -187,6 +195,7 @@ impl Subscriber {
             tenant,
             event_type,
             credit_max,
+            keepalive,
         } = self;
         let config = &broker.0.config;
         let topics = [event_type.topic_id()];
@@ -206,7 +215,7 @@ impl Subscriber {
             credit,
             watcher,
             lag,
-            keepalive: config.keepalive,
+            keepalive,
             zero_credit_grace: config.zero_credit_grace,
             active_at: Instant::now(),
         })

@@ -21,9 +21,9 @@ pub(super) async fn only_post(method: Method) -> Response {
     not_allowed(&method, "POST")
 }
 
-/// Answers any method but GET where only that is served.
+/// Answers any method but GET where only that is served, and HEAD, which is a GET without a body.
 pub(super) async fn only_get(method: Method) -> Response {
-    not_allowed(&method, "GET")
+    not_allowed(&method, "GET,HEAD")
 }
 
 fn not_allowed(method: &Method, allowed: &'static str) -> Response {

@@ -1,21 +1,21 @@
 //! Reading the bodies of requests: bounded in size and time, and in bytes over all callers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, header},
 };
 use futures_util::StreamExt;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use super::error::{ApiError, kinds};
+use super::{
+    error::{ApiError, kinds},
+    room::{Room, Taken},
+};
 use crate::{
     net::shutdown::ShutdownSignal,
-    types::limits::{HTTP_BODIES_BYTES, HTTP_BODY_TIMEOUT, PUBLISH_ROOM_WAIT},
+    types::{TenantId, limits::HTTP_BODY_TIMEOUT},
 };
 
 /// What a body has to be.
@@ -82,7 +82,7 @@ impl From<BodyError> for ApiError {
             BodyError::TooSlow(_) => kinds::TIMEOUT.error(text),
             BodyError::Broken(source) => kinds::INVALID_INPUT.error(text).because(source),
             BodyError::NotUtf8(_) => kinds::JSON_PARSER.error(text),
-            BodyError::NoRoom => kinds::UNAVAILABLE.error(
+            BodyError::NoRoom => kinds::PUBLISHING_UNAVAILABLE.error(
                 "the gateway has no room for the body for now; nothing was stored, try again",
             ),
             BodyError::Stopping => {
@@ -95,8 +95,7 @@ impl From<BodyError> for ApiError {
 /// Reads bodies, with one bound for all of them together. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Bodies {
-    /// A permit for each byte that may be held.
-    room: Arc<Semaphore>,
+    room: Room,
     shutdown: ShutdownSignal,
 }
 
@@ -104,7 +103,7 @@ pub(super) struct Bodies {
 #[derive(Debug)]
 pub(super) struct TextBody {
     text: String,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Taken,
 }
 
 impl TextBody {
@@ -118,18 +117,19 @@ impl Bodies {
     /// Reads none once `shutdown` begins: a slow body would hold up the stop.
     pub(super) fn new(shutdown: ShutdownSignal) -> Self {
         Self {
-            room: Arc::new(Semaphore::new(HTTP_BODIES_BYTES)),
+            room: Room::new(),
             shutdown,
         }
     }
 
-    /// Reads a body of JSON that has at most `bytes_max` bytes.
+    /// Reads a body of JSON that has at most `bytes_max` bytes, from a caller of `tenant`.
     ///
     /// # Errors
     ///
     /// An [`ApiError`], as for [`Bodies::text`].
     pub(super) async fn json(
         &self,
+        tenant: TenantId,
         headers: &HeaderMap,
         body: Body,
         bytes_max: usize,
@@ -139,10 +139,11 @@ impl Bodies {
             bytes_max,
             within: HTTP_BODY_TIMEOUT,
         };
-        Ok(self.text(headers, body, wanted).await?)
+        let room = self.room.taken(Some(tenant));
+        Ok(self.read(headers, body, wanted, room).await?)
     }
 
-    /// Reads a body of text.
+    /// Reads a body of text from whoever it may be.
     ///
     /// # Errors
     ///
@@ -153,6 +154,17 @@ impl Bodies {
         headers: &HeaderMap,
         body: Body,
         wanted: Wanted,
+    ) -> Result<TextBody, BodyError> {
+        let room = self.room.taken(None);
+        self.read(headers, body, wanted, room).await
+    }
+
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        wanted: Wanted,
+        room: Taken,
     ) -> Result<TextBody, BodyError> {
         check_type(headers, wanted.content_type)?;
         let stated = headers
@@ -166,41 +178,33 @@ impl Bodies {
         let read = tokio::select! {
             biased;
             () = shutdown.recv() => return Err(BodyError::Stopping),
-            read = timeout(wanted.within, self.read(body, wanted.bytes_max)) => read,
+            read = timeout(wanted.within, collect(body, wanted.bytes_max, room)) => read,
         };
         let (bytes, room) = read.map_err(|_| BodyError::TooSlow(wanted.within))??;
         let text = String::from_utf8(bytes)
             .map_err(|error| BodyError::NotUtf8(error.utf8_error().valid_up_to()))?;
         Ok(TextBody { text, _room: room })
     }
+}
 
-    async fn read(
-        &self,
-        body: Body,
-        bytes_max: usize,
-    ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), BodyError> {
-        let mut chunks = body.into_data_stream();
-        let mut bytes = Vec::new();
-        let mut room: Option<OwnedSemaphorePermit> = None;
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(BodyError::Broken)?;
-            if bytes.len() + chunk.len() > bytes_max {
-                return Err(BodyError::TooLarge(bytes_max));
-            }
-            let len = u32::try_from(chunk.len()).expect("a chunk is smaller than the largest body");
-            let more = Arc::clone(&self.room).acquire_many_owned(len);
-            // Bodies that hold each other up are not waited for until they are given up.
-            let more = timeout(PUBLISH_ROOM_WAIT, more).await;
-            let more = more.map_err(|_| BodyError::NoRoom)?;
-            let more = more.expect("the semaphore is never closed");
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
-            }
-            bytes.extend_from_slice(&chunk);
+/// The bytes of a body, which take `room`.
+async fn collect(
+    body: Body,
+    bytes_max: usize,
+    mut room: Taken,
+) -> Result<(Vec<u8>, Taken), BodyError> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(BodyError::Broken)?;
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(BodyError::TooLarge(bytes_max));
         }
-        Ok((bytes, room))
+        let taken = room.more(chunk.len()).await;
+        taken.map_err(|_| BodyError::NoRoom)?;
+        bytes.extend_from_slice(&chunk);
     }
+    Ok((bytes, room))
 }
 
 /// Holds the body to be of the type `wanted`, in UTF-8 and not compressed.
@@ -238,7 +242,11 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::net::shutdown::Shutdown;
+    use crate::{
+        broker::tests::engines::tenant,
+        net::shutdown::Shutdown,
+        types::limits::{HTTP_BODIES_BYTES, PUBLISH_ROOM_WAIT},
+    };
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         let pairs = pairs.iter();
@@ -317,35 +325,37 @@ mod tests {
         let (_shutdown, signal) = Shutdown::new();
         let bodies = Bodies::new(signal);
         let body = bodies
-            .json(&json_type(), chunks(&["{\"a\"", ":1}"]), 7)
+            .json(tenant(), &json_type(), chunks(&["{\"a\"", ":1}"]), 7)
             .await
             .unwrap();
         assert_eq!(body.text(), "{\"a\":1}");
-        assert_eq!(bodies.room.available_permits(), HTTP_BODIES_BYTES - 7);
+        assert_eq!(bodies.room.free(), HTTP_BODIES_BYTES - 7);
         drop(body);
-        assert_eq!(bodies.room.available_permits(), HTTP_BODIES_BYTES);
+        assert_eq!(bodies.room.free(), HTTP_BODIES_BYTES);
 
         let refused = bodies
-            .json(&json_type(), chunks(&["1234", "5678"]), 7)
+            .json(tenant(), &json_type(), chunks(&["1234", "5678"]), 7)
             .await
             .unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(bodies.room.available_permits(), HTTP_BODIES_BYTES);
+        assert_eq!(bodies.room.free(), HTTP_BODIES_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_waits_for_room_and_not_for_long() {
         let (_shutdown, signal) = Shutdown::new();
         let bodies = Bodies::new(signal);
-        let others = (HTTP_BODIES_BYTES - 6) as u32;
-        let others = Arc::clone(&bodies.room).acquire_many_owned(others).await;
+        let mut others = bodies.room.taken(None);
+        others.more(HTTP_BODIES_BYTES - 6).await.unwrap();
         let headers = json_type();
-        let refused = bodies.json(&headers, chunks(&["1234", "5678"]), 8).await;
+        let refused = bodies
+            .json(tenant(), &headers, chunks(&["1234", "5678"]), 8)
+            .await;
         assert_eq!(
             refused.unwrap_err().status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
-        let reading = bodies.json(&headers, chunks(&["1234", "5678"]), 8);
+        let reading = bodies.json(tenant(), &headers, chunks(&["1234", "5678"]), 8);
         let (read, ()) = tokio::join!(reading, async {
             tokio::time::sleep(PUBLISH_ROOM_WAIT / 2).await;
             drop(others);
@@ -360,7 +370,7 @@ mod tests {
         stated.insert(header::CONTENT_LENGTH, "8".parse().unwrap());
         let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let refused = Bodies::new(signal)
-            .json(&stated, body, 7)
+            .json(tenant(), &stated, body, 7)
             .await
             .unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -371,11 +381,14 @@ mod tests {
         let (shutdown, signal) = Shutdown::new();
         let bodies = Bodies::new(signal);
         let pending = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        let refused = bodies.json(&json_type(), pending(), 7).await.unwrap_err();
+        let refused = bodies
+            .json(tenant(), &json_type(), pending(), 7)
+            .await
+            .unwrap_err();
         assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
 
         let headers = json_type();
-        let reading = bodies.json(&headers, pending(), 7);
+        let reading = bodies.json(tenant(), &headers, pending(), 7);
         shutdown.begin();
         let before = tokio::time::Instant::now();
         let refused = reading.await.unwrap_err();
@@ -388,7 +401,7 @@ mod tests {
         let (_shutdown, signal) = Shutdown::new();
         let body = Body::from(&b"{\"a\": \"\xff\"}"[..]);
         let refused = Bodies::new(signal)
-            .json(&json_type(), body, 100)
+            .json(tenant(), &json_type(), body, 100)
             .await
             .unwrap_err();
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST);

@@ -4,13 +4,17 @@
 //! object with `message` and `errorCode`, and `fields` where one is to blame. What a client is not
 //! told is logged here, once.
 //!
-//! Source: the public REST API Developer Guide, "Status Codes and Error Responses"; codes that it
-//! does not have are for what the hosted service does not tell.
+//! Source: the public REST API Developer Guide, "Status Codes and Error Responses"; the public
+//! Platform Events Developer Guide, "Platform Event Error Status Codes". Codes that these do not have
+//! are for what the hosted service does not tell.
 
 use std::{error::Error, fmt};
 
 use axum::{
-    http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
+    http::{
+        HeaderValue, StatusCode,
+        header::{self, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -21,7 +25,7 @@ use crate::{
     broker::{EventRefusal, PublishError, SubscribeError, SubscriptionEnd, TopicError},
     event_log::{AppendError, PositionError},
     schema::JsonError,
-    types::{EventError, Position},
+    types::{EventError, Position, limits::RETRY_AFTER},
 };
 
 /// The platform's words for a path, or an event, that does not exist.
@@ -81,13 +85,17 @@ pub(super) mod kinds {
         INVALID_TYPE = BAD_REQUEST, "INVALID_TYPE";
         /// A request that makes no sense.
         INVALID_INPUT = BAD_REQUEST, "INVALID_INPUT";
-        /// More in one request than there may be.
+        /// More subrequests in one request than there may be.
         LIMIT_EXCEEDED = BAD_REQUEST, "LIMIT_EXCEEDED";
+        /// More records in one request than there may be.
+        TOO_MANY_RECORDS = BAD_REQUEST, "EXCEEDED_ID_LIMIT";
         /// A good subrequest whose composite request is all or none.
         HALTED = BAD_REQUEST, "PROCESSING_HALTED";
         /// A good record whose collection is all or none.
         ROLLED_BACK = BAD_REQUEST, "ALL_OR_NONE_OPERATION_ROLLED_BACK";
-        /// Nothing was stored or can be answered for now; the same request may succeed later.
+        /// The event was not stored; the same request may succeed later.
+        PUBLISHING_UNAVAILABLE = SERVICE_UNAVAILABLE, "PLATFORM_EVENT_PUBLISHING_UNAVAILABLE";
+        /// Nothing can be answered for now; the same request may succeed later.
         UNAVAILABLE = SERVICE_UNAVAILABLE, "SERVER_UNAVAILABLE";
         /// Nobody knows whether the event was stored.
         INDETERMINATE = INTERNAL_SERVER_ERROR, "PUBLISH_INDETERMINATE";
@@ -156,8 +164,8 @@ impl ApiError {
         self
     }
 
-    /// Why one event of the type `name` was refused.
-    pub(super) fn of_refusal(refusal: &EventRefusal, name: &str) -> Self {
+    /// Why the event with the id `id`, of the type `name`, was refused.
+    pub(super) fn of_refusal(refusal: &EventRefusal, name: &str, id: &str) -> Self {
         let sentence = refusal.to_string();
         match refusal {
             EventRefusal::Json(error) => Self::of_json(error, name),
@@ -167,14 +175,26 @@ impl ApiError {
             }
             EventRefusal::Event(_) => kinds::INVALID_INPUT.error(sentence),
             EventRefusal::Payload(error) => kinds::JSON_PARSER.error(sentence).about(error.path()),
-            EventRefusal::NotStored(AppendError::Refused(_)) => kinds::UNAVAILABLE.error(sentence),
+            EventRefusal::NotStored(AppendError::Refused(_)) => {
+                kinds::PUBLISHING_UNAVAILABLE.error(sentence)
+            }
             EventRefusal::NotStored(AppendError::Unconfirmed(_)) => {
-                indeterminate().because(refusal.clone())
+                indeterminate(id).because(refusal.clone())
             }
             // The event type changed under the request.
             EventRefusal::NoSchemaId { .. }
             | EventRefusal::UnknownSchema { .. }
-            | EventRefusal::ForeignSchema { .. } => kinds::UNAVAILABLE.error(sentence),
+            | EventRefusal::ForeignSchema { .. } => kinds::PUBLISHING_UNAVAILABLE.error(sentence),
+        }
+    }
+
+    /// Why the event with the id `id` has no answer of its own: the whole request failed.
+    pub(super) fn of_failure(error: PublishError, id: &str) -> Self {
+        match error {
+            PublishError::Unconfirmed(_) => indeterminate(id).because(error),
+            PublishError::Topic(_) | PublishError::Overloaded(_) | PublishError::Refused(_) => {
+                error.into()
+            }
         }
     }
 
@@ -206,8 +226,7 @@ impl ApiError {
             JsonError::WrongType { .. }
             | JsonError::OutOfRange { .. }
             | JsonError::TooDeep { .. } => kinds::JSON_PARSER.error(sentence),
-            JsonError::TooLarge => kinds::TOO_LARGE.error(sentence),
-            JsonError::TooManyItems => kinds::LIMIT_EXCEEDED.error(sentence),
+            JsonError::TooLarge | JsonError::TooManyItems => kinds::TOO_LARGE.error(sentence),
         }
     }
 
@@ -253,8 +272,24 @@ impl ApiError {
         }
     }
 
+    /// Logs the errors of one request in one line: their number, and the first of those that the
+    /// gateway is to blame for, else the first of all.
+    pub(super) fn log_all<'a>(errors: impl IntoIterator<Item = &'a Self>) {
+        let errors: Vec<_> = errors.into_iter().collect();
+        let is_ours = |error: &&&Self| error.kind.status.is_server_error();
+        if let Some(first) = errors.iter().find(is_ours).or(errors.first()) {
+            let alike = |error: &&&Self| error.kind.status.is_server_error() == is_ours(&first);
+            first.log_times(errors.iter().filter(alike).count());
+        }
+    }
+
     /// Logs what the client is not told, or is told while the gateway is to blame.
     pub(super) fn log(&self) {
+        self.log_times(1);
+    }
+
+    /// Logs the first of `count` errors of one request.
+    fn log_times(&self, count: usize) {
         let cause = self.source.as_deref().map(|source| {
             let source: &dyn Error = source;
             let sources = std::iter::successors(Some(source), |&error| error.source());
@@ -266,9 +301,23 @@ impl ApiError {
         let cause = cause.as_deref().unwrap_or_default();
         let (status, code) = (self.kind.status.as_u16(), self.kind.code);
         if self.kind.status.is_server_error() {
-            tracing::warn!(status, code, cause, "request failed: {}", self.message);
+            tracing::warn!(
+                status,
+                code,
+                cause,
+                count,
+                "request failed: {}",
+                self.message
+            );
         } else {
-            tracing::debug!(status, code, cause, "request failed: {}", self.message);
+            tracing::debug!(
+                status,
+                code,
+                cause,
+                count,
+                "request failed: {}",
+                self.message
+            );
         }
     }
 }
@@ -287,6 +336,10 @@ impl IntoResponse for ApiError {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
         }
+        if self.kind.status == StatusCode::SERVICE_UNAVAILABLE {
+            let after = HeaderValue::from(RETRY_AFTER.as_secs());
+            response.headers_mut().insert(header::RETRY_AFTER, after);
+        }
         response
     }
 }
@@ -299,10 +352,12 @@ fn truncated(reason: &str) -> &str {
 /// Bytes of a parser's reason that are answered.
 const REASON_BYTES_MAX: usize = 200;
 
-fn indeterminate() -> ApiError {
-    kinds::INDETERMINATE.error(format!(
-        "the event may or may not have been stored; publish it again with the same {EVENT_UUID}"
-    ))
+fn indeterminate(id: &str) -> ApiError {
+    kinds::INDETERMINATE
+        .error(format!(
+            "the event may or may not have been stored; publish it again with the {EVENT_UUID} {id}"
+        ))
+        .about(EVENT_UUID)
 }
 
 impl From<AuthError> for ApiError {
@@ -330,11 +385,17 @@ impl From<TopicError> for ApiError {
 impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         match error {
+            PublishError::Topic(TopicError::Unavailable(_)) => kinds::PUBLISHING_UNAVAILABLE
+                .error(error.to_string())
+                .because(error),
             PublishError::Topic(error) => error.into(),
             PublishError::Overloaded(_) | PublishError::Refused(_) => {
-                kinds::UNAVAILABLE.error(error.to_string())
+                kinds::PUBLISHING_UNAVAILABLE.error(error.to_string())
             }
-            PublishError::Unconfirmed(_) => indeterminate().because(error),
+            PublishError::Unconfirmed(_) => {
+                let sentence = error.to_string();
+                kinds::INDETERMINATE.error(sentence).because(error)
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod health;
 pub mod login;
 pub mod metrics;
 pub mod rest;
+mod room;
 pub mod sse;
 mod tooling;
 
@@ -37,7 +38,10 @@ use axum::{
 use prometheus_client::registry::Registry;
 
 use crate::{
-    auth::Authenticator, broker::Broker, clock::Clock, net::shutdown::ShutdownSignal,
+    auth::{Authenticator, sign_in::SignIn},
+    broker::Broker,
+    clock::Clock,
+    net::shutdown::ShutdownSignal,
     types::Principal,
 };
 use body::Bodies;
@@ -60,6 +64,8 @@ pub struct Peer {
 pub struct Gateway {
     broker: Broker,
     authenticator: Arc<dyn Authenticator>,
+    /// Who publishes, as events say.
+    sign_in: Arc<SignIn>,
     clock: Arc<dyn Clock>,
     shutdown: ShutdownSignal,
     bodies: Bodies,
@@ -70,12 +76,14 @@ impl Gateway {
     pub fn new(
         broker: Broker,
         authenticator: Arc<dyn Authenticator>,
+        sign_in: Arc<SignIn>,
         clock: Arc<dyn Clock>,
         shutdown: ShutdownSignal,
     ) -> Self {
         Self {
             broker,
             authenticator,
+            sign_in,
             clock,
             bodies: Bodies::new(shutdown.clone()),
             shutdown,

@@ -194,6 +194,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let over_http = http::Gateway::new(
         broker.clone(),
         Arc::clone(&authenticator),
+        Arc::clone(&sign_in),
         clock,
         signal.clone(),
     );

@@ -75,6 +75,12 @@ pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of request bodies that the HTTP edge holds at once, over all callers. Ours: a body is held
 /// until its events are stored; more of them wait a moment for room.
 pub const HTTP_BODIES_BYTES: usize = 64 * MIB;
+/// Bytes of them that one tenant's requests hold. Ours: a quarter, so that others find room whatever
+/// one does.
+pub const HTTP_BODIES_TENANT_BYTES: usize = HTTP_BODIES_BYTES / 4;
+/// Values in the JSON of one event sent over HTTP: each object, array, text, number, truth value and
+/// null. Ours: one takes two bytes of JSON, and up to 600 of memory until the event is encoded.
+pub const HTTP_EVENT_VALUES_MAX: usize = 64 * 1024;
 /// Bytes of the JSON of one event sent over HTTP. Ours: JSON takes about twice the bytes of its
 /// event.
 pub const HTTP_EVENT_BODY_BYTES_MAX: usize = 2 * MIB;
@@ -86,6 +92,8 @@ pub const COMPOSITE_REQUESTS_MAX: usize = 25;
 pub const REFERENCE_ID_CHARS_MAX: usize = 80;
 /// Records of a collection. Documented, in the REST API Developer Guide.
 pub const COLLECTION_RECORDS_MAX: usize = 200;
+/// What a client is asked to wait that is answered 503. Ours: as long as its request may have waited.
+pub const RETRY_AFTER: Duration = PUBLISH_ROOM_WAIT;
 /// Credit of a subscription over HTTP, granted again whenever its events were taken. Ours: what is
 /// under way is bounded by a delivery, so this only decides how many small events make one.
 pub const SSE_CREDIT: u32 = 1_000;
@@ -94,12 +102,15 @@ pub const SSE_CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes of JSON that one event's payload becomes. Ours: the text waits in memory until its client
 /// takes it, and an event of 1 MB has less unless it is made of long names.
 pub const SSE_PAYLOAD_BYTES_MAX: usize = 8 * MIB;
+/// Silence after which a stream over HTTP tells its position, unless less is configured. Ours: a
+/// common client for browsers, `event-source-polyfill`, connects again after 45 s of silence.
+pub const SSE_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Silence after which the system asks whether the other side of an HTTP connection is still there.
-/// With the two below, a peer that vanished is found within 45 s, before the next keepalive is
-/// sent.
-pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// With the two below, a peer that vanished is found within 25 s of silence, before the next
+/// keepalive is sent: once data is on its way the system asks no more.
+pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// Time between two such questions.
-pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Such questions that may stay unanswered.
 pub const TCP_KEEPALIVE_PROBES: u32 = 3;
 /// Bytes of a certificate or key file. Ours: a chain of ten certificates is about 20 KB.

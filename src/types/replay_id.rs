@@ -4,7 +4,7 @@
 //! an eight-byte big-endian number and two more; stock clients read only the first eight, keep them
 //! in an IEEE double and send eight back.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use super::limits::{BLOCK_EVENTS_MAX, POSITION_MAX};
 
@@ -80,6 +80,12 @@ impl ReplayId {
         &self.0
     }
 
+    /// The position that it carries.
+    pub fn position(&self) -> Position {
+        let number = self.0.first_chunk().expect("it has ten bytes");
+        Position(u64::from_be_bytes(*number))
+    }
+
     /// Reads the position out of a replay id that a client sent.
     ///
     /// # Shapes
@@ -101,6 +107,23 @@ impl ReplayId {
         }
         let number = u64::from_be_bytes(*number);
         Position::new(number).ok_or(ReplayIdError::Range(number))
+    }
+}
+
+/// Hex in either case, of the bytes that [`ReplayId::parse`] reads.
+impl FromStr for ReplayId {
+    type Err = ReplayIdError;
+
+    fn from_str(hex: &str) -> Result<Self, ReplayIdError> {
+        let mut bytes = [0; Self::LEN];
+        let (digits, rest) = hex.as_bytes().as_chunks::<2>();
+        let bytes = bytes.get_mut(..digits.len()).filter(|_| rest.is_empty());
+        let bytes = bytes.ok_or(ReplayIdError::NotHex)?;
+        for (byte, [high, low]) in bytes.iter_mut().zip(digits) {
+            let digit = |digit: u8| char::from(digit).to_digit(16).ok_or(ReplayIdError::NotHex);
+            *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
+        }
+        Ok(Self::parse(bytes)?.replay_id())
     }
 }
 
@@ -127,6 +150,9 @@ pub enum ReplayIdError {
     /// Ten bytes that no server of this kind has sent.
     #[error("the last two bytes of a 10-byte replay id are zero, these are not")]
     Suffix,
+    /// Text that is not hex, or too much of it.
+    #[error("a replay id in text is 16 or 20 hex digits")]
+    NotHex,
     /// Holds the number found.
     #[error("a replay id holds a position of at most {POSITION_MAX}, this one holds {0}")]
     Range(u64),
@@ -144,6 +170,10 @@ mod tests {
         assert_eq!(ReplayId::parse(&id.as_bytes()[..8]), Ok(position));
         assert_eq!((position.block(), position.index()), (77, 255));
         assert_eq!(id.to_string(), "0000000000004dff0000");
+        for text in ["0000000000004dff0000", "0000000000004DFF"] {
+            assert_eq!(text.parse(), Ok(id), "{text}");
+        }
+        assert_eq!(id.position(), position);
     }
 
     #[test]
@@ -154,6 +184,12 @@ mod tests {
                 Err(ReplayIdError::Length(len))
             );
         }
+        for text in ["0000000000004dfg", "0000000000004df", "+000000000004dff"] {
+            assert_eq!(text.parse::<ReplayId>(), Err(ReplayIdError::NotHex));
+        }
+        let long = "0".repeat(22).parse::<ReplayId>();
+        assert_eq!(long, Err(ReplayIdError::NotHex));
+        assert_eq!("00".parse::<ReplayId>(), Err(ReplayIdError::Length(1)));
         let mut bytes = *Position::ZERO.replay_id().as_bytes();
         bytes[9] = 1;
         assert_eq!(ReplayId::parse(&bytes), Err(ReplayIdError::Suffix));

@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    check_version,
-    publish::{Entry, Saved, publish},
+    begin,
+    object::{Bounded, Object},
+    publish::{Entry, Outcome, Saved, publish},
 };
 use crate::{
     http::{
         Gateway, answer,
-        error::{ApiError, NO_RESOURCE, kinds},
+        error::{ApiError, kinds},
     },
-    types::limits::{COLLECTION_RECORDS_MAX, HTTP_BATCH_BODY_BYTES_MAX},
+    types::limits::COLLECTION_RECORDS_MAX,
 };
 
 #[derive(Deserialize)]
@@ -28,14 +29,14 @@ struct Collection<'a> {
     #[serde(default)]
     all_or_none: bool,
     #[serde(borrow)]
-    records: Vec<&'a RawValue>,
+    records: Bounded<&'a RawValue, COLLECTION_RECORDS_MAX>,
 }
 
 /// What a record says about itself. Its fields are read later, by the schema of its type.
 #[derive(Deserialize)]
 struct Record<'a> {
     #[serde(borrow, default)]
-    attributes: Option<Attributes<'a>>,
+    attributes: Option<Object<Attributes<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -66,25 +67,23 @@ pub(super) async fn create(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let principal = gateway.caller(&head.headers).await?;
-    let Path(version) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
-    check_version(&version)?;
-    let reading = gateway
-        .bodies
-        .json(&head.headers, body, HTTP_BATCH_BODY_BYTES_MAX);
-    let body = reading.await?;
-    let Collection {
+    let (principal, body) = begin(&gateway, path, request).await?;
+    let Object(Collection {
         all_or_none,
         records,
-    } = serde_json::from_str(body.text()).map_err(|error| ApiError::not_json(&error))?;
+    }) = serde_json::from_str(body.text()).map_err(|error| ApiError::not_json(&error))?;
+    let Bounded {
+        items: records,
+        has_more,
+    } = records;
     if records.is_empty() {
         return Err(kinds::INVALID_INPUT.error("the collection has no records"));
     }
-    if records.len() > COLLECTION_RECORDS_MAX {
-        return Err(kinds::LIMIT_EXCEEDED.error(format!(
-            "a collection has at most {COLLECTION_RECORDS_MAX} records, this one has {}",
-            records.len()
+    if has_more {
+        // The platform's words.
+        return Err(kinds::TOO_MANY_RECORDS.error(format!(
+            "record limit reached. cannot submit more than {COLLECTION_RECORDS_MAX} records into \
+             this call"
         )));
     }
     let names: Vec<_> = records.iter().map(|record| name_of(record)).collect();
@@ -96,6 +95,7 @@ pub(super) async fn create(
         Err(problem) => Err(kinds::INVALID_INPUT.error(*problem)),
     });
     let outcomes = publish(&gateway, &principal, entries.collect(), all_or_none).await;
+    Outcome::log_all(&outcomes);
     let results = outcomes.into_iter().map(|outcome| {
         outcome
             .or(|| {
@@ -112,16 +112,16 @@ pub(super) async fn create(
 /// The name of a record's type.
 fn name_of(record: &RawValue) -> Result<Cow<'_, str>, &'static str> {
     const WANTED: &str = "a record is an object with attributes, and these have a type";
-    let record: Record<'_> = serde_json::from_str(record.get()).map_err(|_| WANTED)?;
+    let Object(record): Object<Record<'_>> =
+        serde_json::from_str(record.get()).map_err(|_| WANTED)?;
     record
         .attributes
-        .and_then(|attributes| attributes.name)
+        .and_then(|Object(attributes)| attributes.name)
         .ok_or(WANTED)
 }
 
 impl SaveResult {
     fn refused(error: ApiError) -> Self {
-        error.log();
         Self::Refused {
             success: false,
             errors: [Refusal {

@@ -3,7 +3,10 @@
 //! Its subrequests are independent: a reference to the result of another is refused, as there is
 //! nothing in the result of publishing that an event could need.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
@@ -14,15 +17,16 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    check_version,
-    publish::{Entry, publish},
+    begin, check_version,
+    object::{Bounded, Object},
+    publish::{Entry, Outcome, publish},
 };
 use crate::{
     http::{
         Gateway, answer,
         error::{ApiError, NO_RESOURCE, kinds},
     },
-    types::limits::{COMPOSITE_REQUESTS_MAX, HTTP_BATCH_BODY_BYTES_MAX, REFERENCE_ID_CHARS_MAX},
+    types::limits::{COMPOSITE_REQUESTS_MAX, REFERENCE_ID_CHARS_MAX},
 };
 
 #[derive(Deserialize)]
@@ -34,7 +38,7 @@ struct CompositeRequest<'a> {
     #[serde(default, rename = "collateSubrequests")]
     _collate: Option<IgnoredAny>,
     #[serde(borrow)]
-    composite_request: Vec<Subrequest<'a>>,
+    composite_request: Bounded<Object<Subrequest<'a>>, COMPOSITE_REQUESTS_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -48,9 +52,9 @@ struct Subrequest<'a> {
     reference_id: Cow<'a, str>,
     #[serde(borrow, default)]
     body: Option<&'a RawValue>,
-    /// None of them changes what publishing does.
-    #[serde(default, rename = "httpHeaders")]
-    _headers: Option<IgnoredAny>,
+    /// Only their names count: none of them changes what publishing does.
+    #[serde(borrow, default)]
+    http_headers: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -74,22 +78,24 @@ pub(super) async fn create(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let principal = gateway.caller(&head.headers).await?;
-    let Path(version) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
-    check_version(&version)?;
-    let reading = gateway
-        .bodies
-        .json(&head.headers, body, HTTP_BATCH_BODY_BYTES_MAX);
-    let body = reading.await?;
-    let CompositeRequest {
+    let (principal, body) = begin(&gateway, path, request).await?;
+    let Object(CompositeRequest {
         all_or_none,
         composite_request: requests,
         ..
-    } = serde_json::from_str(body.text()).map_err(|error| ApiError::not_json(&error))?;
+    }) = serde_json::from_str(body.text()).map_err(|error| ApiError::not_json(&error))?;
+    if requests.has_more {
+        // The platform's words.
+        return Err(kinds::LIMIT_EXCEEDED.error(format!(
+            "The request can’t contain more than {COMPOSITE_REQUESTS_MAX} operations."
+        )));
+    }
+    let requests = requests.items.into_iter();
+    let requests: Vec<_> = requests.map(|Object(request)| request).collect();
     check_requests(&requests)?;
     let entries = requests.iter().map(entry_of).collect();
     let outcomes = publish(&gateway, &principal, entries, all_or_none).await;
+    Outcome::log_all(&outcomes);
     let responses = outcomes
         .into_iter()
         .zip(&requests)
@@ -102,10 +108,7 @@ pub(super) async fn create(
             });
             let (status, body) = match &outcome {
                 Ok(saved) => (StatusCode::CREATED, serde_json::to_value(saved)),
-                Err(error) => {
-                    error.log();
-                    (error.status(), serde_json::to_value([error.body()]))
-                }
+                Err(error) => (error.status(), serde_json::to_value([error.body()])),
             };
             Subresponse {
                 body: body.expect("what is answered has text as its keys"),
@@ -125,12 +128,6 @@ fn check_requests(requests: &[Subrequest<'_>]) -> Result<(), ApiError> {
     if requests.is_empty() {
         return Err(kinds::INVALID_INPUT.error("compositeRequest has no subrequests"));
     }
-    if requests.len() > COMPOSITE_REQUESTS_MAX {
-        return Err(kinds::LIMIT_EXCEEDED.error(format!(
-            "compositeRequest has at most {COMPOSITE_REQUESTS_MAX} subrequests, this one has {}",
-            requests.len()
-        )));
-    }
     let mut seen = HashSet::new();
     for (index, request) in requests.iter().enumerate() {
         let id = &*request.reference_id;
@@ -145,6 +142,24 @@ fn check_requests(requests: &[Subrequest<'_>]) -> Result<(), ApiError> {
         }
         if !seen.insert(id) {
             return Err(kinds::INVALID_INPUT.error(format!("the referenceId {id} is there twice")));
+        }
+        check_headers(request)?;
+    }
+    Ok(())
+}
+
+/// Holds a subrequest to have no header that it has from the whole request.
+fn check_headers(request: &Subrequest<'_>) -> Result<(), ApiError> {
+    let headers = request.http_headers.map_or("null", RawValue::get);
+    let headers: Option<HashMap<String, IgnoredAny>> =
+        serde_json::from_str(headers).map_err(|error| ApiError::not_json(&error))?;
+    for inherited in ["Accept", "Authorization", "Content-Type"] {
+        let mut names = headers.iter().flat_map(HashMap::keys);
+        if names.any(|name| name.eq_ignore_ascii_case(inherited)) {
+            return Err(kinds::INVALID_INPUT.error(format!(
+                "subrequest {} has a header {inherited}; it has that of the whole request",
+                request.reference_id
+            )));
         }
     }
     Ok(())

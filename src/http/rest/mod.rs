@@ -12,16 +12,23 @@
 mod collection;
 mod composite;
 mod event;
+mod object;
 mod publish;
 mod sobject;
 
-use axum::{Router, extract::DefaultBodyLimit, routing::post};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Path, Request, rejection::PathRejection},
+    routing::post,
+};
 
 use super::{
     Gateway,
     answer::only_post,
+    body::TextBody,
     error::{ApiError, NO_RESOURCE, kinds},
 };
+use crate::types::{Principal, limits::HTTP_BATCH_BODY_BYTES_MAX};
 
 /// The routes of this form. Clients write them with a slash at the end and without.
 pub(super) fn routes(gateway: Gateway) -> Router {
@@ -41,6 +48,27 @@ pub(super) fn routes(gateway: Gateway) -> Router {
         // Bodies are bounded where they are read.
         .layer(DefaultBodyLimit::disable())
         .with_state(gateway)
+}
+
+/// Who sends a request with several events, and its body.
+///
+/// The body is read only for those who may publish something: it takes room that others wait for.
+async fn begin(
+    gateway: &Gateway,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<(Principal, TextBody), ApiError> {
+    let (head, body) = request.into_parts();
+    let principal = gateway.caller(&head.headers).await?;
+    let Path(version) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
+    check_version(&version)?;
+    if !gateway.broker.is_publisher(&principal) {
+        return Err(kinds::NO_ACCESS.error("no right to publish"));
+    }
+    let (tenant, bytes_max) = (principal.tenant, HTTP_BATCH_BODY_BYTES_MAX);
+    let reading = gateway.bodies.json(tenant, &head.headers, body, bytes_max);
+    let body = reading.await?;
+    Ok((principal, body))
 }
 
 /// Holds a version to look like one: `v62.0`. What is served does not depend on it.

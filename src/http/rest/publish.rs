@@ -1,8 +1,7 @@
 //! Publishing what a request has, be it one event or many, of one type or of several.
 //!
 //! Events are stored in the order in which the request lists them. All of them are checked before
-//! the first is queued, and all are queued before the first is awaited, so one sync covers a
-//! request.
+//! the first is queued, and they are queued as one: the log takes all of a request or nothing.
 
 use std::collections::HashMap;
 
@@ -11,12 +10,13 @@ use serde::Serialize;
 use super::event;
 use crate::{
     broker::{Batch, EventRefusal, PublishError, Published, Publisher},
-    clock::Timestamp,
     http::{Gateway, error::ApiError},
+    schema::Fill,
     types::{EventView, PlatformId, Position, Principal},
 };
 
 /// One event of a request.
+#[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     /// The name of its type: `OrderCreated__e`.
     pub(super) name: &'a str,
@@ -93,15 +93,15 @@ fn record_id(position: Position) -> PlatformId {
 struct Chunk<'a> {
     name: &'a str,
     batch: Batch,
-    /// Which of the request's entries they are.
-    entries: Vec<usize>,
+    /// Which of the request's entries they are, with their ids.
+    entries: Vec<(usize, String)>,
 }
 
 /// Publishes `entries` and returns one outcome for each, in order; those that are errors already
 /// stay so. With `all_or_none` nothing is published if one of them is refused.
 ///
-/// A disk that fails half-way can leave some events stored and others not whatever `all_or_none`
-/// says: each outcome tells the truth about its event.
+/// A disk that fails or a machine that stops half-way can leave some events stored and others not
+/// whatever `all_or_none` says: each outcome tells the truth about its event.
 ///
 /// # Cancel safety
 ///
@@ -115,10 +115,25 @@ pub(super) async fn publish(
     let publishers = publishers(gateway, principal, &entries).await;
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(entries.len());
     let mut chunks: Vec<Chunk<'_>> = Vec::new();
-    let now = gateway.clock.now();
+    let identity = gateway.sign_in.identity(principal);
+    let fill = Fill {
+        created_date_ms: gateway.clock.now().as_millis(),
+        created_by_id: &identity.user_id,
+    };
+    let good: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.as_ref().ok().copied())
+        .collect();
     for (index, entry) in entries.into_iter().enumerate() {
         let checked = match entry {
-            Ok(entry) => check(&publishers, &mut chunks, index, entry, now),
+            Ok(entry) => check(
+                &publishers,
+                &mut chunks,
+                index,
+                entry,
+                &good[index..],
+                &fill,
+            ),
             Err(error) => Err(error),
         };
         outcomes.push(match checked {
@@ -130,9 +145,10 @@ pub(super) async fn publish(
         .iter()
         .any(|outcome| matches!(outcome, Outcome::Refused(_)));
     for chunk in &chunks {
-        for (&index, refusal) in chunk.entries.iter().zip(chunk.batch.refusals()) {
+        for ((index, id), refusal) in chunk.entries.iter().zip(chunk.batch.refusals()) {
             if let Some(refusal) = refusal {
-                outcomes[index] = Outcome::Refused(ApiError::of_refusal(refusal, chunk.name));
+                let error = ApiError::of_refusal(refusal, chunk.name, id);
+                outcomes[*index] = Outcome::Refused(error);
                 is_good = false;
             }
         }
@@ -152,7 +168,7 @@ async fn publishers<'a>(
     let mut publishers = HashMap::new();
     for entry in entries.iter().flatten() {
         if !publishers.contains_key(entry.name) {
-            let topic = format!("/event/{}", entry.name);
+            let topic = topic_of(entry.name);
             let publisher = gateway.broker.publisher(principal, &topic).await;
             publishers.insert(entry.name, publisher);
         }
@@ -160,79 +176,91 @@ async fn publishers<'a>(
     publishers
 }
 
+/// The topic of the events called `name`.
+pub(super) fn topic_of(name: &str) -> String {
+    format!("/event/{name}")
+}
+
 /// Checks one event and adds it to the last chunk, or to a new one if that is of another type.
+/// `upcoming` are it and the entries after it.
 fn check<'a>(
     publishers: &HashMap<&str, Result<Publisher, PublishError>>,
     chunks: &mut Vec<Chunk<'a>>,
     index: usize,
     entry: Entry<'a>,
-    now: Timestamp,
+    upcoming: &[Option<Entry<'a>>],
+    fill: &Fill<'_>,
 ) -> Result<(), ApiError> {
     let publisher = publishers[entry.name].as_ref().map_err(Clone::clone)?;
-    let encoded = event::encode(&publisher.schema()?, entry.json, now)?;
+    let encoded = event::encode(&publisher.schema()?, entry.json, fill)?;
     if chunks.last().is_none_or(|chunk| chunk.name != entry.name) {
+        let run = upcoming.iter().flatten();
+        let run = run.take_while(|next| next.name == entry.name);
+        let (events, bytes) = run.fold((0, 0), |(events, bytes), next| {
+            (events + 1, bytes + next.json.len())
+        });
         chunks.push(Chunk {
             name: entry.name,
-            batch: publisher.batch(1, entry.json.len())?,
-            entries: Vec::new(),
+            batch: publisher.batch(events, bytes)?,
+            entries: Vec::with_capacity(events),
         });
     }
     let chunk = chunks.last_mut().expect("there is one by now");
-    match &encoded {
+    match &encoded.event {
         Ok(bytes) => match EventView::parse(bytes) {
             Ok(event) => chunk.batch.push(&event),
-            Err(error) => chunk.batch.refuse("", EventRefusal::Event(error)),
+            Err(error) => chunk.batch.refuse(&encoded.id, EventRefusal::Event(error)),
         },
-        Err((id, error)) => chunk.batch.refuse(id, EventRefusal::Json(error.clone())),
+        Err(error) => {
+            let refusal = EventRefusal::Json(error.clone());
+            chunk.batch.refuse(&encoded.id, refusal);
+        }
     }
-    chunk.entries.push(index);
+    chunk.entries.push((index, encoded.id));
     Ok(())
 }
 
 /// Queues the good events of every chunk, then waits until they are durable.
 async fn append(chunks: Vec<Chunk<'_>>, outcomes: &mut [Outcome]) {
-    let mut pending = Vec::with_capacity(chunks.len());
-    // Once the queue has no room the rest is not tried: each try waits.
-    let mut failed: Option<PublishError> = None;
-    for chunk in chunks {
-        let appended = match &failed {
-            Some(error) => Err(error.clone()),
-            None => chunk.batch.append_in_time().await,
-        };
-        if let Err(error) = &appended {
-            failed = Some(error.clone());
+    let (batches, entries): (Vec<_>, Vec<_>) = chunks
+        .into_iter()
+        .map(|chunk| (chunk.batch, (chunk.name, chunk.entries)))
+        .unzip();
+    match Batch::append_together(batches).await {
+        Ok(pending) => {
+            let published = pending.outcomes().await;
+            for ((name, entries), published) in entries.iter().zip(published) {
+                settle(name, entries, published, outcomes);
+            }
         }
-        pending.push((chunk.name, chunk.entries, appended));
-    }
-    for (name, entries, appended) in pending {
-        let published = match appended {
-            Ok(pending) => pending.outcome().await,
-            Err(error) => Err(error),
-        };
-        settle(name, &entries, published, outcomes);
+        Err(error) => {
+            for (name, entries) in &entries {
+                settle(name, entries, Err(error.clone()), outcomes);
+            }
+        }
     }
 }
 
 /// Tells the entries of one chunk what became of them.
 fn settle(
     name: &str,
-    entries: &[usize],
+    entries: &[(usize, String)],
     published: Result<Published, PublishError>,
     outcomes: &mut [Outcome],
 ) {
     match published {
         Ok(published) => {
-            for (&index, outcome) in entries.iter().zip(published.outcomes()) {
-                outcomes[index] = match outcome.result {
-                    Ok(position) => Outcome::Stored(Saved::new(outcome.id, position)),
-                    Err(refusal) => Outcome::Refused(ApiError::of_refusal(refusal, name)),
+            for ((index, id), outcome) in entries.iter().zip(published.outcomes()) {
+                outcomes[*index] = match outcome.result {
+                    Ok(position) => Outcome::Stored(Saved::new(id, position)),
+                    Err(refusal) => Outcome::Refused(ApiError::of_refusal(refusal, name, id)),
                 };
             }
         }
         Err(error) => {
-            for &index in entries {
-                if matches!(outcomes[index], Outcome::Withheld) {
-                    outcomes[index] = Outcome::Refused(error.clone().into());
+            for (index, id) in entries {
+                if matches!(outcomes[*index], Outcome::Withheld) {
+                    outcomes[*index] = Outcome::Refused(ApiError::of_failure(error.clone(), id));
                 }
             }
         }
@@ -240,6 +268,14 @@ fn settle(
 }
 
 impl Outcome {
+    /// Logs the errors of a request that is answered event by event.
+    pub(super) fn log_all(outcomes: &[Self]) {
+        ApiError::log_all(outcomes.iter().filter_map(|outcome| match outcome {
+            Self::Refused(error) => Some(error),
+            Self::Stored(_) | Self::Withheld => None,
+        }));
+    }
+
     /// The event's answer; `withheld` is that of an event which was good in vain.
     pub(super) fn or(self, withheld: impl FnOnce() -> ApiError) -> Result<Saved, ApiError> {
         match self {

@@ -8,7 +8,7 @@ use axum::{
 
 use super::{
     check_version,
-    publish::{Entry, publish},
+    publish::{Entry, publish, topic_of},
 };
 use crate::{
     http::{
@@ -28,9 +28,13 @@ pub(super) async fn create(
     let principal = gateway.caller(&head.headers).await?;
     let Path((version, name)) = path.map_err(|_| kinds::NOT_FOUND.error(NO_RESOURCE))?;
     check_version(&version)?;
-    let reading = gateway
-        .bodies
-        .json(&head.headers, body, HTTP_EVENT_BODY_BYTES_MAX);
+    // The body is read only for those who may publish it: it takes room that others wait for.
+    gateway
+        .broker
+        .publisher(&principal, &topic_of(&name))
+        .await?;
+    let (tenant, bytes_max) = (principal.tenant, HTTP_EVENT_BODY_BYTES_MAX);
+    let reading = gateway.bodies.json(tenant, &head.headers, body, bytes_max);
     let body = reading.await?;
     let entry = Entry {
         name: &name,

@@ -10,15 +10,16 @@
 //!
 //! # Start
 //!
-//! After the replay id in `Last-Event-ID`, which clients send by themselves when they come back;
-//! else as `?from=` says: `latest` (the default), `earliest`, or a replay id. An id that is not
+//! After the replay id in `Last-Event-ID`, or in `?lastEventId=`, which clients send by themselves
+//! when they come back; else as `?from=` says: `latest` (the default), `earliest`, or a replay id. An id that is not
 //! valid is refused before the stream begins, with the oldest one that is.
 //!
 //! # Position
 //!
-//! `id:` is the position to resume from. The stream begins with one, and each keepalive has one:
-//! such a block has no `data:`, so it moves a client's last event id and is no event. So a client
-//! that comes back misses nothing and gets nothing twice, also if it was told of no event yet.
+//! `id:` is the position to resume from. The stream begins with an event called `position`, and so
+//! does each keepalive: it moves a client's last event id, and its data is an empty object. So a
+//! client that comes back misses nothing and gets nothing twice, also if it was told of no event
+//! yet.
 //!
 //! # Flow control
 //!
@@ -55,7 +56,7 @@ use super::{
 };
 use crate::{
     auth::Vigil,
-    types::limits::{CLIENT_NAME_BYTES_MAX, SSE_CREDIT},
+    types::limits::{CLIENT_NAME_BYTES_MAX, SSE_CREDIT, SSE_KEEPALIVE},
 };
 use stream::Caller;
 
@@ -92,6 +93,7 @@ async fn subscribe(
         start::start(&headers, uri.query()).map_err(|error| error.or_after(oldest_valid))?;
     let subscription = subscriber
         .with_extended_credit(SSE_CREDIT)
+        .with_keepalive(SSE_KEEPALIVE)
         .subscribe(start, SSE_CREDIT.cast_signed(), client_name)
         .map_err(|error| ApiError::from(error).or_after(oldest_valid))?;
     let caller = Caller { principal, vigil };

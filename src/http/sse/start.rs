@@ -7,8 +7,9 @@ use crate::{
     types::{Position, ReplayId, Start},
 };
 
-/// What clients send when they come back.
+/// What clients send when they come back, and what those send that cannot set a header.
 const LAST_EVENT_ID: &str = "last-event-id";
+const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
 
 /// The start that `headers` ask for, else `query`, else the latest.
 ///
@@ -16,52 +17,64 @@ const LAST_EVENT_ID: &str = "last-event-id";
 ///
 /// An [`ApiError`] for a text that is no start, and for a parameter that does not exist.
 pub(super) fn start(headers: &HeaderMap, query: Option<&str>) -> Result<Start, ApiError> {
-    let from = from(query.unwrap_or_default())?;
+    let asked = Query::parse(query.unwrap_or_default())?;
     let mut ids = headers.get_all(LAST_EVENT_ID).iter();
-    let Some(id) = ids.next() else {
-        return Ok(from);
-    };
+    let id = ids.next();
     if ids.next().is_some() {
         return Err(kinds::INVALID_INPUT.error("Last-Event-ID is there more than once"));
     }
-    match id.to_str().map(str::trim) {
-        // A client that was told no id yet sends none.
-        Ok("") => Ok(from),
-        Ok(id) => Ok(Start::After(position(id)?)),
-        Err(_) => Err(malformed()),
+    let id = id.map(|id| id.to_str().map_err(|_| malformed()));
+    let id = id.transpose()?.map(str::trim);
+    // A client that was told no id yet sends none, or an empty one.
+    let is_id = |id: &&str| !id.is_empty();
+    match id.filter(is_id).or(asked.last_event_id.filter(is_id)) {
+        Some(id) => Ok(Start::After(position(id)?)),
+        None => Ok(asked.from),
     }
 }
 
-fn from(query: &str) -> Result<Start, ApiError> {
-    let mut start = None;
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let Some(from) = parameter.strip_prefix("from=").filter(|_| start.is_none()) else {
-            return Err(kinds::INVALID_INPUT
-                .error("the only parameter is from, once: latest, earliest or a replay id"));
-        };
-        start = Some(match from {
-            "latest" => Start::Latest,
-            "earliest" => Start::Earliest,
-            id => Start::After(position(id)?),
-        });
+/// What the query of a request asks for.
+struct Query<'a> {
+    from: Start,
+    last_event_id: Option<&'a str>,
+}
+
+impl<'a> Query<'a> {
+    fn parse(query: &'a str) -> Result<Self, ApiError> {
+        let (mut from, mut last_event_id) = (None, None);
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("from", start)) if from.is_none() => from = Some(parse_from(start)?),
+                Some((LAST_EVENT_ID_PARAMETER, id)) if last_event_id.is_none() => {
+                    last_event_id = Some(id);
+                }
+                _ => {
+                    return Err(kinds::INVALID_INPUT.error(
+                        "the only parameters are from (latest, earliest or a replay id) and \
+                         lastEventId (a replay id), each once",
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            from: from.unwrap_or(Start::Latest),
+            last_event_id,
+        })
     }
-    Ok(start.unwrap_or(Start::Latest))
+}
+
+fn parse_from(text: &str) -> Result<Start, ApiError> {
+    Ok(match text {
+        "latest" => Start::Latest,
+        "earliest" => Start::Earliest,
+        id => Start::After(position(id)?),
+    })
 }
 
 /// The position that a replay id in hex stands for, in either case and length.
 fn position(hex: &str) -> Result<Position, ApiError> {
-    if !hex.bytes().all(|c| c.is_ascii_hexdigit()) || hex.len() > 2 * ReplayId::LEN {
-        return Err(malformed());
-    }
-    let bytes: Option<Vec<u8>> = hex
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    let bytes = bytes
-        .filter(|_| hex.len().is_multiple_of(2))
-        .ok_or_else(malformed)?;
-    ReplayId::parse(&bytes).map_err(|error| malformed().because(error))
+    let id: ReplayId = hex.parse().map_err(|error| malformed().because(error))?;
+    Ok(id.position())
 }
 
 fn malformed() -> ApiError {
@@ -105,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn an_id_in_the_query_counts_as_in_the_header_which_wins() {
+        let query = |id| format!("from=earliest&lastEventId={id}");
+        assert_eq!(of(None, Some(&query(ID))), Ok(after()));
+        assert_eq!(of(Some(""), Some(&query(ID))), Ok(after()));
+        assert_eq!(of(Some(ID), Some(&query("0000000000000000"))), Ok(after()));
+        assert_eq!(of(None, Some(&query(""))), Ok(Start::Earliest));
+        assert_eq!(of(None, Some(&query("x"))), Err("INVALID_REPLAY_ID"));
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         for id in [
             "x",
@@ -124,6 +147,7 @@ mod tests {
             "from=latest&from=latest",
             "from=latest&x=1",
             "from",
+            "lastEventId=0000000000000000&lastEventId=0000000000000000",
         ] {
             assert_eq!(of(None, Some(query)), Err("INVALID_INPUT"), "{query}");
         }
@@ -132,8 +156,8 @@ mod tests {
     proptest! {
         #[test]
         fn foreign_text_never_panics(text in "\\PC{0,24}", hex in "[0-9a-fA-F]{0,24}") {
-            _ = from(&format!("from={text}"));
-            _ = from(&text);
+            _ = start(&HeaderMap::new(), Some(&format!("from={text}&lastEventId={text}")));
+            _ = start(&HeaderMap::new(), Some(&text));
             if let Ok(position) = position(&hex) {
                 let shown = position.replay_id().to_string();
                 prop_assert!(shown.starts_with(&hex.to_lowercase()[..16]));

@@ -26,7 +26,7 @@ pub(super) fn blocks(
     caller: Caller,
     shutdown: ShutdownSignal,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let opening = text::opening(subscription.position());
+    let opening = text::position(subscription.position());
     let events = EventStream {
         reader: Reader::new(topic),
         subscription,
@@ -85,7 +85,7 @@ impl EventStream {
         };
         match delivery {
             Ok(delivery) if delivery.events.is_empty() => {
-                Step::Block(text::keepalive(delivery.latest))
+                Step::Block(text::position(delivery.latest))
             }
             Ok(delivery) => {
                 for slice in delivery.events {

@@ -14,14 +14,15 @@ use crate::{
     types::{Position, SchemaId, TopicName, limits::SSE_PAYLOAD_BYTES_MAX},
 };
 
-/// What a stream begins with: the position to come back to if nothing else was told.
-pub(super) fn opening(position: Position) -> String {
-    format!(": subscribed\nid: {}\n\n", position.replay_id())
-}
-
-/// What is sent when nothing happens: the position moves, and proxies see that something does.
-pub(super) fn keepalive(position: Position) -> String {
-    format!(": keepalive\nid: {}\n\n", position.replay_id())
+/// The position to come back to, which a stream tells at its beginning and when nothing happens.
+///
+/// It is an event with a name and with data: common clients forget the id of a block without data,
+/// and hand none with another name than `message` to those who wait for events.
+pub(super) fn position(position: Position) -> String {
+    format!(
+        "event: position\nid: {}\ndata: {{}}\n\n",
+        position.replay_id()
+    )
 }
 
 /// The last block of a subscription that cannot go on.
@@ -141,15 +142,10 @@ mod tests {
     use crate::http::error::kinds;
 
     #[test]
-    fn a_block_without_data_moves_the_position_and_is_no_event() {
-        let position = Position::in_block(2, 0).unwrap();
+    fn a_position_is_an_event_of_its_own_name_and_has_data() {
         assert_eq!(
-            opening(position),
-            ": subscribed\nid: 00000000000002000000\n\n"
-        );
-        assert_eq!(
-            keepalive(position),
-            ": keepalive\nid: 00000000000002000000\n\n"
+            position(Position::in_block(2, 0).unwrap()),
+            "event: position\nid: 00000000000002000000\ndata: {}\n\n"
         );
     }
 

@@ -57,8 +57,9 @@ impl Edge {
         let signing = Arc::clone(&tokens);
         let sign_in = SignIn::open(auth::Config::default(), store, clock.clone(), signing).await;
         let authenticator = Arc::clone(&tokens) as Arc<dyn Authenticator>;
+        let sign_in = Arc::new(sign_in.unwrap());
         let login = Login::new(
-            Arc::new(sign_in.unwrap()),
+            Arc::clone(&sign_in),
             Arc::clone(&authenticator),
             "https://localhost",
         );
@@ -68,7 +69,7 @@ impl Edge {
             .unwrap();
         let (shutdown, signal) = Shutdown::new();
         let broker = engines.broker.clone();
-        let gateway = Gateway::new(broker, authenticator, clock, signal);
+        let gateway = Gateway::new(broker, authenticator, sign_in, clock, signal);
         Self {
             engines,
             tokens,

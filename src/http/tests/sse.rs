@@ -21,10 +21,15 @@ use crate::{
     },
     event_log::{self, BlockBody, LogTopic},
     proto::ProducerEvent,
-    types::{Grants, Position, limits::SSE_CREDIT},
+    types::{
+        Grants, Position,
+        limits::{SSE_CREDIT, SSE_KEEPALIVE},
+    },
 };
 
 const SUBSCRIBE: &str = "/subscribe/event/OrderCreated__e";
+/// Longer than anything here takes on a busy machine; only a failing test waits for it.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A stream as a client reads it.
 struct Reader {
@@ -35,7 +40,6 @@ struct Reader {
 /// One block of a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Block {
-    comment: String,
     event: String,
     id: String,
     data: Option<Value>,
@@ -60,7 +64,8 @@ impl Reader {
         let mut ids = Vec::new();
         while ids.len() < count {
             let block = self.next().await.expect("the stream goes on");
-            if let Some(data) = block.data {
+            if block.event != "position" {
+                let data = block.data.expect("an event has data");
                 assert_eq!(data["replay_id"], block.id);
                 ids.push(data["event_id"].as_str().unwrap().to_owned());
             }
@@ -72,8 +77,7 @@ impl Reader {
 fn parse(text: &str) -> Block {
     let mut block = Block::default();
     for line in text.lines() {
-        match line.split_once(": ").expect("a field or a comment") {
-            ("", comment) => block.comment = comment.to_owned(),
+        match line.split_once(": ").expect("a field") {
             ("event", event) => block.event = event.to_owned(),
             ("id", id) => block.id = id.to_owned(),
             ("data", data) => block.data = Some(serde_json::from_str(data).unwrap()),
@@ -101,7 +105,10 @@ async fn open(edge: &Edge, request: Request<Body>) -> Reader {
         text: String::new(),
     };
     let first = reader.next().await.unwrap();
-    assert_eq!((first.comment.as_str(), first.data), ("subscribed", None));
+    assert_eq!(
+        (first.event.as_str(), first.data),
+        ("position", Some(json!({})))
+    );
     assert_eq!(first.id.len(), 20);
     reader
 }
@@ -173,15 +180,14 @@ async fn a_client_that_was_told_of_no_event_still_knows_where_it_was() {
         let missed = edge.engines.publish(ORDERS, &orders(0..1)).await;
         let mut reader = get(&edge, SUBSCRIBE, Some(&id)).await;
         // The second round starts with what the first published.
-        let mut block = reader.next().await.unwrap();
-        while block.id != hex(missed[0]) {
-            block = reader.next().await.unwrap();
-        }
+        let came = async { while reader.next().await.unwrap().id != hex(missed[0]) {} };
+        let came = tokio::time::timeout(DEADLINE, came).await;
+        came.expect("the event comes");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keepalive_moves_the_position_and_is_no_event() {
+async fn a_keepalive_moves_the_position_before_clients_take_the_stream_for_dead() {
     let edge = Edge::start().await;
     let mut reader = get(&edge, SUBSCRIBE, None).await;
     let other = edge
@@ -190,13 +196,13 @@ async fn a_keepalive_moves_the_position_and_is_no_event() {
         .await;
     let before = Instant::now();
     let block = reader.next().await.unwrap();
-    assert_eq!(before.elapsed(), broker::Config::default().keepalive);
+    assert_eq!(before.elapsed(), SSE_KEEPALIVE);
     assert_eq!(
         block,
         Block {
-            comment: "keepalive".into(),
+            event: "position".into(),
             id: hex(other[0]),
-            ..Block::default()
+            data: Some(json!({})),
         }
     );
 }
@@ -335,10 +341,16 @@ async fn an_id_with_purged_events_behind_it_is_gone_also_under_a_stream() {
     let mut resumed = get(&edge, SUBSCRIBE, Some(oldest)).await;
     assert_eq!(resumed.event_ids(1).await, ["9"]);
 
-    let mut last = slow.next().await.unwrap();
-    while last.event != "error" {
-        last = slow.next().await.unwrap();
-    }
+    let end = async {
+        loop {
+            let block = slow.next().await.unwrap();
+            if block.event == "error" {
+                return block;
+            }
+        }
+    };
+    let end = tokio::time::timeout(DEADLINE, end).await;
+    let last = end.expect("the stream ends");
     assert_eq!(
         last.data.unwrap(),
         json!({
@@ -425,8 +437,14 @@ async fn who_may_not_subscribe_gets_no_stream() {
         StatusCode::FORBIDDEN,
         "INSUFFICIENT_ACCESS_OR_READONLY",
     );
-    let post = edge.post(SUBSCRIBE, "{}").await;
-    assert_error(&post, StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
+    let post = edge.request(Method::POST, SUBSCRIBE).body(Body::empty());
+    let (status, headers, body) = edge.whole_answer(post.unwrap()).await;
+    assert_error(
+        &(status, body),
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+    );
+    assert_eq!(headers["allow"], "GET,HEAD");
 }
 
 #[tokio::test]

@@ -155,7 +155,10 @@ async fn keepalives_move_the_position_of_an_idle_stream() {
     let position = &published.results[0].replay_id;
     let position: String = position.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_ne!(position, opened_at);
-    while stream.position().await != position {}
+    wait::within("position of the other event", async {
+        while stream.position().await != position {}
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -206,9 +209,12 @@ async fn an_id_with_purged_events_behind_it_is_gone() {
     // The purge may go on for a segment or two, so the oldest may be gone by now; an event is not.
     let mut oldest = body["oldest_valid_replay_id"].as_str().unwrap().to_owned();
     assert!(oldest > first, "{oldest}");
-    while let Some((_, body)) = refusal(&gateway, Over::Http, &oldest).await {
-        oldest = body["oldest_valid_replay_id"].as_str().unwrap().to_owned();
-    }
+    wait::within("position that is good", async {
+        while let Some((_, body)) = refusal(&gateway, Over::Http, &oldest).await {
+            oldest = body["oldest_valid_replay_id"].as_str().unwrap().to_owned();
+        }
+    })
+    .await;
 }
 
 /// What a subscriber that comes with `id` is told instead of events, if so.

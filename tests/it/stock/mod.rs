@@ -2,6 +2,7 @@
 //! clients of the hosted service sign in and do what they do there.
 
 mod credit;
+mod event_source;
 mod exchange;
 mod managed;
 mod mutated;

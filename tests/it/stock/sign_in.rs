@@ -72,7 +72,7 @@ fn administer(gateway: &Gateway, arguments: &str, input: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("one row")
 }
 
-fn clients() -> PathBuf {
+pub(super) fn clients() -> PathBuf {
     let clients = std::env::var_os("TIDEGATE_TEST_CLIENTS").map(PathBuf::from);
     clients.expect("`tests/run` installs the stock clients and says where")
 }

@@ -147,6 +147,9 @@ pub(crate) struct EventStream {
 /// One event: what it is called, which is nothing for most, and its data.
 pub(crate) type Event = (String, Value);
 
+/// What an event is called that only tells the position.
+const POSITION: &str = "position";
+
 impl EventStream {
     /// Subscribes as the administrator, with a `Last-Event-ID` unless that is empty.
     pub(crate) async fn subscribe(
@@ -169,24 +172,31 @@ impl EventStream {
         }
     }
 
-    /// The next event; `None` at the end of the stream.
+    /// The next event that does not only tell a position; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
+            let event = self.any().await?;
+            if event.0 != POSITION {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next event, whatever it is called.
+    async fn any(&mut self) -> Option<Event> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (mut name, mut data) = (String::new(), None);
                 for line in block.lines() {
-                    match line.split_once(": ").expect("a field or a comment") {
+                    match line.split_once(": ").expect("a field") {
                         ("id", id) => self.last_event_id = id.to_owned(),
                         ("event", event) => name = event.to_owned(),
                         ("data", text) => data = Some(serde_json::from_str(text).unwrap()),
-                        ("", _) => {}
                         other => panic!("{other:?}"),
                     }
                 }
                 self.text = rest.to_owned();
-                if let Some(data) = data {
-                    return Some((name, data));
-                }
+                return Some((name, data.expect("each block has data")));
             }
             let frame = within("event", self.body.frame()).await?.unwrap();
             let chunk = frame.into_data().expect("there are no trailers");
@@ -194,21 +204,11 @@ impl EventStream {
         }
     }
 
-    /// The next position that the stream tells; what else it tells meanwhile is no event.
+    /// The next position that the stream tells, before any other event.
     pub(crate) async fn position(&mut self) -> String {
-        loop {
-            if let Some((block, rest)) = self.text.split_once("\n\n") {
-                assert!(!block.contains("data: "), "{block}");
-                let id = block.lines().find_map(|line| line.strip_prefix("id: "));
-                self.last_event_id = id.expect("each block has an id").to_owned();
-                self.text = rest.to_owned();
-                return self.last_event_id.clone();
-            }
-            let frame = within("position", self.body.frame()).await;
-            let chunk = frame.expect("the stream goes on").unwrap().into_data();
-            let chunk = chunk.expect("there are no trailers");
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
+        let (name, _) = self.any().await.expect("the stream goes on");
+        assert_eq!(name, POSITION);
+        self.last_event_id.clone()
     }
 
     /// The ids of the next `count` events.
