@@ -153,8 +153,11 @@ async fn an_assertion_signs_a_user_in_and_every_other_is_refused() {
 }
 
 #[tokio::test]
-async fn who_signs_with_a_wrong_key_too_often_is_locked_out_and_nobody_with_the_right_one() {
-    let setup = Setup::with(vec![("TIDEGATE_AUTH__SIGN_IN_FAILURES_MAX", "2")]);
+async fn an_address_that_forges_too_often_is_locked_out_and_none_with_the_right_key() {
+    let setup = Setup::with(vec![(
+        "TIDEGATE_AUTH__SIGN_IN_FAILURES_PER_ADDRESS_MAX",
+        "2",
+    )]);
     let key = rsa();
     let (client, _) = signer(&setup, &key);
     let claims = |sub: &str| {
