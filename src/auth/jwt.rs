@@ -1,7 +1,7 @@
 //! Assertions: JSON web tokens by which a client application signs in for a user.
 //!
 //! RS256 and nothing else, checked with a key that the client was made with. The time is this
-//! gateway's clock. That an id (`jti`) is taken once is seen to by [`super::assertions`].
+//! gateway's clock. That an id (`jti`) is taken once is seen to by `auth::assertions`.
 //!
 //! Source: RFC 7523, and the public guide's "OAuth 2.0 JWT Bearer Flow for Server-to-Server
 //! Integration".

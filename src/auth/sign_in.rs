@@ -2,7 +2,7 @@
 //!
 //! The answers never say which part of what was shown is wrong. Passwords and secrets are checked in
 //! the same time whether there is such a user or client or not. Assertions are not: how long one
-//! takes may tell that there is a client of some id, which is random and not secret. [`Throttle`]
+//! takes may tell that there is a client of some id, which is random and not secret. `Throttle`
 //! bounds how often anything is checked.
 //!
 //! Source: RFC 6749 and RFC 7523 for what the flows are; the public guide's "OAuth Authorization
