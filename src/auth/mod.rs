@@ -71,12 +71,13 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// Cancel safe: asking changes nothing.
     async fn authenticate_bearer(&self, token: &str) -> Result<Principal, AuthError>;
 
-    /// A number that rises when a token is revoked, or a user or client deleted. A stream that
+    /// A number that rises when a token is revoked or gives way to newer ones, or a user or client is
+    /// deleted. A stream that
     /// outlives its authentication watches it, and asks [`Authenticator::is_good`] when it rises.
     fn revocations(&self) -> watch::Receiver<u64>;
 
-    /// Whether a stream of `principal` may go on: its token was not revoked, and whoever signed in
-    /// for it was not deleted. One that has only expired meanwhile is good, as it is at the hosted
+    /// Whether a stream of `principal` may go on: its token was not revoked and gave not way,
+    /// and whoever signed in for it was not deleted. One that has only expired meanwhile is good, as it is at the hosted
     /// service while there is traffic.
     ///
     /// # Errors

@@ -171,7 +171,7 @@ pub struct TokenStore {
     loaded: Loaded,
     /// A permit for each tenant whose tokens are being read.
     loads: Semaphore,
-    /// Rises with each revocation and each deletion of a user or client.
+    /// Rises with each revocation, each deletion of a user or client, and where tokens give way.
     generation: watch::Sender<u64>,
 }
 
@@ -386,6 +386,7 @@ impl Authenticator for TokenStore {
             grants: token.grants,
             signed_in: SignedIn {
                 token_id: token.id,
+                expires_at_ms: token.expires_at.map(Timestamp::as_millis),
                 user_id: token.user_id,
                 client_id: token.client_id,
             },
@@ -399,6 +400,7 @@ impl Authenticator for TokenStore {
     async fn is_good(&self, principal: &Principal) -> Result<bool, AuthError> {
         let SignedIn {
             token_id,
+            expires_at_ms,
             user_id,
             client_id,
         } = &principal.signed_in;
@@ -407,9 +409,13 @@ impl Authenticator for TokenStore {
         }
         let slot = self.slot(principal.tenant).await.map_err(unavailable)?;
         let tokens = slot.read();
-        // One that is not there any more expired, or gave way to newer ones; it was not revoked.
-        let token = tokens.by_id(token_id);
-        Ok(token.is_none_or(|token| token.revoked_at.is_none()))
+        let has_expired = || expires_at_ms.is_some_and(|at| at <= self.clock.now().as_millis());
+        Ok(match tokens.by_id(token_id) {
+            Some(token) => token.revoked_at.is_none(),
+            // One that is not there any more expired, which ends no stream; or it was revoked long
+            // ago, or gave way to newer ones, and could not be revoked any more.
+            None => has_expired(),
+        })
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Principal {
 pub struct SignedIn {
     /// Id of the access token.
     pub token_id: Arc<str>,
+    /// When the token expires, in milliseconds since the epoch; `None` if it does not.
+    pub expires_at_ms: Option<i64>,
     /// Id of the user who signed in for it, if one did.
     pub user_id: Option<Arc<str>>,
     /// Id of the client application that signed in for it, if one did.

@@ -383,12 +383,19 @@ async fn of_many_sign_ins_the_oldest_token_gives_way_on_disk_too() {
         .await
         .unwrap();
     let mut texts = Vec::new();
+    let mut streams = Vec::new();
     for _ in 0..SIGN_IN_TOKENS_MAX + 3 {
         setup.clock.advance(Duration::from_millis(1));
         let session = setup
             .sign_in
             .client_credentials(SOURCE, shown(&client, &secret));
         texts.push(session.await.unwrap().access_token);
+        if texts.len() <= 4 {
+            streams.push(setup.principal(texts.last().unwrap()).await.unwrap());
+        }
+    }
+    for (number, stream) in streams.iter().enumerate() {
+        assert_eq!(setup.tokens.is_good(stream).await.unwrap(), number >= 3);
     }
     let restarted = setup.restarted().await;
     for setup in [&setup, &restarted] {

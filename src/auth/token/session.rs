@@ -37,7 +37,8 @@ pub struct NewSession {
 }
 
 impl TokenStore {
-    /// Makes a token for somebody who signed in. Older ones of theirs give way to it.
+    /// Makes a token for somebody who signed in. Older ones of theirs give way to it, which ends their
+    /// streams as a revocation does.
     ///
     /// # Errors
     ///
@@ -76,6 +77,9 @@ impl TokenStore {
             return Err(TokenError::RefreshEnded);
         };
         self.loaded.touch(&slot);
+        if !gave_way.is_empty() {
+            self.generation.send_modify(|generation| *generation += 1);
+        }
         self.remove_stored(new.tenant, gave_way).await;
         Ok((token, text))
     }
