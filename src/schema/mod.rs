@@ -8,12 +8,14 @@
 //! A logical type is read and shown as the type that it annotates: schemas of platform events have
 //! none, and the canonical form, so the id, knows none.
 //!
-//! Nothing here resolves one schema against another: an event is always read by the schema that it
-//! was written with, which its schema id names.
+//! No value is ever resolved from one schema to another: an event is always read by the schema that it
+//! was written with, which its schema id names. Subscribers may do otherwise, so [`compatibility`]
+//! tells what one version of a schema could not read of another.
 //!
 //! Source: Avro specification 1.12, "Schema Declaration", "Binary Encoding", "Parsing Canonical
 //! Form for Schemas".
 
+pub mod compatibility;
 pub mod error;
 pub mod files;
 pub mod fingerprint;

@@ -2,8 +2,8 @@
 //!
 //! A schema text is foreign input. Size and nesting are checked before any parser sees it, since
 //! parsers of JSON and of Avro recurse. Then only the keys that Avro's grammar gives a meaning are
-//! handed to `apache-avro`; documentation, aliases, logical types and attributes of other tools
-//! are left out. That is more than tidiness: the canonical form of `apache-avro` keeps `order`,
+//! handed to `apache-avro`; documentation, logical types and attributes of other tools are left
+//! out, and defaults and aliases pass it as attributes of our own. That is more than tidiness: the canonical form of `apache-avro` keeps `order`,
 //! `precision`, `scale` and annotated primitives, which the specification drops, and it panics on
 //! an attribute that is called `size` and is not a number. Without them its canonical form is the
 //! specified one, and a logical type is read as the type that it annotates.
@@ -19,6 +19,10 @@ use crate::types::limits::{EVENT_BYTES_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX};
 /// The attribute under which a field's default passes `apache-avro`, which would check it by
 /// rules of its own; the defaults are compiled, and so checked, with the program.
 pub(super) const DEFAULT_ATTRIBUTE: &str = "tidegate.default";
+
+/// The attribute under which the aliases of a field or a named type pass `apache-avro`: an array of
+/// names. Only the resolution of one schema against another looks at them.
+pub(super) const ALIASES_ATTRIBUTE: &str = "tidegate.aliases";
 
 /// Reads a schema text.
 ///
@@ -106,12 +110,11 @@ fn clean_object(object: &Map<String, Value>, at: &str) -> Result<Value, SchemaEr
         Some("record") => clean_record(object, at),
         Some("enum") => {
             let symbols = required(object, "symbols", at)?;
-            Ok(Value::Object(named(
-                object,
-                at,
-                "symbols",
-                symbols.clone(),
-            )?))
+            let mut clean = named(object, at, "symbols", symbols.clone())?;
+            if let Some(default) = object.get("default") {
+                clean.insert(DEFAULT_ATTRIBUTE.to_owned(), default.clone());
+            }
+            Ok(Value::Object(clean))
         }
         Some("fixed") => {
             let size = required(object, "size", at)?;
@@ -171,7 +174,15 @@ fn clean_field(field: &Value, index: usize, record: &str) -> Result<Value, Schem
     if let Some(default) = field.get("default") {
         clean.insert(DEFAULT_ATTRIBUTE.to_owned(), default.clone());
     }
+    clean.extend(aliases(field));
     Ok(Value::Object(clean))
+}
+
+/// The aliases of a field or a named type, as they pass `apache-avro`. What is no text names nothing.
+fn aliases(object: &Map<String, Value>) -> Option<(String, Value)> {
+    let aliases = object.get("aliases")?.as_array()?.iter();
+    let names: Value = aliases.filter(|alias| alias.is_string()).cloned().collect();
+    Some((ALIASES_ATTRIBUTE.to_owned(), names))
 }
 
 /// A named type with one more `key`.
@@ -190,6 +201,7 @@ fn named(
         }
     }
     clean.insert(key.to_owned(), value);
+    clean.extend(aliases(object));
     Ok(clean)
 }
 

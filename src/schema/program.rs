@@ -10,14 +10,18 @@
 //! that take no bytes: such a value could otherwise be repeated at no cost to who sends it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
 };
 
 use apache_avro::Schema as AvroSchema;
 use serde_json::Value;
 
-use super::{error::SchemaError, json, parse::DEFAULT_ATTRIBUTE};
+use super::{
+    error::SchemaError,
+    json,
+    parse::{ALIASES_ATTRIBUTE, DEFAULT_ATTRIBUTE},
+};
 use crate::types::limits::{SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX};
 
 /// A compiled schema. Its outermost record is [`Program::root`].
@@ -69,6 +73,8 @@ pub(super) enum Op {
 #[derive(Debug)]
 pub struct RecordType {
     full_name: String,
+    /// Full names that it had in other versions.
+    pub(super) aliases: Vec<String>,
     fields: Vec<FieldType>,
     pub(super) steps: Range<usize>,
     /// What entering the record adds to the items of a payload: one for each field that takes no
@@ -80,6 +86,8 @@ pub struct RecordType {
 #[derive(Debug)]
 pub struct FieldType {
     name: String,
+    /// Names that it had in other versions.
+    pub(super) aliases: Vec<String>,
     pub(super) default: Option<Vec<u8>>,
 }
 
@@ -96,13 +104,17 @@ pub struct UnionType {
 #[derive(Debug)]
 pub struct EnumType {
     full_name: String,
+    pub(super) aliases: Vec<String>,
     pub(super) symbols: Vec<String>,
+    /// The symbol that stands for those of other versions that this one does not have.
+    pub(super) default: Option<String>,
 }
 
 /// A run of bytes of a fixed length.
 #[derive(Debug)]
 pub(super) struct FixedType {
     pub(super) full_name: String,
+    pub(super) aliases: Vec<String>,
     pub(super) size: usize,
 }
 
@@ -150,7 +162,7 @@ impl Program {
     }
 
     /// What a type is called in the JSON form of a union: the full name of a named type.
-    fn branch_name(&self, op: Op) -> &str {
+    pub(super) fn branch_name(&self, op: Op) -> &str {
         match op {
             Op::Fixed(index) => &self.fixed[index as usize].full_name,
             Op::Enum(index) => &self.enums[index as usize].full_name,
@@ -259,9 +271,13 @@ impl Compiler {
                 let full_name = schema.name.fullname(None);
                 let op = Op::Enum(index(self.program.enums.len()));
                 self.define(&full_name, op)?;
+                let default = schema.attributes.get(DEFAULT_ATTRIBUTE);
+                let default = default.and_then(Value::as_str).map(str::to_owned);
                 self.program.enums.push(EnumType {
+                    aliases: full_aliases(&full_name, &schema.attributes),
                     full_name,
                     symbols: schema.symbols.clone(),
+                    default: default.filter(|default| schema.symbols.contains(default)),
                 });
                 op
             }
@@ -270,6 +286,7 @@ impl Compiler {
                 let op = Op::Fixed(index(self.program.fixed.len()));
                 self.define(&full_name, op)?;
                 self.program.fixed.push(FixedType {
+                    aliases: full_aliases(&full_name, &schema.attributes),
                     full_name,
                     size: schema.size,
                 });
@@ -334,6 +351,7 @@ impl Compiler {
         let record = index(self.program.records.len());
         self.define(&full_name, Op::Record(record))?;
         self.program.records.push(RecordType {
+            aliases: full_aliases(&full_name, &schema.attributes),
             full_name,
             fields: Vec::new(),
             steps: 0..0,
@@ -346,6 +364,7 @@ impl Compiler {
             steps.push(self.step(&field.schema)?);
             fields.push(FieldType {
                 name: field.name.clone(),
+                aliases: aliases(&field.custom_attributes),
                 default: None,
             });
             if let Some(default) = field.custom_attributes.get(DEFAULT_ATTRIBUTE) {
@@ -451,6 +470,24 @@ impl Compiler {
         }
         Ok(())
     }
+}
+
+/// The aliases among the attributes of a field or a type, as they are written.
+fn aliases(attributes: &BTreeMap<String, Value>) -> Vec<String> {
+    let aliases = attributes.get(ALIASES_ATTRIBUTE).and_then(Value::as_array);
+    let names = aliases.into_iter().flatten().filter_map(Value::as_str);
+    names.map(str::to_owned).collect()
+}
+
+/// The aliases of a type: those without a namespace have the type's.
+fn full_aliases(full_name: &str, attributes: &BTreeMap<String, Value>) -> Vec<String> {
+    let mut aliases = aliases(attributes);
+    if let Some((namespace, _)) = full_name.rsplit_once('.') {
+        for alias in aliases.iter_mut().filter(|alias| !alias.contains('.')) {
+            *alias = format!("{namespace}.{alias}");
+        }
+    }
+    aliases
 }
 
 fn not_avro(reason: String) -> SchemaError {

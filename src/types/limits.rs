@@ -217,6 +217,14 @@ pub const MEMORY_LOG_BYTES: u64 = 256 * MIB as u64;
 pub const SCHEMA_BYTES_MAX: usize = MIB;
 /// Nesting depth of a schema and of the values written with it. Ours.
 pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Types that are compared to find out whether one schema reads another. Ours: the largest schemas have
+/// some 35,000 fields, and each takes a few.
+pub const COMPATIBILITY_STEPS_MAX: usize = 1_000_000;
+/// Reasons that are listed of those for which one schema does not read another. Ours: more than anyone
+/// reads at once.
+pub const VIOLATIONS_MAX: usize = 1_000;
+/// How long the place of such a reason gets before it begins anew with a record that lies deep. Ours.
+pub const VIOLATION_PATH_BYTES_MAX: usize = 512;
 /// Items of all arrays and maps of one payload, also of zero-width ones. Ours: a count that costs
 /// no bytes would otherwise let a short payload run for ever.
 pub const PAYLOAD_ITEMS_MAX: u64 = MIB as u64;

@@ -69,6 +69,20 @@ impl SchemaShape {
     }
 }
 
+/// Two versions: `kept` decides for each field whether both have it of the same type.
+pub(super) fn versions(a: &SchemaShape, b: &SchemaShape, kept: &[bool]) -> [SchemaShape; 2] {
+    let mut second = b.0.clone();
+    for ((ours, theirs), _) in second
+        .iter_mut()
+        .zip(&a.0)
+        .zip(kept)
+        .filter(|(_, kept)| **kept)
+    {
+        ours.clone_from(theirs);
+    }
+    [SchemaShape(a.0.clone()), SchemaShape(second)]
+}
+
 struct Names {
     /// Types that can be referred to anywhere.
     finished: Vec<String>,

@@ -24,7 +24,13 @@ mod readers;
 
 use proptest::{prelude::*, test_runner::TestCaseError};
 
-use super::{PayloadReason, Schema, tests::schema};
+use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
+
+use super::{
+    PayloadReason, Schema,
+    compatibility::{self, Direction},
+    tests::schema,
+};
 use crate::types::limits::{PAYLOAD_ITEMS_MAX, SCHEMA_DEPTH_MAX};
 use generate::{Damage, Entropy, SchemaShape};
 use readers::{Answer, Readers, Seen};
@@ -178,6 +184,28 @@ fn ids_agree_with_the_canonical_form_of_apache_avro_on_plain_schemas() {
         let theirs = apache_avro::Schema::parse_str(&text).unwrap();
         let ours = Schema::parse(&text).unwrap();
         prop_assert_eq!(ours.canonical_form(), theirs.canonical_form());
+    });
+}
+
+#[test]
+fn versions_are_compared_as_by_apache_avro() {
+    proptest!(cases(1_000), |(
+        a in any::<SchemaShape>(),
+        b in any::<SchemaShape>(),
+        kept in prop::collection::vec(any::<bool>(), 6),
+    )| {
+        let texts = generate::versions(&a, &b, &kept).map(|shape| shape.text());
+        let [new, old] = texts.each_ref().map(|text| Schema::parse(text).unwrap());
+        let theirs = texts.each_ref().map(|text| apache_avro::Schema::parse_str(text).unwrap());
+        for (direction, writer, reader) in [
+            (Direction::Backward, &theirs[1], &theirs[0]),
+            (Direction::Forward, &theirs[0], &theirs[1]),
+        ] {
+            let ours = compatibility::violations(&new, &old, direction);
+            let theirs = SchemaCompatibility::can_read(writer, reader);
+            let is_whole = matches!(theirs, Ok(Compatibility::Full));
+            prop_assert_eq!(ours.is_empty(), is_whole, "{:?}: {:?} {:?} {:?}", direction, texts, ours, theirs);
+        }
     });
 }
 
