@@ -94,6 +94,8 @@ pub(super) struct State {
     pub(super) answers_late: bool,
     /// The number of streams of a managed subscription.
     pub(super) managed_streams: usize,
+    /// The number of commits on them.
+    pub(super) managed_commits: usize,
     /// The directory of every backup.
     pub(super) backups: Vec<String>,
     tokens: Vec<admin::Token>,
@@ -334,6 +336,7 @@ async fn deliver_managed(
     let mut late = None;
     while let Some(request) = requests.message().await? {
         let commit = request.commit_replay_id_request;
+        state.lock().unwrap().managed_commits += usize::from(commit.is_some());
         let mut commit_response = commit.map(|commit| CommitReplayResponse {
             commit_request_id: commit.commit_request_id,
             replay_id: commit.replay_id,

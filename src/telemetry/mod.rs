@@ -4,3 +4,5 @@
 //! them is written and in which form. Metrics sit with the thing they measure, not here.
 
 pub mod log;
+#[cfg(test)]
+pub(crate) mod written;

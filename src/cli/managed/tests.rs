@@ -149,7 +149,7 @@ async fn an_end_whose_last_commit_is_not_answered_is_told_and_final() {
     assert!(matches!(ended, Err(Failure::Client(_))), "{ended:?}");
     assert_eq!((ids.len(), streams()), (2, 1));
     // Interrupted once everything was printed.
-    let (_, ended) = subscribe(&gateway, None, soon()).await;
+    let (_, ended) = subscribe(&gateway, None, once_committed(&gateway, 2)).await;
     assert!(matches!(ended, Err(Failure::Client(_))), "{ended:?}");
     assert_eq!(streams(), 2);
 }
@@ -158,7 +158,7 @@ async fn an_end_whose_last_commit_is_not_answered_is_told_and_final() {
 async fn a_last_commit_that_was_refused_is_told_whatever_is_answered_behind_it() {
     let gateway = FakeGateway::with_events(2).await;
     gateway.state.lock().unwrap().answers_late = true;
-    let (ids, ended) = subscribe(&gateway, None, soon()).await;
+    let (ids, ended) = subscribe(&gateway, None, once_committed(&gateway, 2)).await;
     assert_eq!(ids.len(), 2);
     let failure = ended.unwrap_err();
     assert_eq!(failure.exit(), Exit::Failed);
@@ -168,7 +168,9 @@ async fn a_last_commit_that_was_refused_is_told_whatever_is_answered_behind_it()
     );
 }
 
-/// An interruption once what is there was printed.
-async fn soon() {
-    tokio::time::sleep(Duration::from_millis(300)).await;
+/// An interruption once the gateway was brought so many commits.
+async fn once_committed(gateway: &FakeGateway, commits: usize) {
+    while gateway.state.lock().unwrap().managed_commits < commits {
+        tokio::task::yield_now().await;
+    }
 }

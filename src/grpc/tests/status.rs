@@ -24,6 +24,7 @@ use crate::{
         Call, CallLayer, Metrics,
         status::{Kind, RpcError, kinds},
     },
+    telemetry::written::Captured,
     types::{Position, ReplayId},
 };
 
@@ -253,34 +254,9 @@ async fn each_call_has_an_id_of_its_own() {
     }
 }
 
-/// Where a log goes that is looked at later.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_planned_stop_is_nothing_to_warn_about() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // As long as there is one subscriber alone, `tracing` asks for each new place in the code only the
-    // thread that comes there first whether it wants it, which may be that of another test.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let captured = Captured::from(tracing::Level::DEBUG);
     let gateway = Gateway::start().await;
     let mut subscriber = gateway.subscribe(latest(ORDERS, 1)).await;
     let mut publishing = gateway.publish_stream().await;
@@ -289,7 +265,7 @@ async fn a_planned_stop_is_nothing_to_warn_about() {
     subscriber.failure().await;
     publishing.failure().await;
 
-    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = captured.text();
     let told = |line: &&str| line.contains("call failed: the gateway is stopping");
     let told: Vec<_> = log.lines().filter(told).collect();
     assert_eq!(told.len(), 2, "{log}");

@@ -1,11 +1,6 @@
 //! Publishing by REST: each documented answer, and what is stored.
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
@@ -28,6 +23,7 @@ use crate::{
         ConsumerEvent,
         raw::{FetchResponse, WireMessage},
     },
+    telemetry::written::Captured,
     types::{
         Grants, Start,
         limits::{COLLECTION_RECORDS_MAX, COMPOSITE_REQUESTS_MAX, HTTP_EVENT_BODY_BYTES_MAX},
@@ -620,33 +616,9 @@ async fn a_record_is_no_larger_than_an_event_alone() {
     assert_eq!(results[1]["errors"][0]["statusCode"], "REQUEST_TOO_LARGE");
 }
 
-/// Where a log goes that is looked at later.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_request_that_fails_is_logged_once() {
-    let log = Lines::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // As long as there is one subscriber alone, `tracing` asks for each new place in the code only the
-    // thread that comes there first whether it wants it, which may be that of another test.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let captured = Captured::from(tracing::Level::INFO);
     let edge = Edge::start().await;
     edge.post(CREATE, "{}").await;
     edge.engines
@@ -656,7 +628,7 @@ async fn a_request_that_fails_is_logged_once() {
     edge.post(COLLECTION, collection(false, &records)).await;
     let requests = ["a", "b"].map(|id| subrequest(id, json!({})));
     edge.post(COMPOSITE, composite(false, &requests)).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = captured.text();
     let lines: Vec<_> = text
         .lines()
         .filter(|line| line.contains("request failed"))
