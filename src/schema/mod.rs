@@ -18,6 +18,7 @@
 pub mod compatibility;
 pub mod error;
 pub mod files;
+pub mod finding;
 pub mod fingerprint;
 pub mod json;
 mod parse;
