@@ -64,6 +64,24 @@ pub enum SchemaError {
     DefaultsTooLarge,
 }
 
+impl SchemaError {
+    /// The reason's name, as it is printed and never changed.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "too-large",
+            Self::NestedTooDeep { .. } => "nested-too-deep",
+            Self::NotJson { .. } => "not-json",
+            Self::NotAvro { .. } => "not-avro",
+            Self::NotARecord(_) => "not-a-record",
+            Self::DefinedTwice(_) => "defined-twice",
+            Self::Endless(_) => "endless",
+            Self::ValueTooDeep(_) => "value-too-deep",
+            Self::Default { .. } => "default-invalid",
+            Self::DefaultsTooLarge => "defaults-too-large",
+        }
+    }
+}
+
 /// Why a payload is not one value of its schema: the field, the byte and the reason.
 ///
 /// Holds no part of the payload but lengths, counts and indexes, so it may be logged and answered.

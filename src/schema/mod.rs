@@ -16,15 +16,22 @@
 //! Form for Schemas".
 
 pub mod compatibility;
+mod defaults;
 pub mod error;
 pub mod files;
 pub mod finding;
 pub mod fingerprint;
 pub mod json;
+pub mod lint;
+mod outline;
 mod parse;
+pub mod platform;
 pub mod program;
 #[cfg(feature = "server")]
 pub mod registry;
+pub mod soundness;
+mod source;
+mod type_text;
 pub mod walk;
 
 use std::{fmt, sync::Arc};

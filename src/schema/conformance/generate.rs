@@ -25,7 +25,7 @@ enum Type {
 
 /// The fields of a random record.
 #[derive(Clone, Debug)]
-pub(super) struct SchemaShape(Vec<Type>);
+pub(in crate::schema) struct SchemaShape(Vec<Type>);
 
 const PRIMITIVES: [&str; 8] = [
     "null", "boolean", "int", "long", "float", "double", "bytes", "string",
@@ -58,7 +58,7 @@ impl Arbitrary for SchemaShape {
 
 impl SchemaShape {
     /// The schema with names given to everything that needs one.
-    pub(super) fn text(&self) -> String {
+    pub(in crate::schema) fn text(&self) -> String {
         let mut names = Names {
             finished: Vec::new(),
             open: vec!["t.R".to_owned()],

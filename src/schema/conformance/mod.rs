@@ -32,7 +32,9 @@ use super::{
     tests::schema,
 };
 use crate::types::limits::{PAYLOAD_ITEMS_MAX, SCHEMA_DEPTH_MAX};
-use generate::{Damage, Entropy, SchemaShape};
+use generate::{Damage, Entropy};
+
+pub(super) use generate::SchemaShape;
 use readers::{Answer, Readers, Seen};
 
 /// Values of a payload above which the other readers are not asked.
