@@ -17,6 +17,7 @@
 
 pub mod compatibility;
 mod defaults;
+pub mod diff;
 pub mod error;
 pub mod files;
 pub mod finding;
