@@ -18,6 +18,7 @@
 pub mod compatibility;
 mod defaults;
 pub mod diff;
+pub mod draft;
 pub mod error;
 pub mod files;
 pub mod finding;
