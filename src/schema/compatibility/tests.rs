@@ -4,6 +4,7 @@
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 
 use super::*;
+use crate::types::limits::VIOLATION_PATH_BYTES_MAX;
 
 /// Two types of one field, what is wrong when the first reads the second, and the other way round.
 struct Case {
