@@ -26,7 +26,10 @@ use tidegate::{
     },
     metadata::EmbeddedStore,
     proto::{FetchRequest, ProducerEvent, ReplayPreset, raw::FetchResponse},
-    schema::{Fill, Schema, registry::Registry},
+    schema::{
+        Fill, Schema,
+        registry::{Registry, Rules},
+    },
     types::Position,
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -198,6 +201,7 @@ async fn write(options: &Options) -> anyhow::Result<History> {
     let registry = Registry::new(
         Arc::new(EmbeddedStore::new(&data_dir)),
         Arc::new(SystemClock),
+        Rules::default(),
     );
     let schemas = registry.tenant(tenant).await?;
     let mut topics = Vec::new();

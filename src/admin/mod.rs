@@ -9,6 +9,7 @@ mod accounts;
 mod backup;
 mod managed;
 mod removal;
+mod schemas;
 mod tokens;
 mod topics;
 
@@ -28,15 +29,18 @@ use crate::{
         CreateClientRequest, CreateClientResponse, CreateManagedSubscriptionRequest,
         CreateTokenRequest, CreateTokenResponse, CreateUserRequest, CreateUserResponse,
         DeleteClientRequest, DeleteClientResponse, DeleteTopicRequest, DeleteTopicResponse,
-        DeleteUserRequest, DeleteUserResponse, DescribeTopicRequest, EraseEventsRequest,
-        EraseEventsResponse, ListClientsRequest, ListClientsResponse,
-        ListManagedSubscriptionsRequest, ListManagedSubscriptionsResponse, ListSchemasRequest,
-        ListSchemasResponse, ListTokensRequest, ListTokensResponse, ListTopicsRequest,
-        ListTopicsResponse, ListUsersRequest, ListUsersResponse, ManagedSubscription,
-        ManagedSubscriptionKey, ReleaseManagedSubscriptionResponse, RevokeTokenRequest,
-        RevokeTokenResponse, SetTopicRequest, Topic, UpdateManagedSubscriptionRequest,
+        DeleteUserRequest, DeleteUserResponse, DescribeSchemaRequest, DescribeSchemaRulesRequest,
+        DescribeTopicRequest, EraseEventsRequest, EraseEventsResponse, ListClientsRequest,
+        ListClientsResponse, ListManagedSubscriptionsRequest, ListManagedSubscriptionsResponse,
+        ListSchemasRequest, ListSchemasResponse, ListTokensRequest, ListTokensResponse,
+        ListTopicsRequest, ListTopicsResponse, ListUsersRequest, ListUsersResponse,
+        ManagedSubscription, ManagedSubscriptionKey, RegisterSchemaRequest,
+        ReleaseManagedSubscriptionResponse, RetireSchemaRequest, RetireSchemaResponse,
+        RevokeTokenRequest, RevokeTokenResponse, SchemaRules, SchemaVerdict, SchemaVersion,
+        SetSchemaRulesRequest, SetTopicRequest, Topic, UpdateManagedSubscriptionRequest,
         admin_server,
     },
+    schema::watch::SchemaFiles,
     types::Principal,
 };
 
@@ -50,6 +54,7 @@ pub struct Admin {
     tokens: Arc<TokenStore>,
     sign_in: Arc<SignIn>,
     backups: Backups,
+    schema_files: SchemaFiles,
 }
 
 impl Admin {
@@ -60,6 +65,7 @@ impl Admin {
         tokens: Arc<TokenStore>,
         sign_in: Arc<SignIn>,
         backups: Backups,
+        schema_files: SchemaFiles,
     ) -> Self {
         Self {
             broker,
@@ -67,6 +73,7 @@ impl Admin {
             tokens,
             sign_in,
             backups,
+            schema_files,
         }
     }
 
@@ -143,6 +150,54 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<ListSchemasResponse>, Status> {
         let call = Call::of(&request);
         call.finish(self.schemas(&call, request.into_inner()).await)
+    }
+
+    async fn register_schema(
+        &self,
+        request: Request<RegisterSchemaRequest>,
+    ) -> Result<Response<SchemaVerdict>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.register(&call, request.into_inner()).await)
+    }
+
+    async fn check_schema(
+        &self,
+        request: Request<RegisterSchemaRequest>,
+    ) -> Result<Response<SchemaVerdict>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.check(&call, request.into_inner()).await)
+    }
+
+    async fn describe_schema(
+        &self,
+        request: Request<DescribeSchemaRequest>,
+    ) -> Result<Response<SchemaVersion>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.version(&call, request.into_inner()).await)
+    }
+
+    async fn retire_schema(
+        &self,
+        request: Request<RetireSchemaRequest>,
+    ) -> Result<Response<RetireSchemaResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.retire(&call, request.into_inner()).await)
+    }
+
+    async fn describe_schema_rules(
+        &self,
+        request: Request<DescribeSchemaRulesRequest>,
+    ) -> Result<Response<SchemaRules>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.rules(&call, request.into_inner()).await)
+    }
+
+    async fn set_schema_rules(
+        &self,
+        request: Request<SetSchemaRulesRequest>,
+    ) -> Result<Response<SchemaRules>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.set_rules(&call, request.into_inner()).await)
     }
 
     async fn create_token(

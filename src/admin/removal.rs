@@ -37,13 +37,23 @@ impl Admin {
         request: SetTopicRequest,
     ) -> Result<Topic, RpcError> {
         let principal = self.administrator(call).await?;
-        let retention = match request.retention_ms {
-            0 => None,
-            millis => Some(Duration::from_millis(millis)),
+        let validates = match request.validation.as_str() {
+            "" => None,
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => return Err(kinds::ADMIN_REQUEST_INVALID.error("validation is on or off")),
         };
-        self.broker
-            .set_retention(&principal, &request.name, retention)
-            .await?;
+        if let Some(millis) = request.retention_ms {
+            let retention = Some(Duration::from_millis(millis)).filter(|kept| !kept.is_zero());
+            self.broker
+                .set_retention(&principal, &request.name, retention)
+                .await?;
+        }
+        if let Some(validates) = validates {
+            self.broker
+                .set_validation(&principal, &request.name, validates)
+                .await?;
+        }
         let topic = self.broker.topic(&principal, &request.name).await?;
         Ok(topic_message(&topic))
     }

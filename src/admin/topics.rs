@@ -1,13 +1,10 @@
-//! Topics and schemas, as far as the caller may use them.
+//! Topics, as far as the caller may use them.
 
-use super::{Admin, managed::subscriber_message};
+use super::{Admin, managed::subscriber_message, schemas::rules_message};
 use crate::{
     broker::TopicDescription,
     grpc::{Call, status::RpcError},
-    proto::admin::{
-        DescribeTopicRequest, ListSchemasRequest, ListSchemasResponse, ListTopicsResponse,
-        SchemaVersion, Topic,
-    },
+    proto::admin::{DescribeTopicRequest, ListTopicsResponse, Topic},
     types::ReplayId,
 };
 
@@ -31,22 +28,6 @@ impl Admin {
         Ok(Topic {
             subscribers: subscribers.iter().map(subscriber_message).collect(),
             ..topic_message(&topic)
-        })
-    }
-
-    pub(super) async fn schemas(
-        &self,
-        call: &Call,
-        request: ListSchemasRequest,
-    ) -> Result<ListSchemasResponse, RpcError> {
-        let principal = self.authenticate(call).await?;
-        let topics = if request.topic_name.is_empty() {
-            self.broker.topics(&principal).await?
-        } else {
-            vec![self.broker.topic(&principal, &request.topic_name).await?]
-        };
-        Ok(ListSchemasResponse {
-            schemas: topics.iter().flat_map(schema_messages).collect(),
         })
     }
 }
@@ -77,21 +58,9 @@ pub(super) fn topic_message(topic: &TopicDescription) -> Topic {
         .to_owned(),
         retention_ms: state.retention.map_or(0, |kept| kept.as_millis() as u64),
         subscribers: Vec::new(),
+        rules: Some(rules_message(
+            &topic.rules,
+            topic.event_type.topic().as_str(),
+        )),
     }
-}
-
-fn schema_messages(topic: &TopicDescription) -> impl Iterator<Item = SchemaVersion> {
-    let current = topic.event_type.current().id();
-    topic
-        .event_type
-        .versions()
-        .iter()
-        .zip(1..)
-        .map(move |(version, number)| SchemaVersion {
-            topic_name: topic.event_type.topic().to_string(),
-            schema_id: version.schema.id().to_string(),
-            version: number,
-            current: version.schema.id() == current,
-            registered_at_ms: version.registered_at.as_millis(),
-        })
 }

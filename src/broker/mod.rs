@@ -16,6 +16,7 @@ pub mod managed;
 mod metrics;
 pub mod publish;
 pub mod removal;
+pub mod schemas;
 pub mod subscription;
 mod tenants;
 pub mod topics;
@@ -50,6 +51,7 @@ pub use publish::{
     Batch, EventOutcome, EventRefusal, PendingBatches, PendingPublish, Published, Publisher,
 };
 pub use removal::{Erasure, RemovalError, Selection};
+pub use schemas::{Affected, Judged, NewSchema, RetiredSchema, SchemaChangeError, SchemaRules};
 use subscription::Delivered;
 pub use subscription::{Delivery, Subscriber, Subscription};
 pub use topics::TopicDescription;

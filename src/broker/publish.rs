@@ -9,10 +9,17 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{
     Broker, PublishError, Tenant, TopicError,
     metrics::{PublishMetrics, RefusalReason},
+    topics::users,
 };
 use crate::{
     event_log::{AppendError, AppendOutcome, Appending, BlockBody, LogTopic},
-    schema::{JsonError, PayloadError, Schema, registry::EventType},
+    schema::{
+        JsonError, PayloadError, Schema,
+        registry::{
+            EventType,
+            uses::{Use, UseNotes},
+        },
+    },
     types::{
         EventError, EventView, Position, Principal, SchemaId, TopicKind, TopicName,
         limits::{BLOCK_BYTES_MAX, EVENT_ID_CHARS_MAX},
@@ -30,6 +37,7 @@ pub struct Publisher {
     tenant: Arc<Tenant>,
     topic: Arc<LogTopic>,
     metrics: PublishMetrics,
+    notes: Arc<UseNotes>,
     room_wait: Duration,
 }
 
@@ -39,7 +47,7 @@ impl Broker {
         !principal.grants.publish.is_empty()
     }
 
-    /// A publisher to the topic called `name`.
+    /// A publisher to the topic called `name`; `client_name` is what the client calls itself.
     ///
     /// # Errors
     ///
@@ -47,6 +55,7 @@ impl Broker {
     pub async fn publisher(
         &self,
         principal: &Principal,
+        client_name: Option<&str>,
         name: &str,
     ) -> Result<Publisher, PublishError> {
         if let Ok(channel) = name.parse::<TopicName>()
@@ -65,10 +74,13 @@ impl Broker {
         };
         let metrics = self.metrics().publish(event_type.topic());
         let room_wait = self.0.config.publish_room_wait;
+        let (uses, users) = (tenant.schemas.uses(), users(principal, client_name));
+        let notes = UseNotes::new(Arc::clone(uses), users, Use::Published);
         Ok(Publisher {
             tenant,
             topic: Arc::new(topic),
             metrics,
+            notes: Arc::new(notes),
             room_wait,
         })
     }
@@ -108,6 +120,7 @@ impl Publisher {
             tenant: Arc::clone(&self.tenant),
             topic: Arc::clone(&self.topic),
             metrics: self.metrics.clone(),
+            notes: Arc::clone(&self.notes),
             room_wait: self.room_wait,
             last_schema: event_type.current().clone(),
             event_type,
@@ -128,6 +141,7 @@ pub struct Batch {
     tenant: Arc<Tenant>,
     topic: Arc<LogTopic>,
     metrics: PublishMetrics,
+    notes: Arc<UseNotes>,
     room_wait: Duration,
     event_type: Arc<EventType>,
     /// The schema of the event before: nearly always that of the next one too.
@@ -213,11 +227,13 @@ impl Batch {
                 .map_err(EventRefusal::Payload)?;
         }
         let id = self.last_schema.id();
-        self.written_with = match self.written_with {
-            WrittenWith::Nothing => WrittenWith::One(id),
-            WrittenWith::One(one) if one == id => WrittenWith::One(one),
-            WrittenWith::One(_) | WrittenWith::Several => WrittenWith::Several,
-        };
+        if self.written_with != WrittenWith::One(id) {
+            self.notes.note(id);
+            self.written_with = match self.written_with {
+                WrittenWith::Nothing => WrittenWith::One(id),
+                WrittenWith::One(_) | WrittenWith::Several => WrittenWith::Several,
+            };
+        }
         Ok(())
     }
 
@@ -230,8 +246,13 @@ impl Batch {
         let id: SchemaId = id.parse().map_err(|_| EventRefusal::UnknownSchema {
             current: self.event_type.current().id(),
         })?;
-        if let Some(schema) = self.event_type.version(&id) {
-            return Ok(schema.clone());
+        if let Some(version) = self.event_type.version(&id) {
+            return match &version.retired {
+                None => Ok(version.schema.clone()),
+                Some(_) => Err(EventRefusal::RetiredSchema {
+                    current: self.event_type.current().id(),
+                }),
+            };
         }
         Err(match self.tenant.schemas.schema(&id) {
             Some(_) => EventRefusal::ForeignSchema {
@@ -557,6 +578,14 @@ pub enum EventRefusal {
         /// The topic that was published to.
         topic: TopicName,
     },
+    /// The version was retired.
+    #[error(
+        "the event's schema is a version that was retired; the topic's current one is {current}"
+    )]
+    RetiredSchema {
+        /// The topic's current schema.
+        current: SchemaId,
+    },
     /// The payload is not a record of the schema.
     #[error("the payload does not fit its schema: {0}")]
     Payload(PayloadError),
@@ -573,9 +602,10 @@ impl EventRefusal {
     fn reason(&self) -> RefusalReason {
         match self {
             Self::Event(_) => RefusalReason::Event,
-            Self::NoSchemaId { .. } | Self::UnknownSchema { .. } | Self::ForeignSchema { .. } => {
-                RefusalReason::Schema
-            }
+            Self::NoSchemaId { .. }
+            | Self::UnknownSchema { .. }
+            | Self::ForeignSchema { .. }
+            | Self::RetiredSchema { .. } => RefusalReason::Schema,
             Self::Payload(_) | Self::Json(_) => RefusalReason::Payload,
             Self::NotStored(_) => RefusalReason::NotStored,
         }

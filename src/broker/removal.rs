@@ -307,7 +307,7 @@ impl Eraser<'_> {
             Selection::Ids(ids) => Some(ids.contains(event.id())),
             Selection::Field(comparison) => {
                 let schema = self.event_type.version(&event.schema_id().parse().ok()?)?;
-                let payload = schema.to_json(event.payload()).ok()?;
+                let payload = schema.schema.to_json(event.payload()).ok()?;
                 Some(comparison.holds(&payload))
             }
         }

@@ -11,19 +11,28 @@ use tokio::time::Instant;
 
 use super::{
     Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, metrics::LagGuard,
+    topics::users,
 };
 use crate::{
     clock::Timestamp,
     event_log::{BlockSlice, PositionError, Watcher},
-    schema::{Schema, registry::EventType},
+    schema::{
+        Schema,
+        registry::{
+            EventType,
+            uses::{Use, UseNotes, User, UserKind},
+        },
+    },
     types::{
-        Position, Principal, SchemaId, Start, TopicId, TopicName,
+        EventView, Position, Principal, SchemaId, Start, TopicId, TopicName,
         limits::{DELIVERY_BYTES, EVENT_BYTES_MAX, RESPONSE_BYTES_MAX},
     },
 };
 
 /// Bytes of a response besides its events: the replay id, the rpc id and the credit.
 const RESPONSE_OVERHEAD_BYTES: usize = 256;
+/// How often every event of a delivery is looked at for what it is written with.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const _: () = {
     let largest = if DELIVERY_BYTES > EVENT_BYTES_MAX {
         DELIVERY_BYTES
@@ -43,6 +52,9 @@ pub struct Subscription {
     credit: Credit,
     watcher: Watcher,
     lag: LagGuard,
+    notes: UseNotes,
+    /// When every event of a delivery was looked at for what it is written with.
+    looked_at: Option<Instant>,
     keepalive: Duration,
     zero_credit_grace: Option<Duration>,
     /// When something was last sent, or credit was last granted to a stream that had none.
@@ -76,6 +88,8 @@ pub struct Subscriber {
     broker: Broker,
     tenant: Arc<Tenant>,
     event_type: Arc<EventType>,
+    /// Who subscribes.
+    users: Vec<User>,
     credit_max: u32,
     keepalive: Duration,
 }
@@ -107,6 +121,7 @@ impl Broker {
             broker: self.clone(),
             tenant,
             event_type,
+            users: users(principal, None),
             credit_max: self.0.config.credit_max,
             keepalive: self.0.config.keepalive,
         })
@@ -118,6 +133,15 @@ impl Subscriber {
     /// everyone has.
     pub fn with_extended_credit(mut self, asked: u32) -> Self {
         self.credit_max = self.broker.extended_credit(asked);
+        self
+    }
+
+    /// Has what is delivered noted as being a managed subscription's too.
+    pub(super) fn with_managed(mut self, developer_name: &str) -> Self {
+        self.users.push(User {
+            kind: UserKind::Managed,
+            name: developer_name.into(),
+        });
         self
     }
 
@@ -194,9 +218,15 @@ impl Subscriber {
             broker,
             tenant,
             event_type,
+            mut users,
             credit_max,
             keepalive,
         } = self;
+        users.extend(client_name.map(|name| User {
+            kind: UserKind::Client,
+            name: name.into(),
+        }));
+        let notes = UseNotes::new(Arc::clone(tenant.schemas.uses()), users, Use::Delivered);
         let config = &broker.0.config;
         let topics = [event_type.topic_id()];
         let mut credit = Credit::with_ceiling(credit_max);
@@ -215,6 +245,8 @@ impl Subscriber {
             credit,
             watcher,
             lag,
+            notes,
+            looked_at: None,
             keepalive,
             zero_credit_grace: config.zero_credit_grace,
             active_at: Instant::now(),
@@ -340,10 +372,31 @@ impl Subscription {
         }
     }
 
+    /// Notes which schemas the events are written with. To look at each event would cost more than all
+    /// the rest of a delivery, so that is done a few times a second; in between, the first event stands
+    /// for those behind it.
+    fn note(&mut self, slices: &[BlockSlice]) {
+        let now = Instant::now();
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= LOOK_INTERVAL;
+        let looks_at_all = self.looked_at.is_none_or(is_due);
+        if looks_at_all && !slices.is_empty() {
+            self.looked_at = Some(now);
+        }
+        for slice in slices {
+            let events = slice.events();
+            let events = events.take(if looks_at_all { usize::MAX } else { 1 });
+            let events = events.filter_map(|event| EventView::parse(event).ok());
+            for id in events.filter_map(|event| event.schema_id().parse().ok()) {
+                self.notes.note(id);
+            }
+        }
+    }
+
     /// Takes `slices` off the credit and moves the cursor behind them.
     fn deliver(&mut self, slices: Vec<BlockSlice>) -> Delivery {
         let count = slices.iter().map(|slice| slice.count).sum();
         self.credit.spend(count);
+        self.note(&slices);
         match slices.last() {
             Some(last) => {
                 self.cursor = last.last;

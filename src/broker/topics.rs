@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Broker, SchemaError, Tenant, TopicError};
+use super::{Broker, SchemaError, SchemaRules, Tenant, TopicError, schemas::rules_of};
 use crate::{
     event_log::TopicState,
     schema::{
         Schema,
-        registry::{EventType, SchemaVersion},
+        registry::{
+            EventType, SchemaVersion,
+            uses::{Use, User, UserKind},
+        },
     },
     types::{Principal, SchemaId, TopicName},
 };
@@ -23,6 +26,8 @@ pub struct TopicDescription {
     pub can_subscribe: bool,
     /// What the log holds of it.
     pub state: TopicState,
+    /// What new versions of its schema are held to.
+    pub rules: SchemaRules,
 }
 
 impl Broker {
@@ -55,11 +60,17 @@ impl Broker {
     }
 
     /// The schema with this id, for a caller with a right to a topic that has it among its versions.
+    /// That it was asked for is remembered of the caller and of `client_name`.
     ///
     /// # Errors
     ///
     /// [`SchemaError`].
-    pub async fn schema(&self, principal: &Principal, id: &str) -> Result<Schema, SchemaError> {
+    pub async fn schema(
+        &self,
+        principal: &Principal,
+        client_name: Option<&str>,
+        id: &str,
+    ) -> Result<Schema, SchemaError> {
         if id.trim().is_empty() {
             return Err(SchemaError::Empty);
         }
@@ -69,6 +80,8 @@ impl Broker {
         if !may_use(principal, &topic) {
             return Err(SchemaError::Forbidden);
         }
+        let users = users(principal, client_name);
+        tenant.schemas.uses().note(&users, schema.id(), Use::Asked);
         Ok(schema)
     }
 
@@ -110,6 +123,14 @@ impl Broker {
     }
 }
 
+/// Who a caller is to those who ask who uses a schema.
+pub(super) fn users(principal: &Principal, client_name: Option<&str>) -> Vec<User> {
+    let user = |kind, name| User { kind, name };
+    let principal = user(UserKind::Principal, Arc::clone(&principal.name));
+    let client = client_name.map(|name| user(UserKind::Client, name.into()));
+    std::iter::once(principal).chain(client).collect()
+}
+
 fn describe(
     principal: &Principal,
     tenant: &Tenant,
@@ -122,10 +143,11 @@ fn describe(
         can_publish: principal.grants.may_publish(event_type.topic()),
         can_subscribe: principal.grants.may_subscribe(event_type.topic()),
         state: tenant.log.topic(event_type.topic_id()),
+        rules: rules_of(tenant, Some(&event_type)),
         event_type,
     })
 }
 
-fn may_use(principal: &Principal, topic: &TopicName) -> bool {
+pub(super) fn may_use(principal: &Principal, topic: &TopicName) -> bool {
     principal.grants.may_publish(topic) || principal.grants.may_subscribe(topic)
 }

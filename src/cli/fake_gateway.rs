@@ -533,8 +533,52 @@ impl Admin for Service {
                 version: 1,
                 current: true,
                 registered_at_ms: 1_700_000_000_000,
+                ..admin::SchemaVersion::default()
             }],
+            refused_files: Vec::new(),
         }))
+    }
+
+    async fn register_schema(
+        &self,
+        _: Request<admin::RegisterSchemaRequest>,
+    ) -> Result<Response<admin::SchemaVerdict>, Status> {
+        Err(Status::unimplemented("a real gateway judges schemas"))
+    }
+
+    async fn check_schema(
+        &self,
+        _: Request<admin::RegisterSchemaRequest>,
+    ) -> Result<Response<admin::SchemaVerdict>, Status> {
+        Err(Status::unimplemented("a real gateway judges schemas"))
+    }
+
+    async fn describe_schema(
+        &self,
+        _: Request<admin::DescribeSchemaRequest>,
+    ) -> Result<Response<admin::SchemaVersion>, Status> {
+        Err(Status::unimplemented("a real gateway has versions"))
+    }
+
+    async fn retire_schema(
+        &self,
+        _: Request<admin::RetireSchemaRequest>,
+    ) -> Result<Response<admin::RetireSchemaResponse>, Status> {
+        Err(Status::unimplemented("a real gateway has versions"))
+    }
+
+    async fn describe_schema_rules(
+        &self,
+        _: Request<admin::DescribeSchemaRulesRequest>,
+    ) -> Result<Response<admin::SchemaRules>, Status> {
+        Err(Status::unimplemented("a real gateway has rules"))
+    }
+
+    async fn set_schema_rules(
+        &self,
+        _: Request<admin::SetSchemaRulesRequest>,
+    ) -> Result<Response<admin::SchemaRules>, Status> {
+        Err(Status::unimplemented("a real gateway has rules"))
     }
 
     async fn create_token(
@@ -569,10 +613,11 @@ impl Admin for Service {
         &self,
         request: Request<admin::SetTopicRequest>,
     ) -> Result<Response<admin::Topic>, Status> {
-        let retention_ms = request.into_inner().retention_ms;
+        let request = request.into_inner();
+        let before = topic();
         Ok(Response::new(admin::Topic {
-            retention_ms,
-            ..topic()
+            retention_ms: request.retention_ms.unwrap_or(before.retention_ms),
+            ..before
         }))
     }
 
@@ -801,6 +846,7 @@ fn topic() -> admin::Topic {
         earliest_replay_id: bytes::Bytes::new(),
         validation: "on".into(),
         retention_ms: 86_400_000,
+        rules: None,
         subscribers: vec![admin::SubscriberLag {
             name: "billing".into(),
             managed: true,

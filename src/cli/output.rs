@@ -32,6 +32,11 @@ pub(super) struct OutputArgs {
 pub(super) trait Record: Serialize {
     /// The result as one line for people.
     fn text(&self) -> String;
+
+    /// What follows that line, each a line of its own.
+    fn details(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// One row of a list. Its serialized form is the JSON that scripts rely on.
@@ -76,7 +81,13 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     /// Adds a result.
     pub(super) fn record(&mut self, record: &impl Record) {
         match self.format {
-            Format::Text => self.text_line(&record.text()),
+            Format::Text => {
+                self.text_line(&record.text());
+                record
+                    .details()
+                    .iter()
+                    .for_each(|line| self.text_line(line));
+            }
             Format::Json => self.json_line(record),
         }
     }

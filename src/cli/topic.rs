@@ -1,8 +1,8 @@
 //! `tidegate topic`: what topics there are, what one holds, how long it keeps it, and its end.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     managed::LagCells,
     output::{Format, Output, OutputArgs, Row, hex, note},
     parse_duration,
+    schema::{self, RulesRow},
 };
 use crate::{
     client::Connection,
@@ -45,16 +46,35 @@ enum Command {
         #[command(flatten)]
         connection: ConnectionArgs,
     },
-    /// Change how long a topic keeps its events
+    /// Make a topic with the first version of its schema
+    ///
+    /// The topic is /event/NAME for a schema NAME__e, and /data/NAME for a schema …ChangeEvent.
+    #[command(after_help = "\
+Example:
+  tidegate schema init OrderCreated__e --field Amount:double
+  tidegate topic create /event/OrderCreated__e --schema OrderCreated__e.avsc --retention 24h")]
+    Create {
+        /// The topic, such as /event/OrderCreated__e
+        topic: TopicName,
+        /// Its schema; `tidegate schema init` writes one
+        #[arg(long, value_name = "FILE")]
+        schema: PathBuf,
+        #[command(flatten)]
+        settings: SettingArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+    /// Change how long a topic keeps its events, and whether they are validated
     #[command(after_help = "\
 A time longer than what the gateway keeps (event_log.retention) makes no difference. Events go up to an
 hour late, as everywhere.")]
     Set {
         /// The topic, such as /event/OrderCreated__e
         topic: TopicName,
-        /// Keep events for this long, such as 24h; `default` is as long as the gateway does
-        #[arg(long, value_name = "TIME", value_parser = parse_retention)]
-        retention: Retention,
+        #[command(flatten)]
+        settings: SettingArgs,
         #[command(flatten)]
         output: OutputArgs,
         #[command(flatten)]
@@ -74,6 +94,30 @@ hour late, as everywhere.")]
         #[command(flatten)]
         connection: ConnectionArgs,
     },
+}
+
+/// What is said of a topic besides its schema. What is not given stays as it is.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+struct SettingArgs {
+    /// Keep events for this long, such as 24h; `default` is as long as the gateway does
+    #[arg(long, value_name = "TIME", value_parser = parse_retention)]
+    retention: Option<Retention>,
+    /// Whether payloads have to fit their schema: `off` takes anything, as the hosted service does
+    #[arg(long)]
+    validation: Option<Validation>,
+}
+
+impl SettingArgs {
+    fn is_empty(&self) -> bool {
+        self.retention.is_none() && self.validation.is_none()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Validation {
+    // Without doc comments, so that the help says no more than their names.
+    On,
+    Off,
 }
 
 /// How long a topic is to keep its events; `None` is as long as the gateway does.
@@ -105,33 +149,37 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             connection,
         } => {
             let connection = connection.connect().await?;
-            let mut output = Output::stdout(output);
             let topic = describe(&connection, &topic).await?;
-            match output.format() {
-                Format::Json => output.list(&[topic]),
-                Format::Text => output.document(&topic.description()),
-            }
-            output.flush().await
+            show(topic, output).await
         }
         Command::Set {
             topic,
-            retention: Retention(retention),
+            settings,
+            output,
+            connection,
+        } => {
+            if settings.is_empty() {
+                let what = "say what to change: --retention or --validation";
+                return Err(Failure::Usage(what.into()));
+            }
+            let connection = connection.connect().await?;
+            let topic = set(&connection, &topic, settings).await?;
+            show(topic, output).await
+        }
+        Command::Create {
+            topic,
+            schema,
+            settings,
             output,
             connection,
         } => {
             let connection = connection.connect().await?;
-            let request = SetTopicRequest {
-                name: topic.to_string(),
-                retention_ms: retention.map_or(0, |kept| kept.as_millis() as u64),
+            schema::create_topic(&connection, &topic, &schema).await?;
+            let topic = match settings.is_empty() {
+                true => describe(&connection, &topic).await?,
+                false => set(&connection, &topic, settings).await?,
             };
-            let response = connection.admin().set_topic(request).await?;
-            let topic = TopicRow::from(response.into_inner());
-            let mut output = Output::stdout(output);
-            match output.format() {
-                Format::Json => output.list(&[topic]),
-                Format::Text => output.document(&topic.description()),
-            }
-            output.flush().await
+            show(topic, output).await
         }
         Command::Delete {
             topic,
@@ -149,6 +197,35 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Prints one topic.
+async fn show(topic: TopicRow, output: OutputArgs) -> Result<(), Failure> {
+    let mut output = Output::stdout(output);
+    match output.format() {
+        Format::Json => output.list(&[topic]),
+        Format::Text => output.document(&topic.description()),
+    }
+    output.flush().await
+}
+
+async fn set(
+    connection: &Connection,
+    topic: &TopicName,
+    settings: SettingArgs,
+) -> Result<TopicRow, Failure> {
+    let millis = |Retention(kept): Retention| kept.map_or(0, |kept| kept.as_millis() as u64);
+    let word = |validation: Validation| match validation {
+        Validation::On => "on".to_owned(),
+        Validation::Off => "off".to_owned(),
+    };
+    let request = SetTopicRequest {
+        name: topic.to_string(),
+        retention_ms: settings.retention.map(millis),
+        validation: settings.validation.map_or_else(String::new, word),
+    };
+    let response = connection.admin().set_topic(request).await?;
+    Ok(response.into_inner().into())
 }
 
 async fn delete(connection: &Connection, topic: &TopicName) -> Result<u64, Failure> {
@@ -189,6 +266,9 @@ struct TopicRow {
     validation: String,
     /// Null for as long as the gateway keeps events.
     retention_seconds: Option<f64>,
+    /// What new versions of the schema are held to.
+    #[serde(flatten)]
+    rules: RulesRow,
     /// Of managed and of named subscribers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscribers: Vec<SubscriberRow>,
@@ -219,6 +299,7 @@ impl From<Topic> for TopicRow {
             validation: topic.validation,
             retention_seconds: (topic.retention_ms > 0)
                 .then_some(topic.retention_ms as f64 / 1_000.0),
+            rules: topic.rules.unwrap_or_default().into(),
             subscribers: topic
                 .subscribers
                 .into_iter()
@@ -261,6 +342,8 @@ impl TopicRow {
             ("access", self.access().to_owned()),
             ("schema id", self.schema_id.clone()),
             ("schema versions", self.schema_versions.to_string()),
+            ("compatibility", self.rules.compatibility_text()),
+            ("checks", self.rules.checks_text()),
             ("validation", self.validation.clone()),
             ("retention", self.retention()),
             ("events ever", self.event_count.to_string()),

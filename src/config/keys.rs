@@ -8,6 +8,10 @@ use super::{
 };
 use crate::{
     event_log::Durability,
+    schema::{
+        compatibility::Level,
+        platform::{Check, Checks},
+    },
     telemetry::log::{LogFormat, parse_filter},
     types::limits,
 };
@@ -35,7 +39,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         section: "server",
         name: "schemas_dir",
-        doc: "Every .avsc file in it becomes an event type at the start",
+        doc: "Every .avsc file in it becomes an event type, and is watched",
         kind: Kind::Path(|s| &mut s.gateway.schemas_dir),
     },
     Key {
@@ -294,6 +298,19 @@ pub(super) const KEYS: &[Key] = &[
         ),
     },
     Key {
+        section: "schema",
+        name: "compatibility",
+        doc: "What new versions have to be compatible with, where neither tenant nor topic says so",
+        kind: Kind::Level(|s| &mut s.gateway.schema.level),
+    },
+    Key {
+        section: "schema",
+        name: "checks",
+        doc: "Conventions of the platform that schemas have to keep, where neither tenant nor topic \
+              says so",
+        kind: Kind::Checks(|s| &mut s.gateway.schema.checks),
+    },
+    Key {
         section: "grpc",
         name: "first_message_wait",
         doc: "How long a refusal waits for a stream's first message",
@@ -399,6 +416,8 @@ enum Kind {
     Durability(At<Durability>),
     LogFilter(At<String>),
     LogFormat(At<LogFormat>),
+    Level(At<Level>),
+    Checks(At<Checks>),
 }
 
 const fn memory(at: At<usize>) -> Kind {
@@ -451,6 +470,8 @@ impl Key {
                 *at(settings) = filter.to_owned();
             }
             Kind::LogFormat(at) => *at(settings) = raw.word(&LOG_FORMATS)?,
+            Kind::Level(at) => *at(settings) = raw.text()?.parse().ok()?,
+            Kind::Checks(at) => *at(settings) = raw.text()?.parse().ok()?,
         }
         Some(())
     }
@@ -477,6 +498,8 @@ impl Key {
             Kind::Durability(at) => quoted(word_of(&DURABILITIES, *at(settings)).to_owned()),
             Kind::LogFilter(at) => quoted(at(settings).clone()),
             Kind::LogFormat(at) => quoted(word_of(&LOG_FORMATS, *at(settings)).to_owned()),
+            Kind::Level(at) => quoted(at(settings).to_string()),
+            Kind::Checks(at) => quoted(at(settings).to_string()),
         }
     }
 
@@ -517,6 +540,11 @@ impl Key {
                 "off, error, warn, info, debug or trace, or such levels for targets as in \"info,tidegate::grpc=debug\"".to_owned()
             }
             Kind::LogFormat(_) => words(&LOG_FORMATS),
+            Kind::Level(_) => words(&Level::ALL.map(|level| (level.as_str(), level))),
+            Kind::Checks(_) => {
+                let names = Check::ALL.map(Check::as_str).join(", ");
+                format!("\"none\" or a list of {names}")
+            }
         }
     }
 }

@@ -357,6 +357,15 @@ impl Block {
     }
 }
 
+impl BlockSlice {
+    /// Each event, as it was published.
+    pub fn events(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = &self.bytes;
+        let ends = std::iter::successors(Some(0), |&start| entry_end(bytes, start));
+        ends.map_while(|start| published(bytes.get(start..)?))
+    }
+}
+
 /// Bytes that are not the entries their header promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the block's body is not a sequence of events")]

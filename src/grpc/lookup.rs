@@ -30,7 +30,10 @@ impl PubSub {
         request: SchemaRequest,
     ) -> Result<SchemaInfo, RpcError> {
         let principal = self.authenticate(call).await?;
-        let schema = self.broker.schema(&principal, &request.schema_id).await?;
+        let schema = self
+            .broker
+            .schema(&principal, call.client_name()?, &request.schema_id)
+            .await?;
         Ok(SchemaInfo {
             schema_json: schema.text().to_owned(),
             schema_id: schema.id().to_string(),

@@ -17,9 +17,10 @@ use crate::{
     auth::AuthError,
     broker::{
         GrantError, ManagedEnd, ManagedError, ManagedSubscribeError, PublishError, RemovalError,
-        SchemaError, SubscribeError, SubscriptionEnd, TopicError,
+        SchemaChangeError, SchemaError, SubscribeError, SubscriptionEnd, TopicError,
     },
     event_log::{PositionError, RemoveError},
+    schema::registry::RegistryError,
     types::ReplayIdError,
 };
 
@@ -144,6 +145,10 @@ pub mod kinds {
         ADMIN_EXISTS = AlreadyExists, "admin.already.exists";
         /// An admin request that a damaged file stands in the way of.
         ADMIN_DAMAGED = FailedPrecondition, "admin.log.damaged";
+        /// An admin request about something that somebody else changed meanwhile.
+        ADMIN_OVERTAKEN = Aborted, "admin.overtaken";
+        /// An admin request that cannot be granted as things are.
+        ADMIN_PRECONDITION = FailedPrecondition, "admin.precondition.failed";
         /// An admin request that takes an administrator.
         ADMIN_PERMISSION = PermissionDenied, "admin.permission";
     }
@@ -375,6 +380,35 @@ impl From<RemovalError> for RpcError {
             RemovalError::Remove(RemoveError::Refused(_)) => kinds::UNAVAILABLE,
             RemovalError::Remove(RemoveError::Damaged(_)) => kinds::ADMIN_DAMAGED,
             _ => kinds::OUTAGE,
+        };
+        kind.error(error.to_string()).because(error)
+    }
+}
+
+impl From<SchemaChangeError> for RpcError {
+    fn from(error: SchemaChangeError) -> Self {
+        let kind = match &error {
+            SchemaChangeError::Topic(topic) => return topic.clone().into(),
+            SchemaChangeError::Schema(_) | SchemaChangeError::SchemaId(_) => {
+                kinds::ADMIN_REQUEST_INVALID
+            }
+            SchemaChangeError::Registry(error) => match error {
+                RegistryError::Name { .. }
+                | RegistryError::SameButCase { .. }
+                | RegistryError::OtherTopic { .. } => kinds::ADMIN_REQUEST_INVALID,
+                RegistryError::NoTopic(_) => kinds::TOPIC_NOT_FOUND,
+                RegistryError::NoSchema(_) | RegistryError::NoVersion { .. } => {
+                    kinds::ADMIN_NOT_FOUND
+                }
+                RegistryError::TopicExists(_) => kinds::ADMIN_EXISTS,
+                RegistryError::Overtaken { .. } => kinds::ADMIN_OVERTAKEN,
+                RegistryError::DiskFull => kinds::UNAVAILABLE,
+                RegistryError::RetiresCurrent { .. } => kinds::ADMIN_PRECONDITION,
+                RegistryError::TooManyTopics
+                | RegistryError::TooManyVersions(_)
+                | RegistryError::SchemasTooLarge(_) => kinds::PROTECTION,
+                _ => kinds::OUTAGE,
+            },
         };
         kind.error(error.to_string()).because(error)
     }

@@ -184,7 +184,8 @@ impl ApiError {
             // The event type changed under the request.
             EventRefusal::NoSchemaId { .. }
             | EventRefusal::UnknownSchema { .. }
-            | EventRefusal::ForeignSchema { .. } => kinds::PUBLISHING_UNAVAILABLE.error(sentence),
+            | EventRefusal::ForeignSchema { .. }
+            | EventRefusal::RetiredSchema { .. } => kinds::PUBLISHING_UNAVAILABLE.error(sentence),
         }
     }
 

@@ -52,11 +52,15 @@ pub enum Table {
     ManagedPositions,
     /// Assertions that were taken, by a hash of their client and id.
     Assertions,
+    /// What a tenant's schemas are held to by default.
+    SchemaRules,
+    /// Who used which schemas of a tenant last, by kind and name.
+    SchemaUsers,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Tenants,
         Self::Tokens,
         Self::Topics,
@@ -66,6 +70,8 @@ impl Table {
         Self::ManagedSubscriptions,
         Self::ManagedPositions,
         Self::Assertions,
+        Self::SchemaRules,
+        Self::SchemaUsers,
     ];
 
     /// The table's name in storage. Never changed.
@@ -80,6 +86,8 @@ impl Table {
             Self::ManagedSubscriptions => "managed_subscriptions",
             Self::ManagedPositions => "managed_positions",
             Self::Assertions => "assertions",
+            Self::SchemaRules => "schema_rules",
+            Self::SchemaUsers => "schema_users",
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A field may be added with a default and none may change its meaning, so that a newer program
 //! reads what an older one wrote.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Change, Entry, Expected, MetadataStore, Scope, StoreError, Table};
@@ -293,6 +295,41 @@ pub struct TopicRecord {
     /// Numbers of topics that had the name before and were deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_ids: Vec<u32>,
+    /// What is set for it of the rules that new versions are held to.
+    #[serde(flatten)]
+    pub rules: RulesRecord,
+    /// SHA-256, in base64, of the text of its schema file when that was last taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_sha256: Option<String>,
+}
+
+/// Rules for schemas that are set in one place. What is absent is inherited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesRecord {
+    /// The compatibility level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compatibility: Option<String>,
+    /// Which checks are on or off, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, bool>,
+}
+
+/// Rules for schemas that hold for all topics that set none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRulesRecord {
+    /// There is one of them: `defaults`.
+    pub name: String,
+    /// What is set.
+    #[serde(flatten)]
+    pub rules: RulesRecord,
+}
+
+impl Record for TenantRulesRecord {
+    const TABLE: Table = Table::SchemaRules;
+
+    fn key(&self) -> &str {
+        &self.name
+    }
 }
 
 /// One version of a topic's schema.
@@ -302,6 +339,15 @@ pub struct VersionRecord {
     pub schema_id: String,
     /// Milliseconds since the epoch.
     pub registered_at_ms: i64,
+    /// Who registered it; empty in what was written before that was kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub registered_by: String,
+    /// Milliseconds since the epoch; absent while it is not retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_at_ms: Option<i64>,
+    /// Who retired it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_by: Option<String>,
 }
 
 impl Record for TopicRecord {
@@ -326,6 +372,43 @@ impl Record for SchemaRecord {
 
     fn key(&self) -> &str {
         &self.id
+    }
+}
+
+/// What somebody used of schemas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaUserRecord {
+    /// Kind and name, with a colon between them.
+    pub key: String,
+    /// `principal`, `client` or `managed`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// One for each schema, in any order.
+    pub uses: Vec<SchemaUseRecord>,
+}
+
+/// When somebody last used a schema, in milliseconds since the epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaUseRecord {
+    /// The schema's id.
+    pub schema_id: String,
+    /// The schema was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at_ms: Option<i64>,
+    /// Events were published that are written with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at_ms: Option<i64>,
+    /// Events were delivered that are written with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at_ms: Option<i64>,
+}
+
+impl Record for SchemaUserRecord {
+    const TABLE: Table = Table::SchemaUsers;
+
+    fn key(&self) -> &str {
+        &self.key
     }
 }
 

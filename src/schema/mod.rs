@@ -35,6 +35,8 @@ pub mod soundness;
 mod source;
 mod type_text;
 pub mod walk;
+#[cfg(feature = "server")]
+pub mod watch;
 
 use std::{fmt, sync::Arc};
 

@@ -1,32 +1,53 @@
 //! The registry: which event types a tenant has, and every version of their schemas.
 //!
 //! An event type is a topic with a schema. Registering a schema makes the topic that its record's
-//! name asks for, or gives that topic a new version. Versions are kept for ever: an event stays
-//! readable by the id it was written with. Reading is from memory; a registration is durable before
-//! anybody sees it, and seen by every call at once.
+//! name asks for, or gives that topic a new version, unless the schema is wrong or breaks the rules
+//! that the event type is held to: then the [`Verdict`] lists every reason and nothing is registered.
+//! Versions are kept for ever: an event stays readable by the id it was written with, also once its
+//! version is retired. Reading is from memory; a registration is durable before anybody sees it, and
+//! seen by every call at once.
+
+mod error;
+mod event_type;
+mod rules;
+pub mod uses;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, RwLock, Weak},
 };
 
-use tokio::sync::Mutex;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Schema, SchemaError};
+use super::Schema;
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::Clock,
     metadata::{
-        Change, Expected, MetadataStore, Scope, StoreError, WriteError,
-        records::{self, SchemaRecord, Stored, TopicRecord, VersionRecord},
+        Change, Expected, MetadataStore, Scope,
+        records::{self, SchemaRecord, Stored, TenantRulesRecord, TopicRecord},
     },
-    types::{SchemaId, TenantId, TopicId, TopicName, TopicNameError, limits::TOPICS_MAX},
+    types::{
+        SchemaId, TenantId, TopicId, TopicName,
+        limits::{SCHEMA_VERSIONS_MAX, TENANT_SCHEMAS_BYTES_MAX, TOPICS_MAX},
+    },
 };
+use uses::Uses;
+
+pub use error::RegistryError;
+pub use event_type::{EventType, Retired, SchemaVersion};
+pub use rules::{RuleChange, RuleSettings, Rules, Setting};
+pub use verdict::{Objection, Registration, Verdict};
 
 /// Every tenant's event types.
 #[derive(Debug)]
 pub struct Registry {
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
+    /// What schemas are held to where a tenant sets nothing.
+    rules: Rules,
     /// Tenants in use. Whoever uses one holds it, so that all see the same registrations.
     tenants: std::sync::Mutex<HashMap<TenantId, Slot>>,
 }
@@ -35,11 +56,12 @@ pub struct Registry {
 type Slot = Arc<Mutex<Weak<TenantSchemas>>>;
 
 impl Registry {
-    /// A registry over `store`. Nothing is read yet.
-    pub fn new(store: Arc<dyn MetadataStore>, clock: Arc<dyn Clock>) -> Self {
+    /// A registry over `store`, with the rules of tenants that set none. Nothing is read yet.
+    pub fn new(store: Arc<dyn MetadataStore>, clock: Arc<dyn Clock>, rules: Rules) -> Self {
         Self {
             store,
             clock,
+            rules,
             tenants: std::sync::Mutex::default(),
         }
     }
@@ -56,7 +78,7 @@ impl Registry {
             return Ok(schemas);
         }
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
-        let schemas = Arc::new(TenantSchemas::open(id, store, clock).await?);
+        let schemas = Arc::new(TenantSchemas::open(id, store, clock, self.rules).await?);
         *held = Arc::downgrade(&schemas);
         Ok(schemas)
     }
@@ -82,9 +104,20 @@ pub struct TenantSchemas {
     scope: Scope,
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
+    /// What schemas are held to where the tenant sets nothing.
+    gateway_rules: Rules,
     known: RwLock<Known>,
-    /// Held over a registration, so that memory and store see them in one order.
-    registering: Mutex<()>,
+    /// Held over a change, so that memory and store see them in one order.
+    changing: Mutex<Certainty>,
+    uses: Arc<Uses>,
+}
+
+/// Whether what is known is what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certainty {
+    Sure,
+    /// A write failed or was given up: the store may have it.
+    Doubtful,
 }
 
 #[derive(Debug, Default)]
@@ -95,100 +128,50 @@ struct Known {
     topic_by_schema: HashMap<SchemaId, TopicName>,
     /// Revisions of what is stored, for the next write.
     schema_revisions: HashMap<SchemaId, u64>,
+    /// Bytes of the texts of all schemas.
+    text_bytes: usize,
+    /// What is set by default for the tenant, and the revision that is stored; 0 for none.
+    defaults: (RuleSettings, u64),
 }
 
-/// A topic and every version of its schema. Never changed: a registration makes another.
+/// A schema that is to be registered.
 #[derive(Clone, Debug)]
-pub struct EventType {
-    topic: TopicName,
-    topic_id: TopicId,
-    validates: bool,
-    created_at: Timestamp,
-    deleted_at: Option<Timestamp>,
-    /// Numbers of topics that had this name before and were deleted.
-    former_ids: Vec<TopicId>,
-    /// Oldest first; never empty.
-    versions: Vec<SchemaVersion>,
-    /// Index of the current version.
-    current: usize,
-    /// Revision of the stored record.
-    revision: u64,
-}
-
-/// One version of an event type's schema.
-#[derive(Clone, Debug)]
-pub struct SchemaVersion {
+pub struct Registering<'a> {
     /// The schema.
-    pub schema: Schema,
-    /// When it was first registered.
-    pub registered_at: Timestamp,
+    pub schema: &'a Schema,
+    /// Who registers it, as people know them.
+    pub by: &'a str,
+    /// The topic that is meant, if that is said: a schema of another one is refused.
+    pub topic: Option<&'a TopicName>,
+    /// The schema that has to be the current one, if that is said.
+    pub expected: Option<SchemaId>,
+    /// Whether the topic may not be there yet.
+    pub is_new_topic: bool,
+    /// Whether the schema was read from a file: one that says what it said before changes nothing,
+    /// whatever was registered since.
+    pub is_file: bool,
+    /// Whether to find out what registering it would do, and to register nothing.
+    pub is_rehearsal: bool,
 }
 
-impl EventType {
-    /// The topic's name.
-    pub fn topic(&self) -> &TopicName {
-        &self.topic
-    }
-
-    /// The topic's number in the log.
-    pub fn topic_id(&self) -> TopicId {
-        self.topic_id
-    }
-
-    /// The schema that new events should be written with.
-    pub fn current(&self) -> &Schema {
-        &self.versions[self.current].schema
-    }
-
-    /// The version with this schema id.
-    pub fn version(&self, id: &SchemaId) -> Option<&Schema> {
-        self.versions
-            .iter()
-            .map(|version| &version.schema)
-            .find(|schema| schema.id() == *id)
-    }
-
-    /// Every version, oldest first.
-    pub fn versions(&self) -> &[SchemaVersion] {
-        &self.versions
-    }
-
-    /// Whether payloads are validated when they are published.
-    pub fn validates(&self) -> bool {
-        self.validates
-    }
-
-    fn record(&self) -> TopicRecord {
-        let versions = self.versions.iter().map(|version| VersionRecord {
-            schema_id: version.schema.id().to_string(),
-            registered_at_ms: version.registered_at.as_millis(),
-        });
-        TopicRecord {
-            name: self.topic.to_string(),
-            id: self.topic_id.get(),
-            current: self.current().id().to_string(),
-            versions: versions.collect(),
-            validates: self.validates,
-            created_at_ms: self.created_at.as_millis(),
-            deleted_at_ms: self.deleted_at.map(Timestamp::as_millis),
-            former_ids: self.former_ids.iter().map(|id| id.get()).collect(),
+impl<'a> Registering<'a> {
+    /// A schema to be registered under the topic that its record's name asks for.
+    pub fn new(schema: &'a Schema, by: &'a str) -> Self {
+        Self {
+            schema,
+            by,
+            topic: None,
+            expected: None,
+            is_new_topic: false,
+            is_file: false,
+            is_rehearsal: false,
         }
     }
-}
 
-/// What a registration did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
-    /// The topic is new.
-    NewTopic,
-    /// The topic has a new version, which is now the current one.
-    NewVersion,
-    /// An earlier version is the current one again.
-    Returned,
-    /// The schema id is the same; the text differs in what the id does not cover.
-    NewText,
-    /// Nothing changed.
-    Unchanged,
+    fn file_sha256(&self) -> Option<String> {
+        let text = self.schema.text();
+        self.is_file.then(|| STANDARD.encode(Sha256::digest(text)))
+    }
 }
 
 impl TenantSchemas {
@@ -196,27 +179,19 @@ impl TenantSchemas {
         tenant: TenantId,
         store: Arc<dyn MetadataStore>,
         clock: Arc<dyn Clock>,
+        gateway_rules: Rules,
     ) -> Result<Self, RegistryError> {
         let scope = Scope::Tenant(tenant);
-        let mut known = Known::default();
-        let mut schemas = HashMap::new();
-        for Stored { record, revision } in records::list::<SchemaRecord>(&*store, scope).await? {
-            let schema = Schema::parse(&record.text).map_err(|source| RegistryError::Stored {
-                id: record.id.clone(),
-                source,
-            })?;
-            known.schema_revisions.insert(schema.id(), revision);
-            schemas.insert(record.id, schema);
-        }
-        for stored in records::list::<TopicRecord>(&*store, scope).await? {
-            known.insert(event_type(stored, &schemas)?);
-        }
+        let known = Known::read(&*store, scope).await?;
+        let uses = Uses::open(scope, Arc::clone(&store), Arc::clone(&clock)).await?;
         Ok(Self {
             scope,
             store,
             clock,
+            gateway_rules,
             known: RwLock::new(known),
-            registering: Mutex::default(),
+            changing: Mutex::new(Certainty::Sure),
+            uses: Arc::new(uses),
         })
     }
 
@@ -235,7 +210,7 @@ impl TenantSchemas {
         let known = self.known();
         let topic = known.topic_by_schema.get(id)?;
         let event_type = known.by_topic.get(topic).or(known.deleted.get(topic))?;
-        Some((event_type.version(id)?.clone(), topic.clone()))
+        Some((event_type.version(id)?.schema.clone(), topic.clone()))
     }
 
     /// The topics that were deleted, by their numbers, whatever has their names now.
@@ -251,6 +226,270 @@ impl TenantSchemas {
         former.chain(deleted).collect()
     }
 
+    /// Who used which schema last.
+    pub fn uses(&self) -> &Arc<Uses> {
+        &self.uses
+    }
+
+    /// What is set by default for the tenant.
+    pub fn defaults(&self) -> RuleSettings {
+        self.known().defaults.0.clone()
+    }
+
+    /// What a new version is held to: of `event_type`, or of an event type that sets nothing.
+    pub fn rules(&self, event_type: Option<&EventType>) -> Rules {
+        let defaults = self.defaults().over(self.gateway_rules);
+        event_type.map_or(defaults, |event_type| event_type.settings.over(defaults))
+    }
+
+    /// Registers a schema under the topic that its record's name asks for, and makes it that topic's
+    /// current version, unless the verdict has objections. Durable when it returns; a second call
+    /// changes nothing. A retired version is none any more once it is registered again.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]; nothing was registered, unless the store failed. It is
+    /// [`RegistryError::Overtaken`] if another registration came between this call and its turn.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: after a drop the schema may be stored; it is visible once the next change begins.
+    pub async fn register(&self, new: Registering<'_>) -> Result<Verdict, RegistryError> {
+        let schema = new.schema;
+        let topic = topic_of(schema)?;
+        if let Some(meant) = new.topic.filter(|meant| **meant != topic) {
+            return Err(RegistryError::OtherTopic {
+                topic,
+                meant: meant.clone(),
+            });
+        }
+        let current = |found: &Option<Arc<EventType>>| {
+            let found = found.as_ref();
+            found.map(|event_type| event_type.current().clone())
+        };
+        // What whoever calls may have looked at.
+        let at_arrival = current(&self.event_type(&topic));
+        let mut changing = self.change().await?;
+        let before = self.event_type(&topic);
+        let now_current = current(&before);
+        if now_current.as_ref() != Some(schema) {
+            let expected = new
+                .expected
+                .is_none_or(|expected| now_current.as_ref().map(Schema::id) == Some(expected));
+            if now_current != at_arrival || !expected {
+                let current = now_current.map(|schema| schema.id());
+                return Err(RegistryError::Overtaken { topic, current });
+            }
+        }
+        if new.is_new_topic && before.is_some() {
+            return Err(RegistryError::TopicExists(topic));
+        }
+        let rules = self.rules(before.as_deref());
+        let now = self.clock.now();
+        let (mut after, mut registration) = match &before {
+            None => {
+                let made = self.new_event_type(topic.clone(), &new)?;
+                (made, Registration::NewTopic)
+            }
+            Some(before) => before.with(schema, now, new.by),
+        };
+        let file_sha256 = new.file_sha256();
+        let says_nothing_new = file_sha256.is_some() && file_sha256 == after.file_sha256;
+        if says_nothing_new && let Some(before) = &before {
+            (after, registration) = (EventType::clone(before), Registration::Unchanged);
+        }
+        let mut verdict = Verdict {
+            number: after.number(&schema.id()).unwrap_or(after.versions.len()),
+            topic,
+            schema_id: schema.id(),
+            registration,
+            rules,
+            objections: Vec::new(),
+            more: 0,
+        };
+        if registration != Registration::Unchanged {
+            let (schema, against) = (schema.clone(), before.clone());
+            let judged = tokio::task::spawn_blocking(move || {
+                verdict::objections(&schema, against.as_deref(), rules)
+            });
+            let judged = judged.await.expect("a judgement does not panic");
+            (verdict.objections, verdict.more) = judged;
+            self.check_bounds(&after, new.schema)?;
+        } else if file_sha256.is_none() || says_nothing_new {
+            return Ok(verdict);
+        }
+        if verdict.is_refused() || new.is_rehearsal {
+            return Ok(verdict);
+        }
+        if file_sha256.is_some() {
+            after.file_sha256 = file_sha256;
+        }
+        let expected = match after.revision {
+            0 => Expected::Absent,
+            revision => Expected::Revision(revision),
+        };
+        let text = self.text_change(schema).map(|change| (schema, change));
+        self.store_event_type(&mut changing, after, expected, text)
+            .await?;
+        Ok(verdict)
+    }
+
+    /// Registers a schema whatever is wrong with it.
+    #[cfg(test)]
+    pub(crate) async fn register_unchecked(
+        &self,
+        schema: &Schema,
+    ) -> Result<(Arc<EventType>, Registration), RegistryError> {
+        let none = RuleChange {
+            level: Some(Setting::Set(super::compatibility::Level::None)),
+            checks: super::platform::Check::ALL
+                .map(|check| (check, Setting::Set(false)))
+                .into(),
+        };
+        if self.defaults() == RuleSettings::default() {
+            self.set_rules(None, &none).await?;
+        }
+        let verdict = self.register(Registering::new(schema, "test")).await?;
+        assert_eq!(verdict.objections, []);
+        let event_type = self.event_type(&verdict.topic).expect("just registered");
+        Ok((event_type, verdict.registration))
+    }
+
+    /// Retires a version: events are no longer taken that are written with it. Those that were are read
+    /// as before. Returns the event type as it is then; a second call changes nothing, nor does a rehearsal.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]: the version is the current one or none of the topic, or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TenantSchemas::register`].
+    pub async fn retire(
+        &self,
+        topic: &TopicName,
+        id: &SchemaId,
+        by: &str,
+        is_rehearsal: bool,
+    ) -> Result<Arc<EventType>, RegistryError> {
+        let mut changing = self.change().await?;
+        let before = self.found(topic)?;
+        let Some(number) = before.number(id) else {
+            return Err(RegistryError::NoVersion {
+                topic: topic.clone(),
+                id: *id,
+            });
+        };
+        if before.current().id() == *id {
+            return Err(RegistryError::RetiresCurrent {
+                topic: topic.clone(),
+                id: *id,
+            });
+        }
+        let mut after = EventType::clone(&before);
+        let version = &mut after.versions[number - 1];
+        if version.retired.is_some() || is_rehearsal {
+            return Ok(before);
+        }
+        version.retired = Some(Retired {
+            at: self.clock.now(),
+            by: by.to_owned(),
+        });
+        self.store_event_type(
+            &mut changing,
+            after,
+            Expected::Revision(before.revision),
+            None,
+        )
+        .await
+    }
+
+    /// Changes what new versions are held to: of one topic, or by default. What is registered already
+    /// stays.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]: there is no such topic, or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TenantSchemas::register`].
+    pub async fn set_rules(
+        &self,
+        topic: Option<&TopicName>,
+        change: &RuleChange,
+    ) -> Result<Rules, RegistryError> {
+        let mut changing = self.change().await?;
+        let Some(topic) = topic else {
+            self.set_defaults(&mut changing, change).await?;
+            return Ok(self.rules(None));
+        };
+        let before = self.found(topic)?;
+        let after = EventType {
+            settings: before.settings.clone().changed(change),
+            ..EventType::clone(&before)
+        };
+        let after = self
+            .store_event_type(
+                &mut changing,
+                after,
+                Expected::Revision(before.revision),
+                None,
+            )
+            .await?;
+        Ok(self.rules(Some(&after)))
+    }
+
+    async fn set_defaults(
+        &self,
+        changing: &mut Certainty,
+        change: &RuleChange,
+    ) -> Result<(), RegistryError> {
+        let (before, revision) = self.known().defaults.clone();
+        let after = before.changed(change);
+        let record = TenantRulesRecord {
+            name: DEFAULTS.to_owned(),
+            rules: after.record(),
+        };
+        let expected = match revision {
+            0 => Expected::Absent,
+            revision => Expected::Revision(revision),
+        };
+        let changes = vec![records::change(&record, expected)];
+        self.write(changing, changes).await?;
+        self.known_mut().defaults = (after, revision + 1);
+        Ok(())
+    }
+
+    /// Has payloads of a topic validated when they are published, or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]: there is no such topic, or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TenantSchemas::register`].
+    pub async fn set_validation(
+        &self,
+        topic: &TopicName,
+        validates: bool,
+    ) -> Result<Arc<EventType>, RegistryError> {
+        let mut changing = self.change().await?;
+        let before = self.found(topic)?;
+        let after = EventType {
+            validates,
+            ..EventType::clone(&before)
+        };
+        self.store_event_type(
+            &mut changing,
+            after,
+            Expected::Revision(before.revision),
+            None,
+        )
+        .await
+    }
+
     /// Deletes a topic: durable when it returns, and seen by every call at once. Its schemas can be
     /// asked for as before.
     ///
@@ -260,9 +499,9 @@ impl TenantSchemas {
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: after a drop the deletion may be stored and not yet visible.
+    /// As [`TenantSchemas::register`].
     pub async fn delete(&self, topic: &TopicName) -> Result<(), RegistryError> {
-        let _registering = self.registering.lock().await;
+        let mut changing = self.change().await?;
         let Some(before) = self.event_type(topic) else {
             return Ok(());
         };
@@ -270,74 +509,74 @@ impl TenantSchemas {
             deleted_at: Some(self.clock.now()),
             ..EventType::clone(&before)
         };
-        self.store_event_type(after, Expected::Revision(before.revision), None)
-            .await?;
+        self.store_event_type(
+            &mut changing,
+            after,
+            Expected::Revision(before.revision),
+            None,
+        )
+        .await?;
+        Ok(())
+    }
+
+    fn found(&self, topic: &TopicName) -> Result<Arc<EventType>, RegistryError> {
+        self.event_type(topic)
+            .ok_or_else(|| RegistryError::NoTopic(topic.clone()))
+    }
+
+    /// Begins a change. What is not known for sure is read again.
+    async fn change(&self) -> Result<MutexGuard<'_, Certainty>, RegistryError> {
+        let mut changing = self.changing.lock().await;
+        if *changing == Certainty::Doubtful {
+            let known = Known::read(&*self.store, self.scope).await?;
+            *self.known_mut() = known;
+            *changing = Certainty::Sure;
+        }
+        Ok(changing)
+    }
+
+    /// Writes changes, all of them or none.
+    async fn write(
+        &self,
+        changing: &mut Certainty,
+        changes: Vec<Change>,
+    ) -> Result<(), RegistryError> {
+        // Also if the caller is dropped meanwhile.
+        *changing = Certainty::Doubtful;
+        self.store.write(self.scope, changes).await?;
+        *changing = Certainty::Sure;
         Ok(())
     }
 
     /// Writes an event type, with the text of a schema if that changes, and shows it.
     async fn store_event_type(
         &self,
+        changing: &mut Certainty,
         event_type: EventType,
         expected: Expected,
-        text: Option<(SchemaId, Change)>,
+        text: Option<(&Schema, Change)>,
     ) -> Result<Arc<EventType>, RegistryError> {
         let mut changes = vec![records::change(&event_type.record(), expected)];
         let (schema, text_change) = text.unzip();
         changes.extend(text_change);
-        self.store.write(self.scope, changes).await?;
-        let event_type = EventType {
-            revision: event_type.revision + 1,
-            ..event_type
-        };
-        let mut known = self.known.write().expect("no holder of this lock panics");
+        self.write(changing, changes).await?;
+        let mut known = self.known_mut();
         if let Some(schema) = schema {
-            *known.schema_revisions.entry(schema).or_default() += 1;
+            let before = known.schema_bytes(schema);
+            known.text_bytes = known.text_bytes - before + schema.text().len();
+            *known.schema_revisions.entry(schema.id()).or_insert(0) += 1;
         }
-        Ok(known.insert(event_type))
-    }
-
-    /// Registers `schema` under the topic that its record's name asks for, and makes it that topic's
-    /// current version. Durable when it returns; a second call changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`]; nothing was registered, unless the store failed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Not cancel safe: after a drop the schema may be stored and not yet visible.
-    pub async fn register(
-        &self,
-        schema: &Schema,
-    ) -> Result<(Arc<EventType>, Registration), RegistryError> {
-        let topic =
-            TopicName::for_record(schema.record_name()).map_err(|source| RegistryError::Name {
-                record: schema.record_name().into(),
-                source,
-            })?;
-        let _registering = self.registering.lock().await;
-        let before = self.event_type(&topic);
-        let (after, registration) = match &before {
-            None => (self.new_event_type(topic, schema)?, Registration::NewTopic),
-            Some(before) => before.with(schema, self.clock.now()),
-        };
-        if registration == Registration::Unchanged {
-            return Ok((Arc::new(after), registration));
-        }
-        let expected = match after.revision {
-            0 => Expected::Absent,
-            revision => Expected::Revision(revision),
-        };
-        let text = self.text_change(schema).map(|change| (schema.id(), change));
-        let after = self.store_event_type(after, expected, text).await?;
-        Ok((after, registration))
+        let revision = event_type.revision + 1;
+        Ok(known.insert(EventType {
+            revision,
+            ..event_type
+        }))
     }
 
     fn new_event_type(
         &self,
         topic: TopicName,
-        schema: &Schema,
+        new: &Registering<'_>,
     ) -> Result<EventType, RegistryError> {
         let known = self.known();
         if known.by_topic.len() >= TOPICS_MAX {
@@ -356,31 +595,57 @@ impl TenantSchemas {
         }
         let all = known.by_topic.values().chain(known.deleted.values());
         let last = all.map(|event_type| event_type.topic_id.get()).max();
+        let topic_id = TopicId::new(last.unwrap_or(0) + 1);
         let now = self.clock.now();
-        if let Some(deleted) = known.deleted.get(&topic) {
-            let (mut again, _) = deleted.with(schema, now);
-            again.former_ids.push(deleted.topic_id);
+        let Some(deleted) = known.deleted.get(&topic) else {
             return Ok(EventType {
-                topic_id: TopicId::new(last.unwrap_or(0) + 1),
+                topic,
+                topic_id,
+                validates: true,
                 created_at: now,
                 deleted_at: None,
-                ..again
+                former_ids: Vec::new(),
+                versions: vec![SchemaVersion::new(new.schema, now, new.by)],
+                current: 0,
+                settings: RuleSettings::default(),
+                file_sha256: None,
+                revision: 0,
             });
+        };
+        // Another topic of the same name: it has none of the events that the earlier versions are for.
+        let (mut again, _) = deleted.with(new.schema, now, new.by);
+        again.former_ids.push(deleted.topic_id);
+        let current = again.current;
+        for (index, version) in again.versions.iter_mut().enumerate() {
+            if index != current && version.retired.is_none() {
+                version.retired = Some(Retired {
+                    at: deleted.deleted_at.unwrap_or(now),
+                    by: new.by.to_owned(),
+                });
+            }
         }
         Ok(EventType {
-            topic,
-            topic_id: TopicId::new(last.unwrap_or(0) + 1),
-            validates: true,
+            topic_id,
             created_at: now,
             deleted_at: None,
-            former_ids: Vec::new(),
-            versions: vec![SchemaVersion {
-                schema: schema.clone(),
-                registered_at: now,
-            }],
-            current: 0,
-            revision: 0,
+            validates: true,
+            settings: RuleSettings::default(),
+            file_sha256: None,
+            ..again
         })
+    }
+
+    /// Holds what is to be stored to its bounds.
+    fn check_bounds(&self, after: &EventType, schema: &Schema) -> Result<(), RegistryError> {
+        if after.versions.len() > SCHEMA_VERSIONS_MAX {
+            return Err(RegistryError::TooManyVersions(after.topic.clone()));
+        }
+        let known = self.known();
+        let bytes = known.text_bytes - known.schema_bytes(schema) + schema.text().len();
+        if bytes > TENANT_SCHEMAS_BYTES_MAX {
+            return Err(RegistryError::SchemasTooLarge(bytes));
+        }
+        Ok(())
     }
 
     /// The write of the schema's text, if it is not what is stored.
@@ -401,40 +666,52 @@ impl TenantSchemas {
         Some(records::change(&record, expected))
     }
 
+    fn known_mut(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
+        self.known.write().expect("no holder of this lock panics")
+    }
+
     fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
         self.known.read().expect("no holder of this lock panics")
     }
 }
 
-impl EventType {
-    /// The event type with `schema` as its current version, and what that changes.
-    fn with(&self, schema: &Schema, now: Timestamp) -> (Self, Registration) {
-        let mut after = self.clone();
-        let found = self
-            .versions
-            .iter()
-            .position(|version| version.schema.id() == schema.id());
-        let Some(index) = found else {
-            after.current = after.versions.len();
-            after.versions.push(SchemaVersion {
-                schema: schema.clone(),
-                registered_at: now,
-            });
-            return (after, Registration::NewVersion);
-        };
-        let same_text = self.versions[index].schema.text() == schema.text();
-        after.versions[index].schema = schema.clone();
-        after.current = index;
-        let registration = match (index == self.current, same_text) {
-            (true, true) => Registration::Unchanged,
-            (true, false) => Registration::NewText,
-            (false, _) => Registration::Returned,
-        };
-        (after, registration)
-    }
-}
-
 impl Known {
+    /// What is stored.
+    async fn read(store: &dyn MetadataStore, scope: Scope) -> Result<Self, RegistryError> {
+        let mut known = Self::default();
+        let mut schemas = HashMap::new();
+        for Stored { record, revision } in records::list::<SchemaRecord>(store, scope).await? {
+            let schema = Schema::parse(&record.text).map_err(|source| RegistryError::Stored {
+                id: record.id.clone(),
+                source,
+            })?;
+            known.schema_revisions.insert(schema.id(), revision);
+            known.text_bytes += schema.text().len();
+            schemas.insert(record.id, schema);
+        }
+        for stored in records::list::<TopicRecord>(store, scope).await? {
+            known.insert(EventType::of_record(stored, &schemas)?);
+        }
+        let defaults = records::load::<TenantRulesRecord>(store, scope, DEFAULTS).await?;
+        if let Some(Stored { record, revision }) = defaults {
+            let settings = RuleSettings::of_record(&record.rules);
+            let settings = settings.ok_or(RegistryError::BrokenDefaults)?;
+            known.defaults = (settings, revision);
+        }
+        Ok(known)
+    }
+
+    /// Bytes of the text that is stored with the schema's id; none if there is no such text.
+    fn schema_bytes(&self, schema: &Schema) -> usize {
+        let topic = self.topic_by_schema.get(&schema.id());
+        let event_type = topic.and_then(|topic| {
+            let there = self.by_topic.get(topic);
+            there.or_else(|| self.deleted.get(topic))
+        });
+        let stored = event_type.and_then(|event_type| event_type.version(&schema.id()));
+        stored.map_or(0, |version| version.schema.text().len())
+    }
+
     fn insert(&mut self, event_type: EventType) -> Arc<EventType> {
         for version in &event_type.versions {
             self.topic_by_schema
@@ -452,81 +729,16 @@ impl Known {
     }
 }
 
-fn event_type(
-    stored: Stored<TopicRecord>,
-    schemas: &HashMap<String, Schema>,
-) -> Result<EventType, RegistryError> {
-    let Stored { record, revision } = stored;
-    let broken = || RegistryError::BrokenTopic {
-        topic: record.name.clone(),
-    };
-    let versions = record.versions.iter().map(|version| {
-        let schema = schemas.get(&version.schema_id)?.clone();
-        Some(SchemaVersion {
-            schema,
-            registered_at: Timestamp::from_millis(version.registered_at_ms),
-        })
-    });
-    let versions = versions.collect::<Option<Vec<_>>>().ok_or_else(broken)?;
-    let is_current = |version: &SchemaVersion| version.schema.id().as_str() == record.current;
-    Ok(EventType {
-        topic: record.name.parse().map_err(|_| broken())?,
-        topic_id: TopicId::new(record.id),
-        validates: record.validates,
-        created_at: Timestamp::from_millis(record.created_at_ms),
-        deleted_at: record.deleted_at_ms.map(Timestamp::from_millis),
-        former_ids: record.former_ids.into_iter().map(TopicId::new).collect(),
-        current: versions.iter().position(is_current).ok_or_else(broken)?,
-        versions,
-        revision,
+/// The topic that a schema's record asks for.
+fn topic_of(schema: &Schema) -> Result<TopicName, RegistryError> {
+    TopicName::for_record(schema.record_name()).map_err(|source| RegistryError::Name {
+        record: schema.record_name().into(),
+        source,
     })
 }
 
-/// Why a registry cannot be read, or a schema not be registered.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// The metadata store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The registration was not stored.
-    #[error("the schema was not stored")]
-    Write(#[from] WriteError),
-    /// A stored schema is not a schema any more.
-    #[error("the stored schema {id} cannot be read")]
-    Stored {
-        /// Its id.
-        id: String,
-        /// Why.
-        #[source]
-        source: SchemaError,
-    },
-    /// A stored topic names schemas that are not stored.
-    #[error("the stored topic {topic} names a schema that is not stored")]
-    BrokenTopic {
-        /// Its name.
-        topic: String,
-    },
-    /// The record's name makes no topic.
-    #[error("the record {record:?} makes no topic")]
-    Name {
-        /// Its name.
-        record: String,
-        /// Why.
-        source: TopicNameError,
-    },
-    /// There is a topic whose name differs only in case.
-    #[error("the topic {topic} differs from {twin} only in case")]
-    SameButCase {
-        /// The name asked for.
-        topic: TopicName,
-        /// The topic there is.
-        twin: TopicName,
-    },
-    /// The tenant has as many topics as it may.
-    #[error("a tenant has at most {TOPICS_MAX} topics")]
-    TooManyTopics,
-}
+/// The key of the tenant's defaults.
+const DEFAULTS: &str = "defaults";
 
 #[cfg(test)]
 mod tests;

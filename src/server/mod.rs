@@ -6,18 +6,13 @@
 //! finish, and the log records that it ended cleanly.
 
 mod bootstrap;
+mod files;
 mod listener;
 mod quiet;
 mod serve;
 pub mod stack;
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
@@ -45,8 +40,8 @@ use crate::{
         shutdown::{Shutdown, ShutdownSignal},
     },
     schema::{
-        files,
-        registry::{Registration, Registry, TenantSchemas},
+        registry::{Registry, Rules, TenantSchemas},
+        watch::SchemaFiles,
     },
     types::limits,
 };
@@ -82,6 +77,8 @@ pub struct Config {
     pub broker: broker::Config,
     /// Settings of signing in.
     pub auth: auth::Config,
+    /// What new versions of schemas are held to where a tenant sets nothing.
+    pub schema: Rules,
     /// Settings of the gRPC edge.
     pub grpc: grpc::Config,
     /// Settings of HTTP/2 under gRPC.
@@ -115,6 +112,7 @@ impl Default for Config {
             event_log: event_log::Config::default(),
             broker: broker::Config::default(),
             auth: auth::Config::default(),
+            schema: Rules::default(),
             grpc: grpc::Config::default(),
             http2: stack::Config::default(),
         }
@@ -133,6 +131,8 @@ pub struct Running {
     listeners: JoinSet<()>,
     /// Lets go of tenants that nobody uses; ends with the shutdown.
     letting_go: JoinHandle<()>,
+    /// Looks at the schema files; ends with the shutdown.
+    watching: JoinHandle<()>,
     ready_file: Option<PathBuf>,
 }
 
@@ -157,7 +157,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (store, signing) = (Arc::clone(&home.store), Arc::clone(&tokens));
     let sign_in = SignIn::open(config.auth.clone(), store, Arc::clone(&clock), signing).await?;
     let sign_in = Arc::new(sign_in);
-    let registry = Registry::new(Arc::clone(&home.store), Arc::clone(&clock));
+    let (store, rules) = (Arc::clone(&home.store), config.schema);
+    let registry = Registry::new(store, Arc::clone(&clock), rules);
     let schemas = registry.tenant(tenant).await?;
     let broker = Broker::new(
         config.broker.clone(),
@@ -170,7 +171,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     // Opens the tenant's log now: what cannot be recovered is said at the start, not to a caller.
     // Before a schema is registered: it would get a number that may be another topic's in the log.
     broker.open(tenant).await?;
-    register_schemas(&schemas, &config.schemas_dir).await?;
+    let schema_files = SchemaFiles::default();
+    schema_files.register_metrics(&mut metrics);
+    let watch = files::Keeper::start(&config.schemas_dir, &schemas, &schema_files, &clock).await;
 
     // A token is made and written down last: a start that fails would leave one that nobody has.
     let profile = Profile {
@@ -205,6 +208,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         Arc::clone(&tokens),
         Arc::clone(&sign_in),
         Backups::new(Arc::clone(&home.log), Arc::clone(&home.store)),
+        schema_files,
     );
     let login = Login::new(sign_in, authenticator, &profile.instance_url);
     login.metrics().register(&mut metrics);
@@ -219,6 +223,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         routes: http::routes(Arc::new(metrics), readiness.clone(), login, over_http),
     };
     let listeners = edges.serve(sockets, certificate, &signal);
+    let watching = tokio::spawn(watch.run(signal.clone()));
     let letting_go = tokio::spawn(keepers.let_go(config.broker.tenant_idle, signal));
 
     readiness.set(true);
@@ -234,6 +239,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         readiness,
         listeners,
         letting_go,
+        watching,
         ready_file: config.ready_file,
     })
 }
@@ -361,6 +367,7 @@ impl Running {
         }
         // It ends at the signal, unless it panicked, which is no reason not to close the log.
         _ = self.letting_go.await;
+        _ = self.watching.await;
         self.home.log.close().await;
     }
 }
@@ -407,29 +414,6 @@ async fn bind(setting: &str, addr: Option<SocketAddr>) -> anyhow::Result<Option<
             "cannot listen on {addr}: {advice} with server.{setting} (port 0 is any free one)"
         ))
     })
-}
-
-async fn register_schemas(schemas: &TenantSchemas, dir: &Path) -> anyhow::Result<()> {
-    if !dir.is_dir() {
-        tracing::warn!(
-            "there is no schemas directory {}; no schema is registered",
-            dir.display()
-        );
-    }
-    for (path, schema) in files::read_dir(dir)? {
-        let registered = schemas.register(&schema).await;
-        let (event_type, registration) = registered.with_context(|| path.display().to_string())?;
-        if registration != Registration::Unchanged {
-            tracing::info!(
-                topic = %event_type.topic(),
-                schema_id = %schema.id(),
-                ?registration,
-                "registered {}",
-                path.display()
-            );
-        }
-    }
-    Ok(())
 }
 
 fn instance_url(config: &Config, sockets: &Sockets) -> anyhow::Result<String> {

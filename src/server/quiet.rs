@@ -24,9 +24,11 @@ impl Keepers {
         let interval = TENANT_LOOK_INTERVAL.min(idle / 4);
         loop {
             tokio::select! {
-                () = signal.recv() => return,
+                () = signal.recv() => break,
                 () = tokio::time::sleep(interval) => {}
             }
+            // First what closing would forget.
+            self.broker.flush_schema_uses().await;
             self.broker.close_quiet();
             self.broker.measure_lag().await;
             // First what ended: of those that are forgotten nothing is removed.
@@ -34,5 +36,6 @@ impl Keepers {
             self.tokens.forget_quiet(idle);
             self.store.close_quiet(idle).await;
         }
+        self.broker.flush_schema_uses().await;
     }
 }

@@ -225,6 +225,24 @@ pub const COMPATIBILITY_STEPS_MAX: usize = 1_000_000;
 pub const VIOLATIONS_MAX: usize = 1_000;
 /// How long the place of such a reason gets before it begins anew with a record that lies deep. Ours.
 pub const VIOLATION_PATH_BYTES_MAX: usize = 512;
+/// Such steps for one new version, held against all others. Ours: some seconds of work.
+pub const JUDGEMENT_STEPS_MAX: usize = 50 * COMPATIBILITY_STEPS_MAX;
+/// Versions of one topic's schema. Ours: each stays for ever, and is compared when a level asks for it.
+pub const SCHEMA_VERSIONS_MAX: usize = 1_000;
+/// Bytes of the texts of one tenant's schemas, which are kept in memory. Ours: 10,000 topics with three
+/// versions of 2 KB.
+pub const TENANT_SCHEMAS_BYTES_MAX: usize = 64 * MIB;
+/// Pairs of a user and a schema that are remembered for one tenant, so that an author is told who would
+/// break. Ours: some megabytes; what was used longest ago gives way.
+pub const SCHEMA_USES_MAX: usize = 20_000;
+/// Files of a directory of schemas that are looked at. Ours: as many as there may be topics.
+pub const SCHEMA_FILES_MAX: usize = TOPICS_MAX;
+/// How often a directory of schemas is looked at. Ours: soon enough for whoever saves a file and waits.
+pub const SCHEMA_FILES_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Reasons that are kept of those for which a schema file is refused. Ours: the rest follows from these.
+pub const REASONS_PER_FILE_MAX: usize = 20;
+/// Users who are named beside a refusal as those who would break. Ours: more than anyone calls.
+pub const AFFECTED_USERS_MAX: usize = 200;
 /// Items of all arrays and maps of one payload, also of zero-width ones. Ours: a count that costs
 /// no bytes would otherwise let a short payload run for ever.
 pub const PAYLOAD_ITEMS_MAX: u64 = MIB as u64;

@@ -117,6 +117,7 @@ impl Broker {
         };
         let (config, entry) = found.ok_or_else(|| unknown.clone())?;
         let subscriber = self.subscriber(principal, config.topic.as_str()).await?;
+        let subscriber = subscriber.with_managed(&config.developer_name);
         Ok(ManagedSubscriber {
             broker: self.clone(),
             tenant,

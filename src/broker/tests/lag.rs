@@ -152,7 +152,7 @@ async fn requests_that_fail_are_counted_by_reason() {
         engines.log.set(behaviour).await;
         let publisher = engines
             .broker
-            .publisher(&principal(), ORDERS)
+            .publisher(&principal(), None, ORDERS)
             .await
             .unwrap();
         let mut batch = publisher.batch(1, 0).unwrap();

@@ -49,7 +49,7 @@ async fn a_request_that_found_no_room_in_time_stores_nothing_later() {
     engines.log.set(Behaviour::NoRoom).await;
     let publisher = engines
         .broker
-        .publisher(&principal(), ORDERS)
+        .publisher(&principal(), None, ORDERS)
         .await
         .unwrap();
     let mut batch = publisher.batch(1, 0).unwrap();

@@ -81,7 +81,7 @@ async fn a_live_subscription_or_publisher_keeps_its_tenant_open() {
 
     let publisher = engines
         .broker
-        .publisher(&principal(), ORDERS)
+        .publisher(&principal(), None, ORDERS)
         .await
         .unwrap();
     drop(subscription);

@@ -14,7 +14,7 @@ use crate::{
     metadata::{
         EmbeddedStore, Expected, MetadataStore, Scope,
         embedded::{SERVER_FILE, TENANT_FILE},
-        records::{self, TenantRecord, TopicRecord},
+        records::{self, RulesRecord, TenantRecord, TopicRecord},
     },
 };
 
@@ -73,6 +73,8 @@ fn topic(id: u32, name: String) -> TopicRecord {
         created_at_ms: 1,
         deleted_at_ms: None,
         former_ids: Vec::new(),
+        rules: RulesRecord::default(),
+        file_sha256: None,
     }
 }
 

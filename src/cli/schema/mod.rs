@@ -1,4 +1,11 @@
-//! `tidegate schema`: schemas of a gateway, and the ids of schemas in files.
+//! `tidegate schema`: schemas of a gateway and of files, and how they may change.
+
+mod compare;
+mod register;
+mod retire;
+mod rules;
+mod sync;
+mod verdict;
 
 use std::{
     fs::File,
@@ -12,11 +19,14 @@ use serde::Serialize;
 use super::{
     connection::ConnectionArgs,
     exit::Failure,
-    output::{Format, Output, OutputArgs, Record, Row, note, warn},
+    output::{Format, Output, OutputArgs, Record, Row, note, time, warn},
 };
 use crate::{
     client::Connection,
-    proto::{SchemaInfo, SchemaRequest, TopicRequest, admin::ListSchemasRequest},
+    proto::{
+        SchemaInfo, SchemaRequest, TopicRequest,
+        admin::{ListSchemasRequest, SchemaVersion},
+    },
     schema::Schema,
     types::{SchemaId, TopicName, limits::SCHEMA_BYTES_MAX},
 };
@@ -50,6 +60,25 @@ enum Command {
         #[command(flatten)]
         connection: ConnectionArgs,
     },
+    /// Register schemas, each under the topic that its name asks for
+    ///
+    /// A schema that breaks the rules of its topic is refused, with every reason. Registering what is
+    /// registered already changes nothing.
+    Register(register::Args),
+    /// Say what registering schemas would do, and who would break
+    Check(register::Args),
+    /// Show what differs between two schemas
+    Diff(compare::DiffArgs),
+    /// Show every version of a topic's schema, and what each changed
+    History(compare::HistoryArgs),
+    /// Show or set what new versions are held to
+    SetCompatibility(rules::Args),
+    /// Have events refused that are written with an earlier version
+    Retire(retire::Args),
+    /// Write the current schemas of a gateway into a directory
+    Pull(sync::PullArgs),
+    /// Register the schemas of a directory, all of them or none
+    Push(sync::PushArgs),
     /// Print the ids that schemas in files have; no gateway is asked
     Id {
         /// Avro schemas, one in each file
@@ -77,6 +106,9 @@ fn parse_which(text: &str) -> Result<Which, String> {
     }
 }
 
+pub(super) use register::create_topic;
+pub(super) use rules::RulesRow;
+
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::List {
@@ -86,13 +118,24 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         } => {
             let connection = connection.connect().await?;
             let mut output = Output::stdout(output);
-            let schemas = list(&connection, topic.as_ref()).await?;
+            let (schemas, refused) = list(&connection, topic.as_ref()).await?;
             if schemas.is_empty() {
                 note("there is no schema of a topic that this token may use");
             }
             output.list(&schemas);
+            for file in &refused {
+                output.record(file);
+            }
             output.flush().await
         }
+        Command::Register(args) => register::run(args, false).await,
+        Command::Check(args) => register::run(args, true).await,
+        Command::Diff(args) => compare::diff(args).await,
+        Command::History(args) => compare::history(args).await,
+        Command::SetCompatibility(args) => rules::run(args).await,
+        Command::Retire(args) => retire::run(args).await,
+        Command::Pull(args) => sync::pull(args).await,
+        Command::Push(args) => sync::push(args).await,
         Command::Get {
             which,
             output,
@@ -132,21 +175,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 async fn list(
     connection: &Connection,
     topic: Option<&TopicName>,
-) -> Result<Vec<SchemaRow>, Failure> {
+) -> Result<(Vec<SchemaRow>, Vec<RefusedFile>), Failure> {
     let request = ListSchemasRequest {
         topic_name: topic.map_or_else(String::new, TopicName::to_string),
     };
-    let response = connection.admin().list_schemas(request).await?;
-    let rows = response.into_inner().schemas.into_iter();
-    Ok(rows
-        .map(|schema| SchemaRow {
-            topic: schema.topic_name,
-            schema_id: schema.schema_id,
-            version: schema.version,
-            current: schema.current,
-            registered_at: super::output::time(schema.registered_at_ms),
-        })
-        .collect())
+    let response = connection.admin().list_schemas(request).await?.into_inner();
+    let rows = response.schemas.into_iter().map(SchemaRow::from);
+    let refused = response.refused_files.into_iter().map(|file| RefusedFile {
+        refused_file: file.path,
+        reasons: file.reasons,
+        refused_at: time(file.refused_at_ms),
+    });
+    Ok((rows.collect(), refused.collect()))
 }
 
 async fn get(connection: &Connection, which: Which) -> Result<SchemaText, Failure> {
@@ -177,17 +217,23 @@ async fn get(connection: &Connection, which: Which) -> Result<SchemaText, Failur
     })
 }
 
-fn id_of_file(path: &Path) -> Result<FileSchemaId, String> {
-    let refused = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
+/// The text of a schema file. What is too long comes cut: the parser says how long it may be.
+fn read_file(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     File::open(path)
-        // One byte more than a schema may have: the parser says how many are too many.
+        // One byte more than a schema may have.
         .and_then(|file| {
             file.take(SCHEMA_BYTES_MAX as u64 + 1)
                 .read_to_string(&mut text)
         })
-        .map_err(|error| refused(&error))?;
-    let schema = Schema::parse(&text).map_err(|error| refused(&error))?;
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(text)
+}
+
+fn id_of_file(path: &Path) -> Result<FileSchemaId, String> {
+    let text = read_file(path)?;
+    let schema = Schema::parse(&text);
+    let schema = schema.map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(FileSchemaId {
         schema_id: schema.id().to_string(),
         file: path.display().to_string(),
@@ -202,20 +248,67 @@ struct SchemaRow {
     version: u32,
     current: bool,
     registered_at: String,
+    registered_by: String,
+    /// Null while events may be written with it.
+    retired_at: Option<String>,
+    retired_by: Option<String>,
+}
+
+impl From<SchemaVersion> for SchemaRow {
+    fn from(version: SchemaVersion) -> Self {
+        let is_retired = version.retired_at_ms != 0;
+        Self {
+            topic: version.topic_name,
+            schema_id: version.schema_id,
+            version: version.version,
+            current: version.current,
+            registered_at: time(version.registered_at_ms),
+            registered_by: version.registered_by,
+            retired_at: is_retired.then(|| time(version.retired_at_ms)),
+            retired_by: is_retired.then_some(version.retired_by),
+        }
+    }
+}
+
+impl SchemaRow {
+    fn state(&self) -> &'static str {
+        match (self.current, &self.retired_at) {
+            (true, _) => "current",
+            (false, None) => "active",
+            (false, Some(_)) => "retired",
+        }
+    }
 }
 
 impl Row for SchemaRow {
     const HEADERS: &'static [&'static str] =
-        &["TOPIC", "SCHEMA ID", "VERSION", "CURRENT", "REGISTERED"];
+        &["TOPIC", "SCHEMA ID", "VERSION", "STATE", "REGISTERED", "BY"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.topic.clone(),
             self.schema_id.clone(),
             self.version.to_string(),
-            if self.current { "yes" } else { "no" }.to_owned(),
+            self.state().to_owned(),
             self.registered_at.clone(),
+            self.registered_by.clone(),
         ]
+    }
+}
+
+/// A file of the gateway's directory of schemas that it does not take. The fields are the keys in JSON.
+#[derive(Debug, Serialize)]
+struct RefusedFile {
+    refused_file: String,
+    reasons: Vec<String>,
+    refused_at: String,
+}
+
+impl Record for RefusedFile {
+    fn text(&self) -> String {
+        let reasons = self.reasons.join("; ");
+        let (file, since) = (&self.refused_file, &self.refused_at);
+        format!("refused since {since}: {file}: {reasons}")
     }
 }
 
@@ -298,7 +391,7 @@ mod tests {
     #[tokio::test]
     async fn versions_are_listed() {
         let gateway = FakeGateway::start().await;
-        let schemas = list(&gateway.connect().await, None).await.unwrap();
+        let (schemas, _) = list(&gateway.connect().await, None).await.unwrap();
         assert_eq!(schemas[0].cells()[1], ORDER_CREATED_ID);
         assert_eq!(schemas[0].registered_at, "2023-11-14T22:13:20Z");
     }

@@ -98,6 +98,8 @@ InvalidArgument admin.request.invalid
 NotFound admin.not.found
 AlreadyExists admin.already.exists
 FailedPrecondition admin.log.damaged
+Aborted admin.overtaken
+FailedPrecondition admin.precondition.failed
 PermissionDenied admin.permission
 ";
     assert_eq!(table, expected);

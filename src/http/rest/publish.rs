@@ -169,7 +169,7 @@ async fn publishers<'a>(
     for entry in entries.iter().flatten() {
         if !publishers.contains_key(entry.name) {
             let topic = topic_of(entry.name);
-            let publisher = gateway.broker.publisher(principal, &topic).await;
+            let publisher = gateway.broker.publisher(principal, None, &topic).await;
             publishers.insert(entry.name, publisher);
         }
     }

@@ -31,7 +31,7 @@ pub(super) async fn create(
     // The body is read only for those who may publish it: it takes room that others wait for.
     gateway
         .broker
-        .publisher(&principal, &topic_of(&name))
+        .publisher(&principal, None, &topic_of(&name))
         .await?;
     let (tenant, bytes_max) = (principal.tenant, HTTP_EVENT_BODY_BYTES_MAX);
     let reading = gateway.bodies.json(tenant, &head.headers, body, bytes_max);

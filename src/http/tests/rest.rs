@@ -172,13 +172,14 @@ async fn a_required_field_is_named() {
     let registry = crate::schema::registry::Registry::new(
         std::sync::Arc::clone(&edge.engines.store) as _,
         std::sync::Arc::new(edge.engines.clock.clone()),
+        crate::schema::registry::Rules::default(),
     );
     let tenant = crate::broker::tests::engines::tenant();
     registry
         .tenant(tenant)
         .await
         .unwrap()
-        .register(&schema.unwrap())
+        .register_unchecked(&schema.unwrap())
         .await
         .unwrap();
     let answer = edge

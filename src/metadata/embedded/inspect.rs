@@ -7,7 +7,8 @@ use crate::metadata::{
     OpenError, Scope, StoreError, Table,
     records::{
         self, AssertionRecord, ClientRecord, ManagedPositionRecord, ManagedSubscriptionRecord,
-        Record, SchemaRecord, TenantRecord, TokenRecord, TopicRecord, UserRecord,
+        Record, SchemaRecord, SchemaUserRecord, TenantRecord, TenantRulesRecord, TokenRecord,
+        TopicRecord, UserRecord,
     },
 };
 
@@ -51,6 +52,8 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
         subscriptions,
         positions,
         assertions,
+        rules,
+        schema_users,
     ] = Table::ALL.map(&mut entries);
     let damage = &mut found.damage;
     found.tenants = parse(tenants, damage);
@@ -60,6 +63,8 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
     parse::<ManagedSubscriptionRecord>(subscriptions, damage);
     parse::<ManagedPositionRecord>(positions, damage);
     parse::<AssertionRecord>(assertions, damage);
+    parse::<TenantRulesRecord>(rules, damage);
+    parse::<SchemaUserRecord>(schema_users, damage);
     found.topics = parse(topics, damage);
     let schemas: Vec<SchemaRecord> = parse(schemas, damage);
     let ids: HashSet<_> = schemas.iter().map(|schema| &schema.id).collect();

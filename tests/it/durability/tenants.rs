@@ -16,7 +16,10 @@ use tidegate::{
         Change, EmbeddedStore, Expected, MemoryStore, MetadataStore, Scope, Table,
         records::{self, TenantRecord},
     },
-    schema::{Schema, registry::Registry},
+    schema::{
+        Schema,
+        registry::{Registering, Registry, Rules},
+    },
     types::{Grants, TenantId},
 };
 
@@ -146,14 +149,15 @@ async fn make_tenants(gateway: &Gateway, count: usize) -> Vec<Tenant> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let tokens = TokenStore::open(Arc::clone(&memory), Arc::clone(&clock)).await;
     let tokens = tokens.expect("an empty store can be read");
-    let registry = Registry::new(Arc::clone(&memory), Arc::clone(&clock));
+    let registry = Registry::new(Arc::clone(&memory), Arc::clone(&clock), Rules::default());
     let schema = include_str!("../../../schemas/OrderCreated__e.avsc");
     let schema = Schema::parse(schema).expect("the sample is a schema");
 
     let make = async |number: usize| {
         let id: TenantId = format!("00D{number:012}").parse().expect("a tenant id");
         let schemas = registry.tenant(id).await.expect("an empty tenant");
-        schemas.register(&schema).await.expect("a new topic");
+        let registering = Registering::new(&schema, "test");
+        schemas.register(registering).await.expect("a new topic");
         let grants = Grants::every_topic();
         let (_, token) = tokens
             .create(id, "test", grants, None)
