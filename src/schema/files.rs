@@ -46,18 +46,10 @@ pub fn read_dir(dir: &Path) -> Result<Vec<(PathBuf, Schema)>, FileError> {
 ///
 /// [`FileError`].
 pub fn read_file(path: &Path) -> Result<Schema, FileError> {
-    use io::Read;
-
-    let unreadable = |source| FileError::Unreadable {
+    let text = read_text(path).map_err(|source| FileError::Unreadable {
         path: path.to_owned(),
         source,
-    };
-    let file = fs::File::open(path).map_err(unreadable)?;
-    let mut text = String::new();
-    // One byte more than allowed tells a file that is too large from one that just fits.
-    file.take(SCHEMA_BYTES_MAX as u64 + 1)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    })?;
     Schema::parse(&text).map_err(|source| FileError::NotASchema {
         path: path.to_owned(),
         line: Place(line_of(&text, &source)),
@@ -65,9 +57,25 @@ pub fn read_file(path: &Path) -> Result<Schema, FileError> {
     })
 }
 
+/// The text of a file, which need be no schema.
+///
+/// # Errors
+///
+/// The file cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    use io::Read;
+
+    let mut text = String::new();
+    // One byte more than a schema has tells a file that is too large from one that just fits.
+    fs::File::open(path)?
+        .take(SCHEMA_BYTES_MAX as u64 + 1)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// The line of what `error` is about, from 1: the last that has, in quotes, a name it says. Avro
 /// knows no lines, and of two definitions the later one is the one too many.
-fn line_of(text: &str, error: &SchemaError) -> Option<usize> {
+pub(super) fn line_of(text: &str, error: &SchemaError) -> Option<usize> {
     let said = match error {
         SchemaError::NotAvro { at, .. } if at.contains('.') => at.clone(),
         SchemaError::NotAvro { reason, .. } => reason.clone(),

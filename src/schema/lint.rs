@@ -21,7 +21,7 @@
 //! "Platform Event Fields".
 
 use super::{
-    Schema,
+    Schema, SchemaError, files,
     finding::Finding,
     outline::{self, Compiled, Findings, Item, NamedKind, Place, shown},
     platform::{self, Checks, EventKind},
@@ -60,6 +60,55 @@ pub fn findings(schema: &Schema) -> Vec<Finding> {
 /// Whether a finding is advice, so that a registry with every check on takes the schema all the same.
 pub fn is_advice(finding: &Finding) -> bool {
     ADVICE.contains(&finding.rule)
+}
+
+/// Everything that is to be said about a text, which need be no schema.
+pub fn findings_of_text(text: &str) -> Vec<Finding> {
+    match Schema::parse(text) {
+        Ok(schema) => findings(&schema),
+        Err(error) => vec![refusal(text, &error)],
+    }
+}
+
+/// Why a text is no schema, as a finding.
+fn refusal(text: &str, error: &SchemaError) -> Finding {
+    let (path, message) = match error {
+        SchemaError::NotAvro { at, reason } if at != "schema" => (at.clone(), reason.clone()),
+        SchemaError::NotAvro { reason, .. } => (String::new(), reason.clone()),
+        SchemaError::NotJson { column, reason, .. } => {
+            (String::new(), format!("column {column}: {reason}"))
+        }
+        SchemaError::Default { field, reason } => (
+            field.clone(),
+            format!("the default does not fit the type: {reason}"),
+        ),
+        error => (String::new(), error.to_string()),
+    };
+    let line = match error {
+        SchemaError::NotJson { line, .. } | SchemaError::NestedTooDeep { line, .. } => Some(*line),
+        error => files::line_of(text, error),
+    };
+    let fix = match error {
+        SchemaError::TooLarge(_) => "shorten its documentation, or make several events of it",
+        SchemaError::NestedTooDeep { .. } => "define inner types once, and name them elsewhere",
+        SchemaError::NotJson { .. } => "correct the JSON there",
+        SchemaError::NotAvro { .. } => {
+            "write it as \"Schema Declaration\" of the Avro specification says"
+        }
+        SchemaError::NotARecord(_) => "make it a record that has the value as a field",
+        SchemaError::DefinedTwice(_) => "define it once, and write its name elsewhere",
+        SchemaError::Endless(_) => "put a union with null, an array or a map in between",
+        SchemaError::ValueTooDeep(_) => "nest fewer records in each other",
+        SchemaError::Default { .. } => "write a value of the field's type, or leave it out",
+        SchemaError::DefaultsTooLarge => "shorten the defaults",
+    };
+    Finding {
+        rule: error.rule(),
+        path,
+        line,
+        message,
+        fix: fix.to_owned(),
+    }
 }
 
 fn own_findings(schema: &Schema) -> Vec<Finding> {

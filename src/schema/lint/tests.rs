@@ -161,6 +161,47 @@ fn only_so_many_are_listed_and_what_is_refused_comes_first() {
     assert!(!findings.iter().any(is_advice));
 }
 
+#[test]
+fn a_text_that_is_no_schema_is_a_finding_with_its_place() {
+    let field =
+        |field: &str| format!("{{\"type\":\"record\",\"name\":\"A__e\",\"fields\":[\n{field}]}}");
+    for (text, wanted) in [
+        (
+            "{\n oops}".to_owned(),
+            "2 not-json column 2: key must be a string",
+        ),
+        (
+            "[".repeat(100),
+            "1 nested-too-deep line 1, column 65: a schema nests at most 64 levels",
+        ),
+        (
+            "\"int\"".to_owned(),
+            "- not-a-record the schema of an event is a record, this one is int",
+        ),
+        (
+            field(r#"{"name":"a","type":[]}"#),
+            "2 not-avro A__e.a: a union has at least one type",
+        ),
+        (
+            field(r#"{"name":"a","type":"int","default":"x"}"#),
+            "2 default-invalid A__e.a: the default does not fit the type: found a string, wanted an int, a whole number of 32 bits",
+        ),
+        (
+            field(r#"{"name":"a","type":"A__e"}"#),
+            "2 endless the record A__e contains itself, so it has no finite value",
+        ),
+    ] {
+        let findings = findings_of_text(&text);
+        let [finding] = &findings[..] else {
+            panic!("{findings:?}")
+        };
+        assert!(!is_advice(finding));
+        let line = finding.line.map_or("-".to_owned(), |line| line.to_string());
+        assert_eq!(format!("{line} {} {finding}", finding.rule), wanted);
+    }
+    assert_eq!(findings_of_text(ORDER_CREATED), []);
+}
+
 /// A schema of one megabyte in which `item` is repeated.
 fn huge(start: &str, item: impl Fn(usize) -> String, end: &str) -> Schema {
     let mut text = start.to_owned();
