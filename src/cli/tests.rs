@@ -35,6 +35,8 @@ fn what_scripts_rely_on_parses() {
         "schema list --topic /event/OrderCreated__e",
         "schema get dGzWYkf4alBWqjXJMJJLlw",
         "schema id a.avsc b.avsc",
+        "schema init OrderCreated --field Amount:double --field Note --out - --force",
+        "schema lint a.avsc b.avsc --strict --output json",
         "token create --name n --publish /event/* /data/* --subscribe * --change-events --admin",
         "token list",
         "token revoke 1",

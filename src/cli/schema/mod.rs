@@ -1,6 +1,8 @@
-//! `tidegate schema`: schemas of a gateway and of files, and how they may change.
+//! `tidegate schema`: schemas of a gateway, and schemas in files before a gateway has them.
 
 mod compare;
+mod init;
+mod lint;
 mod register;
 mod retire;
 mod rules;
@@ -40,6 +42,10 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first schema for an event; no gateway is asked
+    Init(init::Args),
+    /// Say what would be refused in schema files, and what will hurt later; no gateway is asked
+    Lint(lint::Args),
     /// List every version of the schemas of the topics that the token may use
     List {
         /// List those of this topic only
@@ -111,6 +117,8 @@ pub(super) use rules::RulesRow;
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
+        Command::Init(args) => init::run(&args),
+        Command::Lint(args) => lint::run(args).await,
         Command::List {
             topic,
             output,
