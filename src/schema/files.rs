@@ -6,38 +6,35 @@ use std::{
 };
 
 use super::{Schema, SchemaError};
-use crate::types::limits::SCHEMA_BYTES_MAX;
+use crate::types::limits::{SCHEMA_BYTES_MAX, SCHEMA_FILES_MAX};
 
-/// Reads every `.avsc` file of `dir`, sorted by name. A directory that is not there has none.
+/// The `.avsc` files of `dir`, sorted by name. A directory that is not there has none. Names that begin
+/// with a dot are of drafts and copies that editors make, and are left out.
 ///
 /// # Errors
 ///
-/// [`FileError`] for the first file that is not a schema.
-pub fn read_dir(dir: &Path) -> Result<Vec<(PathBuf, Schema)>, FileError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| FileError::Unreadable { path, source }
-    };
+/// The file system's, and one for a directory with more than [`SCHEMA_FILES_MAX`] of them.
+pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(dir)(error)),
+        Err(error) => return Err(error),
     };
     let mut paths = Vec::new();
     for entry in entries {
-        let path = entry.map_err(failed(dir))?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "avsc")
-        {
-            paths.push(path);
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(b".") || path.extension().is_none_or(|it| it != "avsc") {
+            continue;
         }
+        if paths.len() == SCHEMA_FILES_MAX {
+            let reason = format!("it has more than {SCHEMA_FILES_MAX} schema files");
+            return Err(io::Error::other(reason));
+        }
+        paths.push(path);
     }
     paths.sort();
-    paths
-        .into_iter()
-        .map(|path| read_file(&path).map(|schema| (path, schema)))
-        .collect()
+    Ok(paths)
 }
 
 /// Reads one schema file.
@@ -169,15 +166,12 @@ pub enum FileError {
 mod tests {
     use super::*;
 
-    const PLAIN: &str = r#"{"type":"record","name":"A__e","fields":[{"name":"n","type":"int"}]}"#;
-
     #[test]
     fn a_broken_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("A__e.avsc"), PLAIN).unwrap();
-        fs::write(dir.path().join("B__e.avsc"), "{\n  \"type\": oops\n}").unwrap();
-        fs::write(dir.path().join("notes.txt"), "not looked at").unwrap();
-        let error = read_dir(dir.path()).unwrap_err();
+        let path = dir.path().join("B__e.avsc");
+        fs::write(&path, "{\n  \"type\": oops\n}").unwrap();
+        let error = read_file(&path).unwrap_err();
         let FileError::NotASchema { source, .. } = &error else {
             panic!("{error}")
         };
@@ -217,11 +211,32 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_has_no_schemas() {
-        assert!(
-            read_dir(Path::new("/no/such/directory"))
-                .unwrap()
-                .is_empty()
+    fn the_schema_files_of_a_directory_are_listed_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "B__e.avsc",
+            "A__e.avsc",
+            ".A__e.avsc",
+            "A__e.avsc~",
+            "notes.txt",
+        ] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let found = list(dir.path()).unwrap();
+        assert_eq!(
+            found,
+            ["A__e.avsc", "B__e.avsc"].map(|name| dir.path().join(name))
         );
+        assert!(list(Path::new("/no/such/directory")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_directory_of_too_many_files_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..=SCHEMA_FILES_MAX {
+            fs::write(dir.path().join(format!("A{number}__e.avsc")), "").unwrap();
+        }
+        let error = list(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("more than 10000"), "{error}");
     }
 }

@@ -14,7 +14,9 @@ use apache_avro::Schema as AvroSchema;
 use serde_json::{Map, Value, json};
 
 use super::error::SchemaError;
-use crate::types::limits::{EVENT_BYTES_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX};
+use crate::types::limits::{
+    EVENT_BYTES_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_NAME_BYTES_MAX,
+};
 
 /// The attribute under which a field's default passes `apache-avro`, which would check it by
 /// rules of its own; the defaults are compiled, and so checked, with the program.
@@ -195,6 +197,14 @@ fn named(
     let mut clean = Map::new();
     for key in ["type", "name", "namespace"] {
         match object.get(key) {
+            // Every full name repeats its namespace: long ones would take the square of the text.
+            Some(Value::String(text)) if text.len() > SCHEMA_NAME_BYTES_MAX => {
+                let bytes = text.len();
+                let reason = format!(
+                    "the {key} of a type has at most {SCHEMA_NAME_BYTES_MAX} bytes, this one has {bytes}"
+                );
+                return Err(not_avro(at, reason));
+            }
             Some(text @ Value::String(_)) => _ = clean.insert(key.to_owned(), text.clone()),
             None if key == "namespace" => {}
             Some(_) | None => return Err(not_avro(at, format!("the {key} of a type is a string"))),
@@ -326,6 +336,30 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn long_names_are_refused_before_they_are_multiplied() {
+        let inner = |number: usize| {
+            format!(
+                r#"{{"name":"f{number}","type":{{"type":"fixed","name":"F{number}","size":1}}}}"#
+            )
+        };
+        let fields: Vec<_> = (0..5_000).map(inner).collect();
+        let fields = fields.join(",");
+        let namespace = "n".repeat(500_000);
+        let text = format!(
+            r#"{{"type":"record","name":"R","namespace":"{namespace}","fields":[{fields}]}}"#
+        );
+        assert_eq!(
+            refusal(&text),
+            "R: the namespace of a type has at most 255 bytes, this one has 500000"
+        );
+        let text = format!(
+            r#"{{"type":"record","name":"R","namespace":"{}","fields":[{fields}]}}"#,
+            "n".repeat(SCHEMA_NAME_BYTES_MAX)
+        );
+        assert!(parse(&text).is_ok());
     }
 
     #[test]

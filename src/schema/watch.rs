@@ -24,10 +24,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
-    types::{
-        TopicName,
-        limits::{REASONS_PER_FILE_MAX, SCHEMA_FILES_MAX},
-    },
+    types::{TopicName, limits::REASONS_PER_FILE_MAX},
 };
 
 /// A file that is not taken.
@@ -362,31 +359,12 @@ fn in_words(error: &dyn std::error::Error) -> String {
 
 /// The schema files of a directory; none if it is not there.
 fn stamps(dir: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = BTreeMap::new();
-    for entry in entries {
-        let path = entry?.path();
-        // Editors keep drafts and copies whose names begin with a dot.
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        if name.starts_with(b".") || path.extension().is_none_or(|it| it != "avsc") {
-            continue;
-        }
-        if found.len() == SCHEMA_FILES_MAX {
-            let text = format!("it has more than {SCHEMA_FILES_MAX} schema files");
-            return Err(io::Error::other(text));
-        }
+    let stamped = files::list(dir)?.into_iter().filter_map(|path| {
         // A link that leads nowhere is on its way somewhere else.
-        if let Ok(metadata) = fs::metadata(&path)
-            && metadata.is_file()
-        {
-            found.insert(path, Stamp::of(&metadata));
-        }
-    }
-    Ok(found)
+        let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        Some((path, Stamp::of(&metadata)))
+    });
+    Ok(stamped.collect())
 }
 
 #[cfg(test)]

@@ -215,6 +215,9 @@ pub const MEMORY_LOG_BYTES: u64 = 256 * MIB as u64;
 
 /// Bytes of one schema text. Ours: the hosted service's largest event has about 100 fields.
 pub const SCHEMA_BYTES_MAX: usize = MIB;
+/// Bytes of the name of a type in a schema, and of its namespace. Ours: the hosted service's names have at
+/// most 80 characters.
+pub const SCHEMA_NAME_BYTES_MAX: usize = 255;
 /// Nesting depth of a schema and of the values written with it. Ours.
 pub const SCHEMA_DEPTH_MAX: usize = 64;
 /// Types that are compared to find out whether one schema reads another. Ours: the largest schemas have

@@ -9,11 +9,7 @@ mod rules;
 mod sync;
 mod verdict;
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -29,8 +25,8 @@ use crate::{
         SchemaInfo, SchemaRequest, TopicRequest,
         admin::{ListSchemasRequest, SchemaVersion},
     },
-    schema::Schema,
-    types::{SchemaId, TopicName, limits::SCHEMA_BYTES_MAX},
+    schema::{Schema, files},
+    types::{SchemaId, TopicName},
 };
 
 /// Arguments of `tidegate schema`.
@@ -227,15 +223,7 @@ async fn get(connection: &Connection, which: Which) -> Result<SchemaText, Failur
 
 /// The text of a schema file. What is too long comes cut: the parser says how long it may be.
 fn read_file(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    File::open(path)
-        // One byte more than a schema may have.
-        .and_then(|file| {
-            file.take(SCHEMA_BYTES_MAX as u64 + 1)
-                .read_to_string(&mut text)
-        })
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(text)
+    files::read_text(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn id_of_file(path: &Path) -> Result<FileSchemaId, String> {
@@ -349,9 +337,12 @@ impl Record for FileSchemaId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{
-        exit::Exit,
-        fake_gateway::{FakeGateway, ORDER_CREATED, ORDER_CREATED_ID},
+    use crate::{
+        cli::{
+            exit::Exit,
+            fake_gateway::{FakeGateway, ORDER_CREATED, ORDER_CREATED_ID},
+        },
+        types::limits::SCHEMA_BYTES_MAX,
     };
 
     #[test]

@@ -2,7 +2,7 @@
 //! repository.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,8 @@ use crate::{
     client::Connection,
     net::whole_file,
     proto::admin::{ListTopicsRequest, Topic},
-    types::{TopicName, limits::SCHEMA_FILES_MAX},
+    schema::files,
+    types::TopicName,
 };
 
 /// Arguments of `tidegate schema pull`.
@@ -65,7 +66,7 @@ pub(super) struct PushArgs {
 pub(super) async fn pull(args: PullArgs) -> Result<(), Failure> {
     let connection = args.connection.connect().await?;
     let mut output = Output::stdout(args.output);
-    let here = files_of(&args.dir).map_err(Failure::failed)?;
+    let here = files_of(&args.dir)?;
     let mut expected = Vec::new();
     for topic in topics(&connection).await? {
         let row = pull_topic(&connection, &args.dir, &topic, args.dry_run).await?;
@@ -132,40 +133,13 @@ fn with_newline(mut text: String) -> String {
     text
 }
 
-/// The schema files of a directory, sorted; none if it is not there.
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, String> {
-    let failed = |error: io::Error| format!("cannot read {}: {error}", dir.display());
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        let is_hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "avsc")
-            && !is_hidden
-        {
-            paths.push(path);
-        }
-        if paths.len() > SCHEMA_FILES_MAX {
-            return Err(format!(
-                "{} has more than {SCHEMA_FILES_MAX} schema files",
-                dir.display()
-            ));
-        }
-    }
-    paths.sort();
-    Ok(paths)
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    files::list(dir)
+        .map_err(|error| Failure::failed(format!("cannot read {}: {error}", dir.display())))
 }
 
 pub(super) async fn push(args: PushArgs) -> Result<(), Failure> {
-    let files = files_of(&args.dir).map_err(Failure::failed)?;
+    let files = files_of(&args.dir)?;
     if files.is_empty() {
         let nothing = format!(
             "{} has no files whose names end in .avsc",
