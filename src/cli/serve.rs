@@ -70,7 +70,7 @@ fn greeting(running: &Running) -> Vec<String> {
     }
     let topics = running.topics();
     let topics = match topics.as_slice() {
-        [] => "none yet: put .avsc files into the schemas directory and start again".to_owned(),
+        [] => "none yet: put .avsc files into the schemas directory".to_owned(),
         topics => topics.join(", "),
     };
     lines.push(format!("  {:<16} {topics}", "topics"));

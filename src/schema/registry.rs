@@ -731,9 +731,9 @@ impl Known {
 
 /// The topic that a schema's record asks for.
 fn topic_of(schema: &Schema) -> Result<TopicName, RegistryError> {
-    TopicName::for_record(schema.record_name()).map_err(|source| RegistryError::Name {
+    TopicName::for_record(schema.record_name()).map_err(|reason| RegistryError::Name {
         record: schema.record_name().into(),
-        source,
+        reason,
     })
 }
 

@@ -4,7 +4,8 @@
 //! lets clients of other languages do their work, `cli` and `bench` the commands and `story` the
 //! example; `durability` ends the process at bad moments; `start` holds it to refuse what it cannot
 //! work with, and `files` to what it writes; `managed` reads through managed subscriptions; `removal`
-//! is what administrators have removed; `sign_in`, how clients come by their access tokens.
+//! is what administrators have removed, and `schemas` what authors of schemas do; `sign_in`, how clients
+//! come by their access tokens.
 
 mod bench;
 mod cli;
@@ -13,6 +14,7 @@ mod files;
 mod http;
 mod managed;
 mod removal;
+mod schemas;
 mod sign_in;
 mod start;
 mod stock;

@@ -273,29 +273,6 @@ fn a_certificate_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn a_schema_that_is_broken_is_named_with_its_line() {
-    for (text, words) in [
-        ("{\n \"type\": \"record\",\n oops", &["line 3"][..]),
-        (
-            "{\"type\":\"record\",\"name\":\"A__e\",\n\"fields\":[{\"name\":\"x\",\"type\":\"strin\"}]}",
-            &["line 2", "strin"],
-        ),
-        (
-            "{\"type\":\"record\",\"name\":\"A\",\"fields\":[]}",
-            &["__e"],
-        ),
-        ("\"string\"", &["record"]),
-        ("", &["line 1"]),
-    ] {
-        let dir = new_dir();
-        fs::write(dir.path().join("A__e.avsc"), text).unwrap();
-        let mut command = serve_command();
-        command.arg("--ephemeral").arg("--schemas").arg(dir.path());
-        expect_refusal(command, dir.path(), &[&["A__e.avsc"], words].concat());
-    }
-}
-
-#[test]
 fn a_setting_that_is_none_is_named() {
     let dir = new_dir();
     let mut command = serve_command();

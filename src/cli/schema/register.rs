@@ -52,7 +52,11 @@ pub(super) async fn run(args: Args, is_rehearsal: bool) -> Result<(), Failure> {
         let request = request(path, args.topic.as_ref(), args.expect);
         let judged = match request {
             Ok(request) => judge(&connection, path, request, is_rehearsal).await,
-            Err(reason) => Err(Failure::failed(reason)),
+            Err(reason) => {
+                refused += 1;
+                warn(&reason);
+                continue;
+            }
         };
         match judged {
             Ok(verdict) => {
@@ -62,7 +66,7 @@ pub(super) async fn run(args: Args, is_rehearsal: bool) -> Result<(), Failure> {
             // One bad file does not keep the others from being looked at; a lost connection does.
             Err(failure) if failure.exit() == Exit::Failed => {
                 refused += 1;
-                warn(&failure.to_string());
+                warn(&format!("{}: {failure}", path.display()));
             }
             Err(failure) => return Err(failure),
         }

@@ -38,12 +38,12 @@ pub enum RegistryError {
         topic: String,
     },
     /// The record's name makes no topic.
-    #[error("the record {record:?} makes no topic")]
+    #[error("the record {record:?} makes no topic: {reason}")]
     Name {
         /// Its name.
         record: String,
         /// Why.
-        source: TopicNameError,
+        reason: TopicNameError,
     },
     /// There is a topic whose name differs only in case.
     #[error("the topic {topic} differs from {twin} only in case")]
