@@ -131,6 +131,7 @@ impl Broker {
     pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
         let clock = Arc::clone(&self.0.clock);
         self.0.metrics.register(registry, clock);
+        self.0.registry.register_metrics(registry);
         registry.register_collector(Box::new(LogCollector(self.clone())));
         registry.register_collector(Box::new(ManagedCollector(self.clone())));
     }

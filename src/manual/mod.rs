@@ -6,10 +6,11 @@
 //! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
 //! 3. [`managed`]: subscriptions whose position the gateway keeps.
 //! 4. [`http`]: publishing and subscribing without gRPC.
-//! 5. [`sign_in`]: how clients come by access tokens, and how those end.
-//! 6. [`durability`]: what an acknowledgement means, and what recovery does.
-//! 7. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 8. [`operations`]: files, metrics, health and what to do about messages.
+//! 5. [`schemas`]: how event types come to be and change, and what is refused.
+//! 6. [`sign_in`]: how clients come by access tokens, and how those end.
+//! 7. [`durability`]: what an acknowledgement means, and what recovery does.
+//! 8. [`removal`]: how events go away, by age or by order, and what that leaves behind.
+//! 9. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -22,6 +23,9 @@ pub mod managed {}
 
 #[doc = include_str!("http.md")]
 pub mod http {}
+
+#[doc = include_str!("schemas.md")]
+pub mod schemas {}
 
 #[doc = include_str!("durability.md")]
 pub mod durability {}

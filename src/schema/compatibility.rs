@@ -126,10 +126,13 @@ impl Violation {
                     "leave out {symbols} until every reader has a version whose enum has a default"
                 )
             }
-            Rule::Branch(branch) if is_new_reader => format!("keep {branch} in the union"),
-            Rule::Branch(branch) => {
-                format!("leave {branch} out of the union until every reader has a version with it")
+            Rule::Branch(branch) if is_new_reader => {
+                format!("keep {branch}, and add a field of another name for what is new")
             }
+            Rule::Branch(branch) => format!(
+                "leave {branch} out until every reader has a version with it, or add a field of another \
+                 name for it"
+            ),
             Rule::TooIntricate => "make the schema simpler: fewer types of one name".to_owned(),
         }
     }

@@ -9,6 +9,7 @@
 
 mod error;
 mod event_type;
+mod metrics;
 mod rules;
 pub mod uses;
 mod verdict;
@@ -19,6 +20,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use prometheus_client::registry::Registry as MetricsRegistry;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -34,6 +36,7 @@ use crate::{
         limits::{SCHEMA_VERSIONS_MAX, TENANT_SCHEMAS_BYTES_MAX, TOPICS_MAX},
     },
 };
+use metrics::Metrics;
 use uses::Uses;
 
 pub use error::RegistryError;
@@ -48,6 +51,7 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     /// What schemas are held to where a tenant sets nothing.
     rules: Rules,
+    metrics: Metrics,
     /// Tenants in use. Whoever uses one holds it, so that all see the same registrations.
     tenants: std::sync::Mutex<HashMap<TenantId, Slot>>,
 }
@@ -62,6 +66,7 @@ impl Registry {
             store,
             clock,
             rules,
+            metrics: Metrics::default(),
             tenants: std::sync::Mutex::default(),
         }
     }
@@ -78,9 +83,16 @@ impl Registry {
             return Ok(schemas);
         }
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
-        let schemas = Arc::new(TenantSchemas::open(id, store, clock, self.rules).await?);
+        let metrics = self.metrics.clone();
+        let schemas = TenantSchemas::open(id, store, clock, self.rules, metrics).await?;
+        let schemas = Arc::new(schemas);
         *held = Arc::downgrade(&schemas);
         Ok(schemas)
+    }
+
+    /// Adds what registries count to `registry`.
+    pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
+        self.metrics.register(registry);
     }
 
     /// Forgets that there is a tenant, unless somebody holds its event types.
@@ -110,6 +122,7 @@ pub struct TenantSchemas {
     /// Held over a change, so that memory and store see them in one order.
     changing: Mutex<Certainty>,
     uses: Arc<Uses>,
+    metrics: Metrics,
 }
 
 /// Whether what is known is what is stored.
@@ -180,6 +193,7 @@ impl TenantSchemas {
         store: Arc<dyn MetadataStore>,
         clock: Arc<dyn Clock>,
         gateway_rules: Rules,
+        metrics: Metrics,
     ) -> Result<Self, RegistryError> {
         let scope = Scope::Tenant(tenant);
         let known = Known::read(&*store, scope).await?;
@@ -192,6 +206,7 @@ impl TenantSchemas {
             known: RwLock::new(known),
             changing: Mutex::new(Certainty::Sure),
             uses: Arc::new(uses),
+            metrics,
         })
     }
 
@@ -255,6 +270,15 @@ impl TenantSchemas {
     ///
     /// Not cancel safe: after a drop the schema may be stored; it is visible once the next change begins.
     pub async fn register(&self, new: Registering<'_>) -> Result<Verdict, RegistryError> {
+        let is_rehearsal = new.is_rehearsal;
+        let outcome = self.register_uncounted(new).await;
+        if !is_rehearsal {
+            self.metrics.count(&outcome);
+        }
+        outcome
+    }
+
+    async fn register_uncounted(&self, new: Registering<'_>) -> Result<Verdict, RegistryError> {
         let schema = new.schema;
         let topic = topic_of(schema)?;
         if let Some(meant) = new.topic.filter(|meant| **meant != topic) {

@@ -258,8 +258,9 @@ impl Watch {
                 Err(Untaken::Later) => seen.state = State::Due,
                 Err(Untaken::Refused(reasons)) => {
                     // The topic stays with the file whose schema it has.
+                    let file = path.display();
                     for reason in &reasons {
-                        tracing::error!(file = %path.display(), "the schema file is refused: {reason}");
+                        tracing::error!("the schema file is refused: {file}: {reason}");
                     }
                     self.files.refuse(&path, reasons, self.clock.now());
                 }
@@ -278,7 +279,18 @@ impl Watch {
             {
                 return Err(Untaken::Later);
             }
-            Err(error) => return Err(Untaken::Refused(vec![in_words(&error)])),
+            Err(FileError::Unreadable { source, .. }) => {
+                return Err(Untaken::Refused(vec![format!(
+                    "it cannot be read: {source}"
+                )]));
+            }
+            Err(FileError::NotASchema { line, source, .. }) => {
+                let place = line
+                    .0
+                    .map_or_else(String::new, |line| format!("line {line}: "));
+                let reason = format!("{place}{source} [{}]", source.rule());
+                return Err(Untaken::Refused(vec![reason]));
+            }
         };
         if let Some(other) = self.other_file_of(path, &schema) {
             let reason = format!("{} is of the same topic", other.display());

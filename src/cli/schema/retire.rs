@@ -39,7 +39,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if !args.yes {
         let rehearsed = admin.retire_schema(request(true)).await?.into_inner();
         let publishers = rehearsed.publishers.into_iter().map(Affected::from);
-        let publishers: Vec<_> = publishers.map(|publisher| publisher.text()).collect();
+        let publishers: Vec<_> = publishers.map(|publisher| publisher.text(true)).collect();
         if !publishers.is_empty() {
             return Err(Failure::Usage(format!(
                 "whoever publishes with {} would be refused; these did: {}; say --yes if that is meant",

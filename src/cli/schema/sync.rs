@@ -186,7 +186,10 @@ pub(super) async fn push(args: PushArgs) -> Result<(), Failure> {
             return Err(Failure::failed(reason));
         }
     }
-    note(&format!("{} schemas are registered", files.len()));
+    note(&format!(
+        "every schema of {} is registered",
+        args.dir.display()
+    ));
     Ok(())
 }
 

@@ -101,7 +101,9 @@ impl Verdict {
                 && objection.schema_id.as_ref() == Some(&affected.schema_id)
         };
         let users: Vec<_> = self.affected.iter().filter(is_meant).collect();
-        let named = users.iter().take(USERS_SHOWN).map(|user| user.text());
+        let is_publisher = objection.direction.as_deref() == Some("backward");
+        let named = users.iter().take(USERS_SHOWN);
+        let named = named.map(|user| user.text(is_publisher));
         let named: Vec<_> = named.collect();
         let more = match users.len() - named.len() {
             0 => String::new(),
@@ -162,13 +164,15 @@ impl From<admin::Objection> for Objection {
 }
 
 impl Affected {
-    /// Who it is, and what it did last.
-    pub(super) fn text(&self) -> String {
-        let deeds = [
-            ("published", &self.published_at),
-            ("got events", &self.delivered_at),
-            ("asked for it", &self.asked_at),
-        ];
+    /// Who it is, and when it last did what would break: it published, or it read.
+    pub(super) fn text(&self, is_publisher: bool) -> String {
+        let deeds = match is_publisher {
+            true => vec![("published", &self.published_at)],
+            false => vec![
+                ("got events", &self.delivered_at),
+                ("asked for it", &self.asked_at),
+            ],
+        };
         let deeds = deeds
             .into_iter()
             .filter_map(|(deed, at)| Some((deed, at.as_ref()?)));
