@@ -267,6 +267,12 @@ impl Call {
         })
     }
 
+    /// What the client calls itself, if it does: for calls that do without it, so a name that is none is
+    /// no reason to refuse them.
+    pub(super) fn known_client_name(&self) -> Option<&str> {
+        self.client_name().ok().flatten()
+    }
+
     /// How the subscriber wants to be called in metrics, if it says.
     ///
     /// # Errors

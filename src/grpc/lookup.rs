@@ -32,7 +32,7 @@ impl PubSub {
         let principal = self.authenticate(call).await?;
         let schema = self
             .broker
-            .schema(&principal, call.client_name()?, &request.schema_id)
+            .schema(&principal, call.known_client_name(), &request.schema_id)
             .await?;
         Ok(SchemaInfo {
             schema_json: schema.text().to_owned(),

@@ -19,7 +19,7 @@ impl PubSub {
         }
         let publisher = self
             .broker
-            .publisher(&principal, call.client_name()?, &request.topic_name)
+            .publisher(&principal, call.known_client_name(), &request.topic_name)
             .await?;
         let batch = convert::batch(&publisher, &request)?;
         // Laid out, the events are held twice; waiting for a sync with one copy is enough.

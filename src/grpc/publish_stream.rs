@@ -227,7 +227,11 @@ impl PublishResponder {
                 let publisher = self
                     .service
                     .broker
-                    .publisher(&principal, self.call.client_name()?, &request.topic_name)
+                    .publisher(
+                        &principal,
+                        self.call.known_client_name(),
+                        &request.topic_name,
+                    )
                     .await?;
                 let topic_name = request.topic_name.clone();
                 self.publishing.insert(Publishing {

@@ -11,7 +11,10 @@ use crate::{
     event_log::{self, EventLog, MemoryLog, TenantLog},
     metadata::{MetadataStore, store_double::StoreDouble},
     proto::ProducerEvent,
-    schema::{Schema, registry::Registry},
+    schema::{
+        Schema,
+        registry::{Registry, TenantSchemas},
+    },
     types::{EventView, Grants, Position, Principal, SignedIn, TenantId},
 };
 
@@ -97,6 +100,11 @@ impl Engines {
     /// The tenant's log.
     pub(crate) async fn tenant_log(&self) -> Arc<dyn TenantLog> {
         self.log.open(tenant()).await.unwrap()
+    }
+
+    /// The tenant's schemas, as the broker sees them.
+    pub(crate) async fn schemas(&self) -> Arc<TenantSchemas> {
+        Arc::clone(&self.broker.tenant(tenant()).await.unwrap().schemas)
     }
 
     /// Publishes events that are stored.
