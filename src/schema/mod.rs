@@ -12,9 +12,12 @@
 //! was written with, which its schema id names. Subscribers may do otherwise, so [`compatibility`]
 //! tells what one version of a schema could not read of another.
 //!
+//! The events of changed records have a form of their own, which [`change_event`] writes and reads.
+//!
 //! Source: Avro specification 1.12, "Schema Declaration", "Binary Encoding", "Parsing Canonical
 //! Form for Schemas".
 
+pub mod change_event;
 pub mod compatibility;
 mod defaults;
 pub mod diff;

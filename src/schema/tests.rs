@@ -13,25 +13,7 @@ pub(super) const ORDER_CREATED_PAYLOAD: &[u8] =
     b"\x80\xa0\xab\xfe\xf9\x62\x24005000000000001AAA\x02\x08A-17\x02\0\0\0\0\0\x40\x45\x40\0";
 
 /// A change event with nested records, arrays and an enum.
-pub(super) const SHIPMENT_CHANGE: &str = r#"
-{"type":"record","name":"Shipment__ChangeEvent","namespace":"com.sforce.eventbus","fields":[
- {"name":"ChangeEventHeader","doc":"Data:ComplexValueType","type":{"type":"record","name":"ChangeEventHeader","fields":[
-   {"name":"entityName","type":"string"},{"name":"recordIds","type":{"type":"array","items":"string"}},
-   {"name":"changeType","type":{"type":"enum","name":"ChangeType","symbols":["CREATE","UPDATE","DELETE","UNDELETE",
-     "GAP_CREATE","GAP_UPDATE","GAP_DELETE","GAP_UNDELETE","GAP_OVERFLOW","SNAPSHOT"]}},
-   {"name":"changeOrigin","type":"string"},{"name":"transactionKey","type":"string"},{"name":"sequenceNumber","type":"int"},
-   {"name":"commitTimestamp","type":"long"},{"name":"commitNumber","type":"long"},{"name":"commitUser","type":"string"},
-   {"name":"nulledFields","type":{"type":"array","items":"string"}},{"name":"diffFields","type":{"type":"array","items":"string"}},
-   {"name":"changedFields","type":{"type":"array","items":"string"}}]}},
- {"name":"OwnerId","type":["null","string"],"doc":"Data:EntityId","default":null}, {"name":"Name","type":["null","string"],"doc":"Data:Text","default":null},
- {"name":"CreatedDate","type":["null","long"],"doc":"CreatedDate:DateTime","default":null}, {"name":"CreatedById","type":["null","string"],"doc":"CreatedBy:EntityId","default":null},
- {"name":"LastModifiedDate","type":["null","long"],"doc":"LastModifiedDate:DateTime","default":null}, {"name":"LastModifiedById","type":["null","string"],"doc":"LastModifiedBy:EntityId","default":null},
- {"name":"Status__c","type":["null","string"],"doc":"Data:DynamicEnum:00NXX0000000011","default":null},
- {"name":"Weight__c","type":["null","double"],"doc":"Data:Double:00NXX0000000012","default":null},
- {"name":"Dest__c","type":["null",{"type":"record","name":"Location","fields":[
-   {"name":"Latitude","type":["null","double"],"default":null},{"name":"Longitude","type":["null","double"],"default":null}]}],
-   "doc":"Data:Location:00NXX0000000013","default":null},
- {"name":"Notes__c","type":["null","string"],"doc":"Data:MultiLineText:00NXX0000000014","default":null}]}"#;
+pub(super) const SHIPMENT_CHANGE: &str = include_str!("../../schemas/Shipment__ChangeEvent.avsc");
 
 pub(super) fn schema(fields: &str) -> Schema {
     parse(fields).unwrap()

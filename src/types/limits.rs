@@ -249,6 +249,9 @@ pub const AFFECTED_USERS_MAX: usize = 200;
 /// Items of all arrays and maps of one payload, also of zero-width ones. Ours: a count that costs
 /// no bytes would otherwise let a short payload run for ever.
 pub const PAYLOAD_ITEMS_MAX: u64 = MIB as u64;
+/// Bytes of the names that one array of bitmaps of a change event becomes. Ours: each bit may stand for
+/// a long name; all names of a large record take a tenth.
+pub const CHANGE_FIELD_NAMES_BYTES_MAX: usize = 8 * MIB;
 /// Bytes of a Tooling query. Ours: those of clients have about 150.
 pub const TOOLING_QUERY_BYTES_MAX: usize = 4 * 1024;
 /// Topics of one tenant. Ours: each costs memory while its tenant is open.
@@ -365,7 +368,8 @@ pub const CLIENT_NAME_LABELS_MAX: usize = 200;
 pub const CA_FILE_BYTES_MAX: u64 = MIB as u64;
 /// Bytes of a profile. Ours: one is below 1 KiB.
 pub const PROFILE_BYTES_MAX: u64 = 64 * 1024;
-/// Bytes of one line that `publish` reads. Ours: JSON takes a few times the bytes of its event.
+/// Bytes of one line that `publish` reads, or of the file of a record. Ours: JSON takes a few times
+/// the bytes of its event.
 pub const PUBLISH_LINE_BYTES_MAX: usize = 8 * MIB;
 /// Events that `publish` puts in one request. Documented as advice.
 pub const PUBLISH_BATCH_EVENTS_MAX: usize = 200;

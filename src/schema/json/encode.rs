@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Number, Value};
 
-use super::{EXACT_MAX, JsonTypes};
+use super::{EXACT_MAX, JsonTypes, type_of};
 use crate::{
     schema::{
         error::{JsonError, Segment, path_text},
@@ -364,14 +364,7 @@ impl<'p, 'f> Encoder<'p, 'f> {
     fn wrong_type(&self, step: Step, json: &Value) -> JsonError {
         JsonError::WrongType {
             path: self.path(),
-            found: match json {
-                Value::Null => "null",
-                Value::Bool(_) => "a boolean",
-                Value::Number(_) => "a number",
-                Value::String(_) => "a string",
-                Value::Array(_) => "an array",
-                Value::Object(_) => "an object",
-            },
+            found: type_of(json),
             wanted: self.wanted(step),
         }
     }

@@ -77,6 +77,18 @@ impl JsonTypes {
     }
 }
 
+/// What errors call the JSON type of a value.
+pub(super) fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
 /// Whether no JSON type stands for two of these branches.
 pub(super) fn types_are_distinct(branches: &[Step]) -> bool {
     let mut seen = JsonTypes(0);
