@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prost::{Message, encoding::encode_varint};
+use serde_json::json;
 
 use super::log_double::LogDouble;
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     proto::ProducerEvent,
     schema::{
         Schema,
+        change_event::{self, Change, HeaderFacts},
         registry::{Registry, TenantSchemas},
     },
     types::{EventView, Grants, Position, Principal, SignedIn, TenantId},
@@ -21,6 +23,7 @@ use crate::{
 pub(crate) const ORDERS: &str = "/event/OrderCreated__e";
 pub(crate) const STATUSES: &str = "/event/OrderStatusUpdated__e";
 pub(crate) const CHANGES: &str = "/data/AccountChangeEvent";
+pub(crate) const SHIPMENTS: &str = "/data/Shipment__ChangeEvent";
 
 pub(crate) const ORDER_SCHEMA: &str = include_str!("../../../schemas/OrderCreated__e.avsc");
 pub(crate) const STATUS_SCHEMA: &str = include_str!("../../../schemas/OrderStatusUpdated__e.avsc");
@@ -35,6 +38,10 @@ pub(crate) const OLD_ORDER_SCHEMA: &str = r#"{"type":"record","name":"OrderCreat
 pub(crate) const CHANGE_SCHEMA: &str = r#"{"type":"record","name":"AccountChangeEvent",
     "namespace":"com.sforce.eventbus","fields":[
     {"name":"Name","type":["null","string"],"default":null}]}"#;
+
+/// A schema of change events with a header.
+pub(crate) const SHIPMENT_SCHEMA: &str =
+    include_str!("../../../schemas/Shipment__ChangeEvent.avsc");
 
 pub(crate) fn tenant() -> TenantId {
     "00D000000000001".parse().unwrap()
@@ -76,7 +83,13 @@ impl Engines {
             crate::schema::registry::Rules::default(),
         );
         let schemas = registry.tenant(tenant()).await.unwrap();
-        for text in [OLD_ORDER_SCHEMA, ORDER_SCHEMA, STATUS_SCHEMA, CHANGE_SCHEMA] {
+        for text in [
+            OLD_ORDER_SCHEMA,
+            ORDER_SCHEMA,
+            STATUS_SCHEMA,
+            CHANGE_SCHEMA,
+            SHIPMENT_SCHEMA,
+        ] {
             let schema = Schema::parse(text).unwrap();
             schemas.register_unchecked(&schema).await.unwrap();
         }
@@ -210,6 +223,23 @@ pub(crate) fn change() -> ProducerEvent {
     ProducerEvent {
         schema_id: schema_id(CHANGE_SCHEMA),
         payload: vec![0].into(),
+        ..ProducerEvent::default()
+    }
+}
+
+/// The change event of a shipment that got another status.
+pub(crate) fn shipment_change() -> ProducerEvent {
+    let schema = Schema::parse(SHIPMENT_SCHEMA).unwrap();
+    let record = |status| Some(json!({"Id": "a01000000000001AAA", "Status__c": status}));
+    let change = Change {
+        before: record("packed"),
+        after: record("shipped"),
+    };
+    let facts = HeaderFacts::of_commit("t-1".into(), 1_700_000_000_000, 42);
+    let payload = change_event::build(&schema, &change, &facts).unwrap();
+    ProducerEvent {
+        schema_id: schema.id().to_string(),
+        payload: payload.into(),
         ..ProducerEvent::default()
     }
 }

@@ -1,5 +1,6 @@
 //! The edge held to what existing clients count on, over a gateway in memory and a paused clock.
 
+mod change_events;
 mod evolution;
 mod gateway;
 mod lookup;

@@ -12,8 +12,8 @@ use super::gateway::{
 use crate::{
     broker::tests::{
         engines::{
-            CHANGES, OLD_ORDER_SCHEMA, ORDER_SCHEMA_ID, ORDERS, STATUS_SCHEMA, STATUSES, change,
-            cut_short, large_order, old_order, order, orders, schema_id, status,
+            OLD_ORDER_SCHEMA, ORDER_SCHEMA_ID, ORDERS, STATUS_SCHEMA, STATUSES, cut_short,
+            large_order, old_order, order, orders, schema_id, status,
         },
         log_double::Behaviour,
     },
@@ -248,16 +248,6 @@ async fn a_topic_is_named_known_and_allowed() {
     };
     publish(STATUSES, status("1")).await.unwrap();
     let status = publish(ORDERS, order("1")).await.unwrap_err();
-    assert_failure(&status, "Publish", kinds::TOPIC_PERMISSION);
-}
-
-#[tokio::test(start_paused = true)]
-async fn publishing_change_events_takes_a_right_of_its_own() {
-    let gateway = Gateway::start().await;
-    gateway.publish(CHANGES, &[change()]).await.unwrap();
-    let token = gateway.token(Grants::every_topic()).await;
-    let request = call_by(&token, publish_request(CHANGES, &[change()]));
-    let status = gateway.client.clone().publish(request).await.unwrap_err();
     assert_failure(&status, "Publish", kinds::TOPIC_PERMISSION);
 }
 

@@ -274,6 +274,28 @@ async fn whoever_has_no_good_token_is_told_to_sign_in() {
 }
 
 #[tokio::test]
+async fn change_events_have_no_name_here_whatever_the_right() {
+    let edge = Edge::start().await;
+    for name in [
+        "Shipment__ChangeEvent",
+        "..%2Fdata%2FShipment__ChangeEvent",
+        "%2Fdata%2FShipment__ChangeEvent",
+    ] {
+        let path = format!("/services/data/v62.0/sobjects/{name}");
+        let answer = edge.post(&path, "{}").await;
+        assert_error(&answer, StatusCode::NOT_FOUND, "NOT_FOUND");
+        let request = json!({"method": "POST", "url": path, "referenceId": "change", "body": {}});
+        let (_, answer) = edge.post(COMPOSITE, composite(false, &[request])).await;
+        let response = &answer["compositeResponse"][0];
+        assert_eq!(response["httpStatusCode"], 404, "{answer}");
+    }
+    let record = json!({"attributes": {"type": "Shipment__ChangeEvent"}});
+    let records = json!({"records": [record]}).to_string();
+    let (_, answer) = edge.post(COLLECTION, records).await;
+    assert_eq!(answer[0]["success"], false, "{answer}");
+}
+
+#[tokio::test]
 async fn an_unknown_event_is_not_found_and_one_without_right_is_forbidden() {
     let mut edge = Edge::start().await;
     for name in [
