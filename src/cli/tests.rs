@@ -27,6 +27,10 @@ fn what_scripts_rely_on_parses() {
         "publish /event/OrderCreated__e -",
         "publish /event/OrderCreated__e --file events.ndjson --output json",
         "publish /event/OrderCreated__e --json {}",
+        "publish /data/Shipment__ChangeEvent --change before.json after.json --output json",
+        "publish /data/Shipment__ChangeEvent --change /dev/null new.json --change-type UNDELETE \
+         --record-id a01000000000001 --record-id a01* --change-origin o --transaction-key k \
+         --commit-user 005000000000001",
         "subscribe /event/OrderCreated__e --from -2 --count 3 --idle-exit 3s --output json",
         "subscribe /event/OrderCreated__e --from 00000000000001000000",
         "subscribe /event/OrderCreated__e --endpoint https://h:1 --ca f --token t --tenant i",
@@ -57,6 +61,27 @@ fn wrong_usage_is_refused_with_what_was_wanted() {
     assert!(publish("--json {} --file f").contains("cannot be used with"));
     assert!(publish("--json {} -").contains("cannot be used with"));
     assert!(publish("events.ndjson").contains("possible values: -"));
+    for source in ["--json {}", "--file f", "-"] {
+        let both = publish(&format!("--change a b {source}"));
+        assert!(both.contains("cannot be used with"), "{both}");
+    }
+    for option in [
+        "--change-type UPDATE",
+        "--record-id a01*",
+        "--change-origin o",
+        "--transaction-key k",
+        "--commit-user 005000000000001",
+    ] {
+        assert!(
+            publish(option).contains("--change <BEFORE> <AFTER>"),
+            "{option}"
+        );
+    }
+    assert!(publish("--change a").contains("2 values required"));
+    assert!(publish("--change a b --change-type update").contains("wanted one of CREATE"));
+    assert!(publish("--change a b --record-id a01").contains("15 or 18 characters"));
+    assert!(publish("--change a b --record-id a0*").contains("as in 001*"));
+    assert!(publish("--change a b --commit-user me").contains("15 or 18 characters"));
     assert!(refusal("publish").contains("<TOPIC>"));
     assert!(refusal("publish OrderCreated__e --json {}").contains("/event/"));
 

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     gateway::Gateway,
@@ -127,7 +127,7 @@ fn a_token_opens_what_its_patterns_name_until_it_is_revoked() {
     };
     let listed = of_reader();
     assert_eq!(listed["name"], "reader");
-    assert_eq!(listed["subscribe"], serde_json::json!([TOPIC]));
+    assert_eq!(listed["subscribe"], json!([TOPIC]));
     assert_eq!(listed["access_token"], Value::Null, "it is shown once");
     assert_eq!(listed["revoked_at"], Value::Null);
 
@@ -165,4 +165,113 @@ fn the_log_of_a_running_gateway_can_be_looked_at() {
         assert_eq!(log["events"], 1, "{command}");
         assert_eq!(log["damage"], 0, "{command}");
     }
+}
+
+const CHANGES: &str = "/data/Shipment__ChangeEvent";
+
+/// `publish --change` with two files of these texts, which are made in the gateway's directory.
+fn publish_change(gateway: &Gateway, before: &str, after: &str) -> Command {
+    let mut command = tidegate(gateway, &format!("publish {CHANGES} --change"));
+    for (name, text) in [("before.json", before), ("after.json", after)] {
+        let path = gateway.dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        command.arg(path);
+    }
+    command
+}
+
+#[test]
+fn the_change_of_a_record_is_published_and_read_as_a_change_event() {
+    let gateway = Gateway::start();
+    let id = "a01000000000001AAA";
+    let before = json!({
+        "attributes": {"type": "Shipment__c"}, "Id": id, "Name": "S-1", "Status__c": "packed",
+        "Weight__c": 12, "LastModifiedDate": 1_600_000_000_000_i64, "Notes__c": "fragile",
+        "Dest__c": {"Latitude": 52.5, "Longitude": 13.4},
+    });
+    let after = json!({
+        "attributes": {"type": "Shipment__c"}, "Id": id, "Name": "S-1", "Status__c": "shipped",
+        "Weight__c": 12.0, "LastModifiedDate": 1_700_000_000_000_i64, "Notes__c": null,
+        "Dest__c": {"Latitude": 52.5, "Longitude": 9.9},
+    });
+    let (before, after) = (before.to_string(), after.to_string());
+    let mut update = publish_change(&gateway, &before, &after);
+    update.args([
+        "--transaction-key",
+        "key-1",
+        "--commit-user",
+        "005000000000001",
+    ]);
+    let updated = rows(update);
+    rows(publish_change(&gateway, "", &after));
+    rows(publish_change(&gateway, &after, "null"));
+
+    let earliest = format!("subscribe {CHANGES} --from earliest --count 3");
+    let read = rows(tidegate(&gateway, &earliest));
+    for key in ["replay_id", "event_id"] {
+        assert_eq!(updated[0][key], read[0][key], "{key}");
+    }
+    assert_eq!(read[0]["schema_id"], "f3QKHTNx1-AikcTiQMLJIw");
+    let payload = &read[0]["payload"];
+    let header = &payload["ChangeEventHeader"];
+    assert!(header["commitTimestamp"].as_i64() > Some(1_700_000_000_000));
+    for (field, value) in [
+        ("entityName", json!("Shipment__c")),
+        ("recordIds", json!([id])),
+        ("changeType", json!("UPDATE")),
+        ("changeOrigin", json!("")),
+        ("transactionKey", json!("key-1")),
+        ("sequenceNumber", json!(1)),
+        ("commitUser", json!("005000000000001AAA")),
+        ("nulledFields", json!(["0x0400"])),
+        ("diffFields", json!([])),
+        ("changedFields", json!(["0x04A0", "9-0x02"])),
+    ] {
+        assert_eq!(header[field], value, "{field}");
+    }
+    assert_eq!(payload["Status__c"], "shipped");
+    assert_eq!(
+        payload["Dest__c"],
+        json!({"Latitude": null, "Longitude": 9.9})
+    );
+    for unchanged in ["Name", "Weight__c", "Notes__c"] {
+        assert_eq!(payload[unchanged], Value::Null, "{unchanged}");
+    }
+    let types: Vec<_> = read
+        .iter()
+        .map(|row| row["payload"]["ChangeEventHeader"]["changeType"].clone())
+        .collect();
+    assert_eq!(types, ["UPDATE", "CREATE", "DELETE"]);
+    assert_eq!(read[1]["payload"]["Name"], "S-1");
+    assert_eq!(read[2]["payload"]["Name"], Value::Null);
+
+    let output = run(publish_change(&gateway, &before, &before));
+    assert_eq!(output.status.code(), Some(FAILED));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("nothing changed"), "{said}");
+}
+
+#[test]
+fn a_change_event_takes_a_topic_and_a_right_of_its_own() {
+    const USAGE: i32 = 2;
+    let gateway = Gateway::start();
+    let record = r#"{"Id": "a01000000000001", "Name": "S-1"}"#;
+    let made = |options: &str| {
+        let create = format!("token create --name n --publish /data/*{options}");
+        let created = rows(tidegate(&gateway, &create)).remove(0);
+        let mut command = publish_change(&gateway, "", record);
+        command.env("TIDEGATE_TOKEN", created["access_token"].as_str().unwrap());
+        command
+    };
+    expect_error(made(""), NOT_PERMITTED, "permission");
+    assert_eq!(rows(made(" --change-events")).len(), 1);
+
+    let elsewhere = format!("publish {TOPIC} --change a.json b.json");
+    expect_error(
+        tidegate(&gateway, &elsewhere),
+        USAGE,
+        "no topic of change events",
+    );
+    let missing = format!("publish {CHANGES} --change a.json b.json");
+    expect_error(tidegate(&gateway, &missing), USAGE, "a.json");
 }

@@ -5,7 +5,7 @@ use prost::Message;
 use serde_json::{Map, Value};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Timestamp},
     proto::ProducerEvent,
     schema::{Fill, Schema},
     types::limits::{EVENT_BYTES_MAX, EVENT_ID_CHARS_MAX},
@@ -40,6 +40,16 @@ impl EventWriter {
         }
     }
 
+    /// The schema that events are written with.
+    pub(super) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The time at which events are written.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Encodes the event that `json` says; a sentence says why it cannot be.
     pub(super) fn encode(&self, json: &[u8]) -> Result<Encoded, String> {
         let value: Value = serde_json::from_slice(json).map_err(|error| not_json(&error))?;
@@ -51,7 +61,7 @@ impl EventWriter {
             payload => (payload, None),
         };
         let fill = Fill {
-            created_date_ms: self.clock.now().as_millis(),
+            created_date_ms: self.now().as_millis(),
             // A token is no user.
             created_by_id: Fill::NOBODY,
         };
@@ -59,6 +69,11 @@ impl EventWriter {
             .schema
             .encode_json(&payload, &fill)
             .map_err(|error| error.to_string())?;
+        self.event(payload, id)
+    }
+
+    /// The event with this payload; a sentence says why it cannot be sent.
+    pub(super) fn event(&self, payload: Vec<u8>, id: Option<String>) -> Result<Encoded, String> {
         let event = ProducerEvent {
             // Made here and not by the gateway, so that an event whose fate is unknown can be
             // published again under the same id.
@@ -117,7 +132,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::fake_gateway::{ORDER_CREATED, ORDER_CREATED_ID},
-        clock::{ManualClock, Timestamp},
+        clock::ManualClock,
     };
 
     fn writer() -> EventWriter {

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{
-    event::EventWriter,
+    event::{Encoded, EventWriter},
     input::{Line, Lines},
 };
 use crate::{
@@ -182,16 +182,21 @@ impl<'a, W: AsyncWrite + Unpin> Pipeline<'a, W> {
             Some(text) => self.writer.encode(&text),
             None => Err(format!("a line has at most {PUBLISH_LINE_BYTES_MAX} bytes")),
         };
-        match encoded {
+        self.put(line.number, encoded);
+    }
+
+    /// Puts an event into the batch, or the reason why there is none in its place.
+    pub(super) fn put(&mut self, line: Option<u64>, event: Result<Encoded, String>) {
+        match event {
             Ok(encoded) => {
                 let slot = Slot {
-                    line: line.number,
+                    line,
                     state: SlotState::Sent(encoded.id),
                 };
                 self.add(slot, encoded.bytes);
             }
             Err(reason) => self.batch.slots.push(Slot {
-                line: line.number,
+                line,
                 state: SlotState::Refused(reason),
             }),
         }
