@@ -138,7 +138,7 @@ fn a_parsed_command_does_not_show_its_token() {
 fn every_command_of_the_readme_parses() {
     const README: &str = include_str!("../../README.md");
     let commands = README.lines().filter_map(|line| {
-        let program = ["cargo run --release -- ", "tidegate "];
+        let program = ["cargo run --release -- ", "tidegate ", "$ tidegate "];
         program
             .iter()
             .find_map(|program| line.strip_prefix(program))

@@ -618,8 +618,8 @@ mod tests {
                 r#""ChangeEventHeader","doc""#,
                 r#""Header","doc""#,
                 &[
-                    "3 leading-fields Shipment__ChangeEvent.Header: is field number 1, where ChangeEventHeader is wanted",
-                    "3 nullable-fields Shipment__ChangeEvent.Header: is record com.sforce.eventbus.ChangeEventHeader, and clients rely on null as the first of two types in every field of their own",
+                    "2 leading-fields Shipment__ChangeEvent.Header: is field number 1, where ChangeEventHeader is wanted",
+                    "2 nullable-fields Shipment__ChangeEvent.Header: is record com.sforce.eventbus.ChangeEventHeader, and clients rely on null as the first of two types in every field of their own",
                 ],
             ),
             (
@@ -627,7 +627,7 @@ mod tests {
                 r#""sequenceNumber","type":"int""#,
                 r#""sequenceNumber","type":"long""#,
                 &[
-                    "7 leading-fields Shipment__ChangeEvent.ChangeEventHeader.sequenceNumber: is long, and clients rely on int",
+                    "9 leading-fields Shipment__ChangeEvent.ChangeEventHeader.sequenceNumber: is long, and clients rely on int",
                 ],
             ),
             (
@@ -635,7 +635,7 @@ mod tests {
                 r#""commitUser""#,
                 r#""user""#,
                 &[
-                    "8 leading-fields Shipment__ChangeEvent.ChangeEventHeader.user: is field number 9 of the header, where commitUser is wanted",
+                    "12 leading-fields Shipment__ChangeEvent.ChangeEventHeader.user: is field number 9 of the header, where commitUser is wanted",
                 ],
             ),
             (
@@ -652,7 +652,7 @@ mod tests {
    {"name":"changedFields","type":{"type":"array","items":"string"}}"#,
                 "",
                 &[
-                    "3 leading-fields Shipment__ChangeEvent.ChangeEventHeader: ends where changedFields is wanted, which every header of its kind has",
+                    "2 leading-fields Shipment__ChangeEvent.ChangeEventHeader: ends where changedFields is wanted, which every header of its kind has",
                 ],
             ),
             (
@@ -660,7 +660,7 @@ mod tests {
                 r#""changedFields","type":{"type":"array","items":"string"}}"#,
                 r#""changedFields","type":{"type":"array","items":"string"}},{"name":"more","type":"int"}"#,
                 &[
-                    "10 leading-fields Shipment__ChangeEvent.ChangeEventHeader.more: is no field of a change event's header",
+                    "15 leading-fields Shipment__ChangeEvent.ChangeEventHeader.more: is no field of a change event's header",
                 ],
             ),
         ];

@@ -1,7 +1,7 @@
 //! `tidegate schema diff` and `history`: what differs between two schemas, and between each version of
 //! a topic's and the one before it.
 
-use std::path::{Path, PathBuf};
+use std::{convert::Infallible, path::PathBuf};
 
 use serde::Serialize;
 
@@ -64,14 +64,12 @@ enum Side {
     Gateway(Which),
 }
 
-/// A file wins: the names of files are the user's own.
-fn parse_side(text: &str) -> Result<Side, String> {
-    if Path::new(text).is_file() {
-        return Ok(Side::File(text.into()));
-    }
-    let which = super::parse_which(text);
-    let gateway = which.map(Side::Gateway);
-    gateway.map_err(|_| "wanted a file that is there, a schema id or a topic".to_owned())
+/// What is neither the name of a topic nor a schema id is a file.
+fn parse_side(text: &str) -> Result<Side, Infallible> {
+    Ok(match super::parse_which(text) {
+        Ok(which) => Side::Gateway(which),
+        Err(_) => Side::File(text.into()),
+    })
 }
 
 pub(super) async fn diff(args: DiffArgs) -> Result<(), Failure> {
@@ -110,7 +108,9 @@ impl Gateway {
     async fn schema(&mut self, side: Side) -> Result<Schema, Failure> {
         let (text, whence) = match side {
             Side::File(path) => {
-                let text = read_file(&path).map_err(Failure::failed)?;
+                let text = read_file(&path).map_err(|error| {
+                    Failure::failed(format!("{error}; wanted a file, a schema id or a topic"))
+                })?;
                 (text, path.display().to_string())
             }
             Side::Gateway(which) => {
@@ -236,6 +236,21 @@ impl From<&Difference> for DifferenceRow {
         Self {
             path: difference.path.clone(),
             change: difference.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_a_topic_an_id_or_a_file() {
+        let is_file = |text: &str| matches!(parse_side(text), Ok(Side::File(_)));
+        assert!(!is_file("/event/OrderCreated__e"));
+        assert!(!is_file("dGzWYkf4alBWqjXJMJJLlw"));
+        for file in ["OrderCreated__e.avsc", "/tmp/OrderCreated__e.avsc", "./x"] {
+            assert!(is_file(file), "{file}");
         }
     }
 }
