@@ -1,7 +1,7 @@
 //! The admin edge: what the command line asks of a running gateway beyond the Pub/Sub API.
 //!
-//! Same listeners, same sign-in and same trailers as the Pub/Sub API. Listing topics and schemas
-//! takes a right to them; everything else takes an administrator.
+//! Same listeners, same sign-in and same trailers as the Pub/Sub API. Listing and describing topics and
+//! schemas, and checking a schema, takes a right to them; everything else takes an administrator.
 //!
 //! Source: `proto/tidegate/admin/v1/admin.proto`.
 

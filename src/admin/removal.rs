@@ -43,6 +43,8 @@ impl Admin {
             "off" => Some(false),
             _ => return Err(kinds::ADMIN_REQUEST_INVALID.error("validation is on or off")),
         };
+        // Whoever is not shown the topic does not change it.
+        self.broker.topic(&principal, &request.name).await?;
         if let Some(millis) = request.retention_ms {
             let retention = Some(Duration::from_millis(millis)).filter(|kept| !kept.is_zero());
             self.broker

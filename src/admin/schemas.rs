@@ -21,6 +21,7 @@ use crate::{
         registry::{EventType, Objection, RuleChange, RuleSettings, Setting},
         watch::RefusedFile,
     },
+    types::Principal,
 };
 
 /// The word for a rule that is not set in a place.
@@ -40,11 +41,15 @@ impl Admin {
         };
         // Paths say something of the machine.
         let refused = match principal.grants.admin && request.topic_name.is_empty() {
-            true => self.schema_files.refused(),
+            true => self.schema_files.refused(principal.tenant),
             false => Vec::new(),
         };
         Ok(ListSchemasResponse {
-            schemas: topics.iter().flat_map(version_messages).collect(),
+            schemas: topics
+                .iter()
+                .flat_map(version_messages)
+                .map(|version| seen_by(&principal, version))
+                .collect(),
             refused_files: refused.into_iter().map(refused_message).collect(),
         })
     }
@@ -100,10 +105,11 @@ impl Admin {
         let found = self.broker.schema_version(&principal, &request.schema_id);
         let (event_type, number) = found.await?;
         let text = event_type.versions()[number - 1].schema.text();
-        Ok(SchemaVersion {
+        let version = SchemaVersion {
             schema_json: text.to_owned(),
             ..version_message(&event_type, number)
-        })
+        };
+        Ok(seen_by(&principal, version))
     }
 
     pub(super) async fn rules(
@@ -131,7 +137,7 @@ impl Admin {
         let rules = self.broker.set_schema_rules(&principal, topic, &change);
         let rules = rules.await?;
         // A file that was refused may be taken now.
-        self.schema_files.look_again();
+        self.schema_files.look_again(principal.tenant);
         Ok(rules_message(&rules, topic))
     }
 }
@@ -187,7 +193,6 @@ fn verdict_message(judged: Judged) -> SchemaVerdict {
         verdict,
         affected,
         affected_more,
-        rules,
     } = judged;
     let objections = verdict.objections.iter();
     SchemaVerdict {
@@ -200,7 +205,10 @@ fn verdict_message(judged: Judged) -> SchemaVerdict {
         objections_more: count(verdict.more),
         affected: affected.into_iter().map(affected_message).collect(),
         affected_more: count(affected_more),
-        rules: Some(rules_message(&rules, verdict.topic.as_str())),
+        compatibility: verdict.rules.level.to_string(),
+        current_schema_id: verdict
+            .current
+            .map_or_else(String::new, |id| id.to_string()),
     }
 }
 
@@ -281,6 +289,18 @@ fn version_messages(topic: &TopicDescription) -> impl Iterator<Item = SchemaVers
     let event_type = &topic.event_type;
     let numbers = 1..=event_type.versions().len();
     numbers.map(|number| version_message(event_type, number))
+}
+
+/// A version as a caller sees it: who else is out there is told to administrators alone.
+fn seen_by(principal: &Principal, version: SchemaVersion) -> SchemaVersion {
+    match principal.grants.admin {
+        true => version,
+        false => SchemaVersion {
+            registered_by: String::new(),
+            retired_by: String::new(),
+            ..version
+        },
+    }
 }
 
 /// The version of an event type with this number, which it has.

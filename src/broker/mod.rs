@@ -151,14 +151,19 @@ impl Broker {
 
     /// Closes the tenants that nobody has used for [`Config::tenant_idle`]; the next call that needs
     /// one opens it again. To be called now and then.
-    pub fn close_quiet(&self) {
+    pub async fn close_quiet(&self) {
         let idle = self.0.config.tenant_idle;
-        self.close(self.0.tenants.take_quiet(Instant::now(), idle));
+        self.close(self.0.tenants.take_quiet(Instant::now(), idle))
+            .await;
     }
 
-    /// Lets go of engines, and of what the registry keeps for them.
-    fn close(&self, closed: Closed) {
+    /// Lets go of engines, and of what the registry keeps for them, once it is written down who used
+    /// which schema.
+    async fn close(&self, closed: Closed) {
         for (id, engines) in closed {
+            if let Some(tenant) = engines.get() {
+                schemas::flush_uses(id, tenant).await;
+            }
             drop(engines);
             self.0.registry.forget(id);
         }
@@ -178,7 +183,7 @@ impl Broker {
     async fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>, TopicError> {
         let open_max = self.0.config.tenants_open_max as usize;
         let (cell, closed) = self.0.tenants.enter(id, Instant::now(), open_max);
-        self.close(closed);
+        self.close(closed).await;
         // Two first calls share one opening; a failed one is tried again by the next call.
         let tenant = cell.get_or_try_init(|| async {
             let log = self.0.log.open(id).await.map_err(TopicError::unavailable)?;

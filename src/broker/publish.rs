@@ -4,7 +4,13 @@
 //! validation runs on every core; [`Batch::append`] queues the result, and [`PendingPublish::outcome`]
 //! waits until it is durable. A stream keeps several of the latter under way.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use super::{
     Broker, PublishError, Tenant, TopicError,
@@ -37,7 +43,7 @@ pub struct Publisher {
     tenant: Arc<Tenant>,
     topic: Arc<LogTopic>,
     metrics: PublishMetrics,
-    notes: Arc<UseNotes>,
+    notes: Arc<Mutex<UseNotes>>,
     room_wait: Duration,
 }
 
@@ -80,7 +86,7 @@ impl Broker {
             tenant,
             topic: Arc::new(topic),
             metrics,
-            notes: Arc::new(notes),
+            notes: Arc::new(Mutex::new(notes)),
             room_wait,
         })
     }
@@ -115,6 +121,8 @@ impl Publisher {
             .tenant
             .schemas
             .event_type(&self.topic.name)
+            // One of the same name that was made since is another topic.
+            .filter(|event_type| event_type.topic_id() == self.topic.id)
             .ok_or(TopicError::NotFound)?;
         Ok(Batch {
             tenant: Arc::clone(&self.tenant),
@@ -124,7 +132,7 @@ impl Publisher {
             room_wait: self.room_wait,
             last_schema: event_type.current().clone(),
             event_type,
-            written_with: WrittenWith::Nothing,
+            written_with: Vec::new(),
             bodies: Vec::new(),
             bytes_left: bytes,
             events_left: events,
@@ -141,12 +149,13 @@ pub struct Batch {
     tenant: Arc<Tenant>,
     topic: Arc<LogTopic>,
     metrics: PublishMetrics,
-    notes: Arc<UseNotes>,
+    notes: Arc<Mutex<UseNotes>>,
     room_wait: Duration,
     event_type: Arc<EventType>,
     /// The schema of the event before: nearly always that of the next one too.
     last_schema: Schema,
-    written_with: WrittenWith,
+    /// The schemas of the accepted events: mostly one.
+    written_with: Vec<SchemaId>,
     bodies: Vec<BlockBody>,
     /// Bytes and number of the events that are likely still to come: they size the next body.
     bytes_left: usize,
@@ -164,14 +173,6 @@ struct Slot {
     /// Whether the id was made here: a refused event's result does not show such an id.
     id_made: bool,
     refusal: Option<EventRefusal>,
-}
-
-/// Which schemas the accepted events of a batch were written with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WrittenWith {
-    Nothing,
-    One(SchemaId),
-    Several,
 }
 
 impl Batch {
@@ -227,12 +228,8 @@ impl Batch {
                 .map_err(EventRefusal::Payload)?;
         }
         let id = self.last_schema.id();
-        if self.written_with != WrittenWith::One(id) {
-            self.notes.note(id);
-            self.written_with = match self.written_with {
-                WrittenWith::Nothing => WrittenWith::One(id),
-                WrittenWith::One(_) | WrittenWith::Several => WrittenWith::Several,
-            };
+        if !self.written_with.contains(&id) {
+            self.written_with.push(id);
         }
         Ok(())
     }
@@ -367,9 +364,9 @@ impl Batch {
 
     /// The events for the log, and what is known of them until it answers.
     fn split(self) -> (Vec<BlockBody>, Queued) {
-        let schema_id = match self.written_with {
-            WrittenWith::One(id) => id,
-            WrittenWith::Nothing | WrittenWith::Several => self.event_type.current().id(),
+        let schema_id = match self.written_with[..] {
+            [id] => id,
+            _ => self.event_type.current().id(),
         };
         let queued = Queued {
             event_counts: self.bodies.iter().map(BlockBody::event_count).collect(),
@@ -380,6 +377,8 @@ impl Batch {
                 positions: Vec::new(),
             },
             metrics: self.metrics,
+            notes: self.notes,
+            written_with: self.written_with,
         };
         (self.bodies, queued)
     }
@@ -392,6 +391,8 @@ struct Queued {
     event_counts: Vec<usize>,
     published: Published,
     metrics: PublishMetrics,
+    notes: Arc<Mutex<UseNotes>>,
+    written_with: Vec<SchemaId>,
 }
 
 impl Queued {
@@ -401,6 +402,8 @@ impl Queued {
             event_counts,
             mut published,
             metrics,
+            notes,
+            written_with,
         } = self;
         if event_counts.is_empty() {
             return Ok(published);
@@ -413,6 +416,12 @@ impl Queued {
         }
         published.settle(&event_counts, outcome, &metrics);
         metrics.published(published.positions.len());
+        let now = Instant::now();
+        let mut notes = notes.lock().expect("no holder of this lock panics");
+        for id in &written_with {
+            notes.note(id.as_str(), now);
+        }
+        drop(notes);
         Ok(published)
     }
 }

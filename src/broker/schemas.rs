@@ -8,7 +8,7 @@ use std::{
 use super::{Broker, Tenant, TopicError, topics::may_use};
 use crate::{
     schema::{
-        Schema, SchemaError,
+        SchemaError,
         compatibility::Direction,
         registry::{
             EventType, Objection, Registering, RegistryError, RuleChange, RuleSettings, Rules,
@@ -16,7 +16,7 @@ use crate::{
             uses::{LastUsed, User},
         },
     },
-    types::{Principal, SchemaId, SchemaIdError, TopicName, limits::AFFECTED_USERS_MAX},
+    types::{Principal, SchemaId, SchemaIdError, TenantId, TopicName, limits::AFFECTED_USERS_MAX},
 };
 
 /// A schema that somebody wants to register.
@@ -43,8 +43,6 @@ pub struct Judged {
     pub affected: Vec<Affected>,
     /// How many of them are not listed.
     pub affected_more: usize,
-    /// What the schema was held to, and where that is set.
-    pub rules: SchemaRules,
 }
 
 /// Somebody who would break.
@@ -90,7 +88,7 @@ pub enum SchemaChangeError {
     #[error(transparent)]
     Topic(#[from] TopicError),
     /// The text is no schema.
-    #[error("the schema is refused: {0}")]
+    #[error("the schema is refused: {0} [{rule}]", rule = .0.rule())]
     Schema(SchemaError),
     /// The text that stands for a schema id is none.
     #[error("the schema id is refused: {0}")]
@@ -115,8 +113,9 @@ impl Broker {
         principal: &Principal,
         new: NewSchema<'_>,
     ) -> Result<Judged, SchemaChangeError> {
-        let schema = Schema::parse(new.text).map_err(SchemaChangeError::Schema)?;
         let tenant = self.tenant(principal.tenant).await?;
+        let parsed = tenant.schemas.parse(new.text).await?;
+        let schema = parsed.map_err(SchemaChangeError::Schema)?;
         let topic = named(new.topic)?;
         if !principal.grants.admin
             && let Ok(topic) = TopicName::for_record(schema.record_name())
@@ -143,9 +142,7 @@ impl Broker {
         };
         let affected_more = affected.len().saturating_sub(AFFECTED_USERS_MAX);
         affected.truncate(AFFECTED_USERS_MAX);
-        let event_type = tenant.schemas.event_type(&verdict.topic);
         Ok(Judged {
-            rules: rules_of(&tenant, event_type.as_deref()),
             verdict,
             affected,
             affected_more,
@@ -163,10 +160,12 @@ impl Broker {
         id: &str,
         is_rehearsal: bool,
     ) -> Result<RetiredSchema, SchemaChangeError> {
-        let (tenant, topic, schema_id) = self.find_schema(principal, id).await?;
-        let retiring = tenant
-            .schemas
-            .retire(&topic, &schema_id, &principal.name, is_rehearsal);
+        let schema_id: SchemaId = id.parse()?;
+        let tenant = self.tenant(principal.tenant).await?;
+        let found = tenant.schemas.version(&schema_id);
+        let (found, _) = found.ok_or(RegistryError::NoSchema(schema_id))?;
+        let (topic, by) = (found.topic(), &principal.name);
+        let retiring = tenant.schemas.retire(topic, &schema_id, by, is_rehearsal);
         let event_type = retiring.await?;
         let users = tenant.schemas.uses().of(&schema_id).into_iter();
         let publishers = users.filter(|(_, used)| used.published.is_some());
@@ -194,25 +193,12 @@ impl Broker {
         principal: &Principal,
         id: &str,
     ) -> Result<(Arc<EventType>, usize), SchemaChangeError> {
-        let (tenant, topic, id) = self.find_schema(principal, id).await?;
-        let event_type = tenant.schemas.event_type(&topic);
-        let event_type =
-            event_type.filter(|_| principal.grants.admin || may_use(principal, &topic));
-        let found = event_type.and_then(|found| Some((found.number(&id)?, found)));
-        let (number, event_type) = found.ok_or(RegistryError::NoSchema(id))?;
-        Ok((event_type, number))
-    }
-
-    async fn find_schema(
-        &self,
-        principal: &Principal,
-        id: &str,
-    ) -> Result<(Arc<Tenant>, TopicName, SchemaId), SchemaChangeError> {
         let id: SchemaId = id.parse()?;
         let tenant = self.tenant(principal.tenant).await?;
-        let found = tenant.schemas.schema(&id);
-        let (_, topic) = found.ok_or(RegistryError::NoSchema(id))?;
-        Ok((tenant, topic, id))
+        let found = tenant.schemas.version(&id).filter(|(event_type, _)| {
+            principal.grants.admin || may_use(principal, event_type.topic())
+        });
+        Ok(found.ok_or(RegistryError::NoSchema(id))?)
     }
 
     /// What new versions of a topic are held to, or by default those of the tenant's for an empty name.
@@ -273,10 +259,19 @@ impl Broker {
     /// at the end.
     pub async fn flush_schema_uses(&self) {
         for (id, tenant) in self.0.tenants.open() {
-            if let Err(error) = tenant.schemas.uses().flush().await {
-                tracing::warn!(tenant_id = %id, %error, "who uses which schema was not written down");
-            }
+            flush_uses(id, &tenant).await;
         }
+    }
+}
+
+/// Writes down who used which schemas of a tenant, if that has changed.
+pub(super) async fn flush_uses(id: TenantId, tenant: &Tenant) {
+    let uses = tenant.schemas.uses();
+    if !uses.is_changed() {
+        return;
+    }
+    if let Err(error) = uses.flush().await {
+        tracing::warn!(tenant_id = %id, %error, "who uses which schema was not written down");
     }
 }
 

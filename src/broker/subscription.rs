@@ -136,6 +136,15 @@ impl Subscriber {
         self
     }
 
+    /// Has what is delivered noted as being of a client that calls itself so too.
+    pub(super) fn with_client_name(mut self, name: Option<&str>) -> Self {
+        self.users.extend(name.map(|name| User {
+            kind: UserKind::Client,
+            name: name.into(),
+        }));
+        self
+    }
+
     /// Has what is delivered noted as being a managed subscription's too.
     pub(super) fn with_managed(mut self, developer_name: &str) -> Self {
         self.users.push(User {
@@ -188,7 +197,8 @@ impl Subscriber {
             // After a position it is not known until the first read, which follows at once.
             Start::Latest | Start::After(_) => state.ordinal,
         };
-        Ok(self.begin(cursor, passed, requested, client_name)?)
+        let named = self.with_client_name(client_name);
+        Ok(named.begin(cursor, passed, requested, client_name)?)
     }
 
     /// Begins a subscription behind a position that was resolved. If it is no longer valid, the first
@@ -218,14 +228,10 @@ impl Subscriber {
             broker,
             tenant,
             event_type,
-            mut users,
+            users,
             credit_max,
             keepalive,
         } = self;
-        users.extend(client_name.map(|name| User {
-            kind: UserKind::Client,
-            name: name.into(),
-        }));
         let notes = UseNotes::new(Arc::clone(tenant.schemas.uses()), users, Use::Delivered);
         let config = &broker.0.config;
         let topics = [event_type.topic_id()];
@@ -376,18 +382,23 @@ impl Subscription {
     /// the rest of a delivery, so that is done a few times a second; in between, the first event stands
     /// for those behind it.
     fn note(&mut self, slices: &[BlockSlice]) {
+        let Some(first) = slices.first() else {
+            return;
+        };
         let now = Instant::now();
         let is_due = |at: Instant| now.saturating_duration_since(at) >= LOOK_INTERVAL;
-        let looks_at_all = self.looked_at.is_none_or(is_due);
-        if looks_at_all && !slices.is_empty() {
+        let (slices, events_max) = match self.looked_at.is_none_or(is_due) {
+            true => (slices, usize::MAX),
+            false => (std::slice::from_ref(first), 1),
+        };
+        if events_max > 1 {
             self.looked_at = Some(now);
         }
         for slice in slices {
-            let events = slice.events();
-            let events = events.take(if looks_at_all { usize::MAX } else { 1 });
-            let events = events.filter_map(|event| EventView::parse(event).ok());
-            for id in events.filter_map(|event| event.schema_id().parse().ok()) {
-                self.notes.note(id);
+            for event in slice.events().take(events_max) {
+                if let Ok(event) = EventView::parse(event) {
+                    self.notes.note(event.schema_id(), now);
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     schema::{
         Schema,
         registry::{
-            EventType, SchemaVersion,
+            EventType,
             uses::{Use, User, UserKind},
         },
     },
@@ -83,25 +83,6 @@ impl Broker {
         let users = users(principal, client_name);
         tenant.schemas.uses().note(&users, schema.id(), Use::Asked);
         Ok(schema)
-    }
-
-    /// Every version of every schema of the caller's topics, by topic and then by age.
-    ///
-    /// # Errors
-    ///
-    /// [`TopicError::Unavailable`].
-    pub async fn schemas(
-        &self,
-        principal: &Principal,
-    ) -> Result<Vec<(Arc<EventType>, SchemaVersion)>, TopicError> {
-        let topics = self.topics(principal).await?;
-        let versions = topics.into_iter().flat_map(|topic| {
-            let versions = topic.event_type.versions().to_vec();
-            versions
-                .into_iter()
-                .map(move |version| (Arc::clone(&topic.event_type), version))
-        });
-        Ok(versions.collect())
     }
 
     /// Finds the topic called `name`, whoever may use it.

@@ -79,6 +79,23 @@ impl Failure {
         }
     }
 
+    /// Whether the gateway refused, and so did nothing.
+    pub fn is_refusal(&self) -> bool {
+        use tonic::Code;
+        let Self::Client(ClientError::Call(error)) = self else {
+            return false;
+        };
+        matches!(
+            error.code(),
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::FailedPrecondition
+                | Code::Aborted
+                | Code::ResourceExhausted
+        )
+    }
+
     /// What can be done about it, where the message does not say so.
     fn advice(&self) -> Option<&'static str> {
         use crate::client::ConnectError::{NotTls, PlaintextRefused, Untrusted};

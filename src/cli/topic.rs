@@ -177,7 +177,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             schema::create_topic(&connection, &topic, &schema).await?;
             let topic = match settings.is_empty() {
                 true => describe(&connection, &topic).await?,
-                false => set(&connection, &topic, settings).await?,
+                false => set(&connection, &topic, settings)
+                    .await
+                    .map_err(|failure| {
+                        let reason = format!("{topic} was made, and not set: {failure}");
+                        Failure::Other(failure.exit(), reason)
+                    })?,
             };
             show(topic, output).await
         }

@@ -147,6 +147,7 @@ impl ManagedResponder {
         let key = check_first(&request)?;
         let subscriber = self.service.broker.managed_subscriber(&principal, key);
         let subscriber = subscriber.await.map_err(RpcError::from)?;
+        let subscriber = subscriber.with_client_name(self.call.known_client_name());
         let subscriber = match self.call.credit_max()? {
             Some(asked) => subscriber.with_extended_credit(asked),
             None => subscriber,

@@ -407,10 +407,19 @@ impl From<SchemaChangeError> for RpcError {
                 RegistryError::TooManyTopics
                 | RegistryError::TooManyVersions(_)
                 | RegistryError::SchemasTooLarge(_) => kinds::PROTECTION,
-                _ => kinds::OUTAGE,
+                RegistryError::Unconfirmed(_) | RegistryError::Interrupted => kinds::UNAVAILABLE,
+                RegistryError::Store(_)
+                | RegistryError::Stored { .. }
+                | RegistryError::BrokenTopic { .. }
+                | RegistryError::BrokenDefaults => kinds::OUTAGE,
             },
         };
-        kind.error(error.to_string()).because(error)
+        let sentence = match kind {
+            // What it says of files is for the log.
+            kinds::OUTAGE => "the tenant's schemas cannot be read or changed for now".to_owned(),
+            _ => error.to_string(),
+        };
+        kind.error(sentence).because(error)
     }
 }
 

@@ -16,7 +16,7 @@
 use std::{collections::HashSet, fmt, fmt::Write as _, str::FromStr};
 
 use super::{
-    lint::{NAME_CHARS_MAX, own_part},
+    lint::NAME_CHARS_MAX,
     outline::shown,
     platform::{CHANGE_TYPES, EventKind, HEADER, HEADER_FIELDS, NAMESPACE},
     soundness::is_name,
@@ -346,6 +346,7 @@ fn is_stem(stem: &str) -> bool {
     const OTHER_SUFFIXES: [&str; 6] = ["__c", "__e", "__b", "__x", "__chn", "__mdt"];
     let lower = stem.to_ascii_lowercase();
     let has_suffix = OTHER_SUFFIXES.iter().any(|suffix| lower.ends_with(suffix));
+    let (prefix, own) = stem.split_once("__").unwrap_or(("", stem));
     let mut parts = stem.split("__");
     let is_part = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -355,8 +356,8 @@ fn is_stem(stem: &str) -> bool {
     !has_suffix
         && parts.clone().count() <= 2
         && parts.all(is_part)
-        && stem.len() - own_part(stem).len() <= PREFIX_CHARS_MAX + "__".len()
-        && own_part(stem).len() <= NAME_CHARS_MAX
+        && prefix.len() <= PREFIX_CHARS_MAX
+        && own.len() <= NAME_CHARS_MAX
 }
 
 #[cfg(test)]

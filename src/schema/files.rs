@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Schema, SchemaError};
-use crate::types::limits::{SCHEMA_BYTES_MAX, SCHEMA_FILES_MAX};
+use crate::types::limits::{SCHEMA_BYTES_MAX, SCHEMA_FILES_MAX, SCHEMA_NAME_BYTES_MAX};
 
 /// The `.avsc` files of `dir`, sorted by name. A directory that is not there has none. Names that begin
 /// with a dot are of drafts and copies that editors make, and are left out.
@@ -88,15 +88,21 @@ pub(super) fn line_of(text: &str, error: &SchemaError) -> Option<usize> {
         | SchemaError::DefaultsTooLarge => return None,
     };
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let lines: Vec<_> = text.lines().collect();
+    // Texts of strangers are in what is said: a few names are looked for, and none that is too long.
     said.rsplit(|c| !is_of_name(c))
-        .filter(|name| !name.is_empty() && !AVRO_WORDS.contains(name))
+        .filter(|name| !name.is_empty() && name.len() <= SCHEMA_NAME_BYTES_MAX)
+        .filter(|name| !AVRO_WORDS.contains(name))
+        .take(NAMES_LOOKED_FOR_MAX)
         .find_map(|name| {
             let quoted = format!("\"{name}\"");
-            let lines: Vec<_> = text.lines().collect();
             lines.iter().rposition(|line| line.contains(&quoted))
         })
         .map(|index| index + 1)
 }
+
+/// How many of the names in an error are looked for in the text it is about.
+const NAMES_LOOKED_FOR_MAX: usize = 8;
 
 /// Words that stand in quotes in most schemas and say nothing of a place.
 const AVRO_WORDS: [&str; 23] = [

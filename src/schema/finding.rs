@@ -5,7 +5,7 @@ use std::fmt;
 /// What a check of a schema found. Its texts are of Avro: names and types, no values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The rule's name, as it is printed and never changed: `no-logical-types`.
+    /// The rule's name, as it is printed and never changed: `logical-types`.
     pub rule: &'static str,
     /// The field or type, from the outermost record on: `OrderCreated__e.Lines__c[].Amount`. What an
     /// array has is written `[]`, what a map has `{}`. Empty if the text as a whole is meant.

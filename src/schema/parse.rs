@@ -88,7 +88,18 @@ fn not_avro(at: &str, reason: impl Into<String>) -> SchemaError {
 /// of the text.
 fn clean_type(json: &Value, at: &str) -> Result<Value, SchemaError> {
     match json {
-        Value::String(_) => Ok(json.clone()),
+        Value::String(name) => {
+            // With a namespace, which has a dot behind it.
+            let bytes_max = 2 * SCHEMA_NAME_BYTES_MAX + 1;
+            if name.len() > bytes_max {
+                let bytes = name.len();
+                let reason = format!(
+                    "the name of a type has at most {bytes_max} bytes, this one has {bytes}"
+                );
+                return Err(not_avro(at, reason));
+            }
+            Ok(json.clone())
+        }
         Value::Array(branches) if branches.is_empty() => {
             Err(not_avro(at, "a union has at least one type"))
         }
@@ -112,6 +123,10 @@ fn clean_object(object: &Map<String, Value>, at: &str) -> Result<Value, SchemaEr
         Some("record") => clean_record(object, at),
         Some("enum") => {
             let symbols = required(object, "symbols", at)?;
+            let texts = symbols.as_array().into_iter().flatten();
+            for symbol in texts.filter_map(Value::as_str) {
+                check_length(symbol, "a symbol of an enum", at)?;
+            }
             let mut clean = named(object, at, "symbols", symbols.clone())?;
             if let Some(default) = object.get("default") {
                 clean.insert(DEFAULT_ATTRIBUTE.to_owned(), default.clone());
@@ -168,6 +183,7 @@ fn clean_field(field: &Value, index: usize, record: &str) -> Result<Value, Schem
         let reason = format!("field {index} has no name");
         return Err(not_avro(record, reason));
     };
+    check_length(name, "the name of a field", record)?;
     let at = format!("{record}.{name}");
     let mut clean = Map::new();
     clean.insert("name".to_owned(), name.into());
@@ -198,14 +214,10 @@ fn named(
     for key in ["type", "name", "namespace"] {
         match object.get(key) {
             // Every full name repeats its namespace: long ones would take the square of the text.
-            Some(Value::String(text)) if text.len() > SCHEMA_NAME_BYTES_MAX => {
-                let bytes = text.len();
-                let reason = format!(
-                    "the {key} of a type has at most {SCHEMA_NAME_BYTES_MAX} bytes, this one has {bytes}"
-                );
-                return Err(not_avro(at, reason));
+            Some(Value::String(text)) => {
+                check_length(text, &format!("the {key} of a type"), at)?;
+                clean.insert(key.to_owned(), text.as_str().into());
             }
-            Some(text @ Value::String(_)) => _ = clean.insert(key.to_owned(), text.clone()),
             None if key == "namespace" => {}
             Some(_) | None => return Err(not_avro(at, format!("the {key} of a type is a string"))),
         }
@@ -213,6 +225,18 @@ fn named(
     clean.insert(key.to_owned(), value);
     clean.extend(aliases(object));
     Ok(clean)
+}
+
+/// Holds a name to its bound: whatever is said of a schema repeats its names.
+fn check_length(name: &str, what: &str, at: &str) -> Result<(), SchemaError> {
+    match name.len() {
+        0..=SCHEMA_NAME_BYTES_MAX => Ok(()),
+        bytes => {
+            let reason =
+                format!("{what} has at most {SCHEMA_NAME_BYTES_MAX} bytes, this one has {bytes}");
+            Err(not_avro(at, reason))
+        }
+    }
 }
 
 fn required<'a>(
@@ -360,6 +384,25 @@ mod tests {
             "n".repeat(SCHEMA_NAME_BYTES_MAX)
         );
         assert!(parse(&text).is_ok());
+    }
+
+    #[test]
+    fn names_of_fields_and_symbols_are_bounded_too() {
+        let long = "n".repeat(SCHEMA_NAME_BYTES_MAX + 1);
+        let field = format!(
+            r#"{{"type":"record","name":"R","fields":[{{"name":"{long}","type":"int"}}]}}"#
+        );
+        assert_eq!(
+            refusal(&field),
+            "R: the name of a field has at most 255 bytes, this one has 256"
+        );
+        let symbol = format!(
+            r#"{{"type":"record","name":"R","fields":[{{"name":"e","type":{{"type":"enum","name":"E","symbols":["{long}"]}}}}]}}"#
+        );
+        assert_eq!(
+            refusal(&symbol),
+            "R.e: a symbol of an enum has at most 255 bytes, this one has 256"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     Schema,
     finding::Finding,
     outline::{self, Compiled, Findings, Item, NamedKind, Place, shown},
-    program::{NullBranch, Op, Step},
+    program::{NullBranch, Op, Step, simple_name},
     source::{Node, Object},
     type_text::type_text,
 };
@@ -240,7 +240,7 @@ impl Walk<'_> {
                 full_name,
             } => {
                 if place.records == 0 {
-                    self.namespace(place, full_name);
+                    self.namespace(place, object, full_name);
                     self.field_count(place, object, self.event.leading(), "event");
                 } else if place.records == 1 && place.is_in_header && kind == NamedKind::Record {
                     self.field_count(place, object, &HEADER_FIELDS, "header");
@@ -279,8 +279,25 @@ impl Walk<'_> {
         }
     }
 
-    fn namespace(&mut self, place: &Place<'_>, full_name: &str) {
+    fn namespace(&mut self, place: &Place<'_>, object: Object<'_, '_>, full_name: &str) {
         let namespace = full_name.rsplit_once('.').map(|(namespace, _)| namespace);
+        let written = object.text("name").unwrap_or_default();
+        if written.contains('.') && namespace != Some(NAMESPACE) {
+            // The name brings its own namespace, whatever stands beside it.
+            return self.push(
+                Check::Namespace,
+                place,
+                format_args!("has a name with another namespace than {NAMESPACE}"),
+                format_args!(
+                    "write \"name\": \"{}\", \"namespace\": \"{NAMESPACE}\"",
+                    shown(simple_name(full_name))
+                ),
+            );
+        }
+        let line = object
+            .entry("namespace")
+            .map_or(place.line, |entry| entry.line);
+        let place = &Place { line, ..*place };
         match namespace {
             Some(NAMESPACE) => {}
             Some(other) => self.push(
@@ -452,7 +469,7 @@ impl Walk<'_> {
                 check,
                 place,
                 format_args!(
-                    "is {found}, and clients rely on null as the first of two types in every field of their own"
+                    "is {found}, and clients rely on null before the type of every such field"
                 ),
                 format_args!("make it a union of null and one type, with \"default\": null"),
             );
@@ -554,7 +571,7 @@ mod tests {
                 r#"["null","double"]"#,
                 r#"["double","null"]"#,
                 &[
-                    "5 nullable-fields OrderCreated__e.Amount__c: is double or null, and clients rely on null as the first of two types in every field of their own",
+                    "5 nullable-fields OrderCreated__e.Amount__c: is double or null, and clients rely on null before the type of every such field",
                 ],
             ),
             (
@@ -562,7 +579,7 @@ mod tests {
                 r#"["null","double"]"#,
                 r#"["null","double","int"]"#,
                 &[
-                    "5 nullable-fields OrderCreated__e.Amount__c: is null or double or int, and clients rely on null as the first of two types in every field of their own",
+                    "5 nullable-fields OrderCreated__e.Amount__c: is null or double or int, and clients rely on null before the type of every such field",
                 ],
             ),
             (
@@ -619,7 +636,7 @@ mod tests {
                 r#""Header","doc""#,
                 &[
                     "2 leading-fields Shipment__ChangeEvent.Header: is field number 1, where ChangeEventHeader is wanted",
-                    "2 nullable-fields Shipment__ChangeEvent.Header: is record com.sforce.eventbus.ChangeEventHeader, and clients rely on null as the first of two types in every field of their own",
+                    "2 nullable-fields Shipment__ChangeEvent.Header: is record com.sforce.eventbus.ChangeEventHeader, and clients rely on null before the type of every such field",
                 ],
             ),
             (

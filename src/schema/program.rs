@@ -193,6 +193,11 @@ impl RecordType {
         simple_name(&self.full_name)
     }
 
+    /// Other full names that it has where another schema is read.
+    pub fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
     /// The fields, in the order in which they are written.
     pub fn fields(&self) -> &[FieldType] {
         &self.fields
@@ -382,9 +387,6 @@ impl Compiler {
     }
 
     fn define(&mut self, full_name: &str, op: Op) -> Result<(), SchemaError> {
-        const PRIMITIVES: [&str; 8] = [
-            "null", "boolean", "int", "long", "float", "double", "bytes", "string",
-        ];
         if PRIMITIVES.contains(&full_name) {
             return Err(not_avro(format!("a type may not be named {full_name}")));
         }
@@ -496,6 +498,11 @@ fn not_avro(reason: String) -> SchemaError {
         reason,
     }
 }
+
+/// The names of the primitive types.
+pub(super) const PRIMITIVES: [&str; 8] = [
+    "null", "boolean", "int", "long", "float", "double", "bytes", "string",
+];
 
 /// Tables are indexed with 32 bits, to keep a step small.
 fn index(position: usize) -> u32 {

@@ -6,12 +6,14 @@
 //!
 //! | Rule | What was found | Who reads it otherwise |
 //! |---|---|---|
+//! | `alias-collision` | an alias of a field that is the name or an alias of another field of the record | some readers give both fields the writer's, some neither |
 //! | `alias-invalid` | aliases that are no array of names | parsers that check names refuse the schema |
 //! | `case-collision` | two fields of a record, or two types, whose names differ only in case | the platform's names do not differ in case; generated code overwrites one with the other |
 //! | `default-not-avro` | a default that is written as another JSON type than Avro has for its type | parsers that check defaults refuse the schema |
 //! | `duplicate-key` | a key that stands twice in an object | some parsers take the first, some the last, some neither |
 //! | `enum-default-unknown` | the default of an enum is none of its symbols | parsers that check it refuse the schema |
 //! | `namespace-invalid` | a namespace that is no sequence of names with dots between | parsers that check names refuse the schema |
+//! | `name-primitive` | a type that is called like a primitive one | parsers take the primitive one for it, or refuse the schema |
 //! | `order-invalid` | an order that is none of ascending, descending and ignore | parsers that know orders refuse the schema |
 //! | `reserved-field` | a field that is called as what stands beside an event's payload | clients show only one of the two |
 //! | `union-default-not-first` | the default of a union is not one of its first type | readers before Avro 1.12 take it for one, or refuse the schema |
@@ -25,6 +27,7 @@ use super::{
     defaults::{Defaults, Misfit},
     finding::Finding,
     outline::{self, Compiled, Findings, Item, NamedKind, Place, shown},
+    program::{NullBranch, PRIMITIVES, simple_name},
     source::{Kind, Node, Object},
 };
 
@@ -129,6 +132,15 @@ impl Walk<'_> {
     }
 
     fn type_name(&mut self, place: &Place<'_>, full_name: &str) {
+        let name = simple_name(full_name);
+        if PRIMITIVES.contains(&name) {
+            self.findings.push(
+                "name-primitive",
+                place,
+                format_args!("defines a type called {name}, which is the name of a primitive one"),
+                format_args!("give the type another name"),
+            );
+        }
         match self.types.entry(full_name.to_ascii_lowercase()) {
             hash_map::Entry::Vacant(free) => _ = free.insert(full_name.to_owned()),
             hash_map::Entry::Occupied(taken) => {
@@ -168,6 +180,43 @@ impl Walk<'_> {
                         shown(first)
                     ),
                     format_args!("give one of the two fields another name"),
+                );
+            }
+        }
+        self.field_aliases(place, record);
+    }
+
+    /// Finds aliases that stand for more than one field.
+    fn field_aliases(&mut self, place: &Place<'_>, record: Object<'_, '_>) {
+        let names = outline::fields(record).filter_map(|field| field.text("name"));
+        let mut taken: HashMap<&str, &str> = names.map(|name| (name, name)).collect();
+        for field in outline::fields(record) {
+            let (Some(name), Some(entry)) = (field.text("name"), field.entry("aliases")) else {
+                continue;
+            };
+            for alias in entry.value.as_array().into_iter().flatten() {
+                let Some(text) = alias.as_text() else {
+                    continue;
+                };
+                let of = *taken.entry(text).or_insert(name);
+                if of == name {
+                    continue;
+                }
+                let path = format!("{}.{}", place.path, shown(name));
+                let place = &Place {
+                    path: &path,
+                    line: alias.line,
+                    ..*place
+                };
+                self.findings.push(
+                    "alias-collision",
+                    place,
+                    format_args!(
+                        "has the alias {}, which stands for the field {} too",
+                        shown(text),
+                        shown(of)
+                    ),
+                    format_args!("leave the alias out of one of the two"),
                 );
             }
         }
@@ -289,7 +338,7 @@ impl Walk<'_> {
             self.findings.push(
                 "reserved-field",
                 place,
-                format_args!("is called as what every event has beside its payload"),
+                format_args!("has the name of something that every event has beside its payload"),
                 format_args!("leave it out, or give it another name, such as {name}__c"),
             );
         }
@@ -314,7 +363,13 @@ impl Walk<'_> {
                 format_args!(
                     "has a default that is not of the first type of its union; readers of older versions of Avro ask for that"
                 ),
-                format_args!("move the default's type to the front of the union"),
+                match step.null {
+                    // Null stays in front: the conventions of the platform want it there.
+                    NullBranch::First => format_args!("write \"default\": null"),
+                    NullBranch::Second | NullBranch::None => {
+                        format_args!("move the default's type to the front of its union")
+                    }
+                },
             ),
             Err(Misfit::JsonType { wanted }) => self.findings.push(
                 "default-not-avro",
@@ -389,6 +444,19 @@ mod tests {
                 "{\"name\":\"a\",\"type\":{\"type\":\"fixed\",\"name\":\"F\",\"size\":1}},\n{\"name\":\"b\",\"type\":{\"type\":\"fixed\",\"name\":\"f\",\"size\":1}}",
                 &[
                     "3 case-collision A__e.b: defines the type n.f, and there is n.F, which differs only in case",
+                ],
+            ),
+            (
+                "{\"name\":\"a\",\"type\":\"int\"},\n{\"name\":\"b\",\"type\":\"int\",\"aliases\":[\"a\",\"o\"]},\n{\"name\":\"c\",\"type\":\"int\",\"aliases\":[\"o\"]}",
+                &[
+                    "3 alias-collision A__e.b: has the alias a, which stands for the field a too",
+                    "4 alias-collision A__e.c: has the alias o, which stands for the field b too",
+                ],
+            ),
+            (
+                r#"{"name":"a","type":{"type":"fixed","name":"x.string","size":1}}"#,
+                &[
+                    "2 name-primitive A__e.a: defines a type called string, which is the name of a primitive one",
                 ],
             ),
             (
@@ -477,8 +545,8 @@ mod tests {
             (
                 r#"{"name":"eventUUID","type":"int"},{"name":"ReplayId","type":"long"}"#,
                 &[
-                    "2 reserved-field A__e.eventUUID: is called as what every event has beside its payload",
-                    "2 reserved-field A__e.ReplayId: is called as what every event has beside its payload",
+                    "2 reserved-field A__e.eventUUID: has the name of something that every event has beside its payload",
+                    "2 reserved-field A__e.ReplayId: has the name of something that every event has beside its payload",
                 ],
             ),
         ];

@@ -18,13 +18,12 @@ use prometheus_client::{metrics::gauge::Gauge, registry::Registry as MetricsRegi
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use super::{
-    Schema,
     files::{self, FileError},
     registry::{Registering, Registration, RegistryError, TenantSchemas, Verdict},
 };
 use crate::{
     clock::{Clock, Timestamp},
-    types::{TopicName, limits::REASONS_PER_FILE_MAX},
+    types::{TenantId, TopicName, limits::REASONS_PER_FILE_MAX},
 };
 
 /// A file that is not taken.
@@ -38,28 +37,44 @@ pub struct RefusedFile {
     pub at: Timestamp,
 }
 
-/// What is known of the files of a directory. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// What is known of the files of a directory, which are one tenant's. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct SchemaFiles(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    tenant: TenantId,
     refused: RwLock<BTreeMap<PathBuf, RefusedFile>>,
     refused_count: Gauge,
     look_again: Notify,
 }
 
 impl SchemaFiles {
-    /// The files that are not taken, by path.
-    pub fn refused(&self) -> Vec<RefusedFile> {
+    /// Files of `tenant`, of which none is refused yet.
+    pub fn new(tenant: TenantId) -> Self {
+        Self(Arc::new(Shared {
+            tenant,
+            refused: RwLock::default(),
+            refused_count: Gauge::default(),
+            look_again: Notify::new(),
+        }))
+    }
+
+    /// The files of a tenant that are not taken, by path.
+    pub fn refused(&self, tenant: TenantId) -> Vec<RefusedFile> {
+        if tenant != self.0.tenant {
+            return Vec::new();
+        }
         let refused = self.0.refused.read();
         let refused = refused.expect("no holder of this lock panics");
         refused.values().cloned().collect()
     }
 
-    /// Has what was refused looked at again, since what it is held to has changed.
-    pub fn look_again(&self) {
-        self.0.look_again.notify_one();
+    /// Has what was refused of a tenant looked at again, since what it is held to has changed.
+    pub fn look_again(&self, tenant: TenantId) {
+        if tenant == self.0.tenant {
+            self.0.look_again.notify_one();
+        }
     }
 
     /// Resolves once what was refused is to be looked at again.
@@ -76,9 +91,19 @@ impl SchemaFiles {
         );
     }
 
+    /// Lists a file as refused, and says so in the log unless it is listed for these reasons already.
     fn refuse(&self, path: &Path, reasons: Vec<String>, at: Timestamp) {
+        let path = path.to_owned();
         self.change(|refused| {
-            let path = path.to_owned();
+            if refused
+                .get(&path)
+                .is_some_and(|known| known.reasons == reasons)
+            {
+                return;
+            }
+            for reason in &reasons {
+                tracing::error!("the schema file is refused: {}: {reason}", path.display());
+            }
             refused.insert(path.clone(), RefusedFile { path, reasons, at });
         });
     }
@@ -103,8 +128,6 @@ pub struct Watch {
     files: SchemaFiles,
     clock: Arc<dyn Clock>,
     seen: BTreeMap<PathBuf, Seen>,
-    /// Why the directory could not be read the last time, as it was said.
-    trouble: Option<String>,
 }
 
 /// What the last look found of a file.
@@ -114,6 +137,8 @@ struct Seen {
     state: State,
     /// The topic of the schema that it held when it was taken.
     topic: Option<TopicName>,
+    /// The topic that it is refused for, since another file is of it.
+    waits_for: Option<TopicName>,
 }
 
 /// What is to be done about a file.
@@ -166,48 +191,58 @@ impl Watch {
             files,
             clock,
             seen: BTreeMap::new(),
-            trouble: None,
         }
     }
 
     /// Takes up every file as it is now, as at a start.
     pub async fn take_all(&mut self) {
         self.look().await;
-        self.take_again();
+        for seen in self.seen.values_mut() {
+            seen.state = State::Due;
+        }
         self.take_due().await;
     }
 
     /// Has every file that was refused taken up by the next look.
     pub fn take_again(&mut self) {
-        let refused = self.files.refused();
-        for (path, seen) in &mut self.seen {
-            let is_refused = refused.iter().any(|refused| refused.path == *path);
-            if is_refused || seen.state == State::Changing {
+        for refused in self.files.refused(self.files.0.tenant) {
+            if let Some(seen) = self.seen.get_mut(&refused.path)
+                && seen.state == State::Done
+            {
                 seen.state = State::Due;
             }
         }
     }
 
     /// Looks at the directory, and takes up the files that have changed since and are whole.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a file that was begun with is registered, or taken up by the next look.
     pub async fn look(&mut self) {
         let dir = self.dir.clone();
         let found = spawn_blocking(move || stamps(&dir)).await;
         let found = match found.expect("looking at a directory does not panic") {
             Ok(found) => found,
-            Err(error) => return self.tell(format!("cannot read {}: {error}", self.dir.display())),
-        };
-        self.trouble = None;
-        let files = &self.files;
-        self.seen.retain(|path, seen| {
-            let is_there = found.contains_key(path);
-            if !is_there {
-                files.forget(path);
-                if let Some(topic) = &seen.topic {
-                    tracing::info!(%topic, "{} is gone; its topic stays", path.display());
-                }
+            Err(error) => {
+                let reason = format!("it cannot be read, so no schema is taken from it: {error}");
+                return self.files.refuse(&self.dir, vec![reason], self.clock.now());
             }
-            is_there
-        });
+        };
+        self.files.forget(&self.dir);
+        let gone: Vec<_> = self
+            .seen
+            .keys()
+            .filter(|path| !found.contains_key(*path))
+            .cloned()
+            .collect();
+        for path in gone {
+            self.files.forget(&path);
+            if let Some(topic) = self.seen.remove(&path).and_then(|seen| seen.topic) {
+                tracing::info!(%topic, "{} is gone; its topic stays", path.display());
+                self.free(&topic);
+            }
+        }
         for (path, stamp) in found {
             match self.seen.get_mut(&path) {
                 None => {
@@ -215,6 +250,7 @@ impl Watch {
                         stamp,
                         state: State::Changing,
                         topic: None,
+                        waits_for: None,
                     };
                     self.seen.insert(path, seen);
                 }
@@ -229,72 +265,70 @@ impl Watch {
         self.take_due().await;
     }
 
-    /// Says what keeps the directory from being read, once.
-    fn tell(&mut self, trouble: String) {
-        if self.trouble.as_ref() != Some(&trouble) {
-            tracing::warn!("{trouble}; no schema is registered from it");
+    /// Has the files taken up that were refused since another one was of this topic.
+    fn free(&mut self, topic: &TopicName) {
+        for seen in self.seen.values_mut() {
+            if seen.waits_for.as_ref() == Some(topic) && seen.state == State::Done {
+                seen.state = State::Due;
+            }
         }
-        self.trouble = Some(trouble);
     }
 
     async fn take_due(&mut self) {
-        let due = self
-            .seen
-            .iter()
-            .filter(|(_, seen)| seen.state == State::Due);
-        let due: Vec<_> = due.map(|(path, _)| path.clone()).collect();
-        for path in due {
-            let taken = self.take(&path).await;
-            let seen = self
-                .seen
-                .get_mut(&path)
-                .expect("nothing was removed meanwhile");
+        let due = self.seen.iter();
+        let due = due.filter(|(_, seen)| seen.state == State::Due);
+        let due: Vec<_> = due
+            .map(|(path, seen)| (path.clone(), seen.stamp.clone()))
+            .collect();
+        for (path, stamp) in due {
+            let taken = self.take(&path, &stamp).await;
+            let now = self.clock.now();
+            let seen = self.seen.get_mut(&path);
+            let seen = seen.expect("nothing was removed meanwhile");
+            seen.waits_for = None;
             seen.state = State::Done;
             match taken {
                 Ok(topic) => {
-                    seen.topic = Some(topic);
+                    let before = seen.topic.replace(topic);
+                    if let Some(freed) = before.filter(|before| seen.topic.as_ref() != Some(before))
+                    {
+                        self.free(&freed);
+                    }
                     self.files.forget(&path);
                 }
-                Err(Untaken::Later) => seen.state = State::Due,
-                Err(Untaken::Refused(reasons)) => {
-                    // The topic stays with the file whose schema it has.
-                    let file = path.display();
-                    for reason in &reasons {
-                        tracing::error!("the schema file is refused: {file}: {reason}");
-                    }
-                    self.files.refuse(&path, reasons, self.clock.now());
+                Err(Untaken::Changed) => seen.state = State::Changing,
+                Err(Untaken::Failed(reason)) => {
+                    seen.state = State::Due;
+                    self.files.refuse(&path, vec![reason], now);
                 }
+                Err(Untaken::Occupied { by, topic }) => {
+                    seen.waits_for = Some(topic);
+                    let reason = format!("{} is of the same topic", by.display());
+                    self.files.refuse(&path, vec![reason], now);
+                }
+                Err(Untaken::Refused(reasons)) => self.files.refuse(&path, reasons, now),
             }
         }
     }
 
-    async fn take(&self, path: &Path) -> Result<TopicName, Untaken> {
+    async fn take(&self, path: &Path, stamp: &Stamp) -> Result<TopicName, Untaken> {
         let reading = path.to_owned();
-        let read = spawn_blocking(move || files::read_file(&reading)).await;
-        let schema = match read.expect("reading a schema file does not panic") {
-            Ok(schema) => schema,
-            // Between the look and the reading it was removed or replaced: the next look tells.
-            Err(FileError::Unreadable { source, .. })
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                return Err(Untaken::Later);
-            }
-            Err(FileError::Unreadable { source, .. }) => {
-                return Err(Untaken::Refused(vec![format!(
-                    "it cannot be read: {source}"
-                )]));
-            }
-            Err(FileError::NotASchema { line, source, .. }) => {
-                let place = line
-                    .0
-                    .map_or_else(String::new, |line| format!("line {line}: "));
-                let reason = format!("{place}{source} [{}]", source.rule());
-                return Err(Untaken::Refused(vec![reason]));
-            }
-        };
-        if let Some(other) = self.other_file_of(path, &schema) {
-            let reason = format!("{} is of the same topic", other.display());
-            return Err(Untaken::Refused(vec![reason]));
+        let read = spawn_blocking(move || {
+            let read = files::read_file(&reading);
+            let stamp = fs::metadata(&reading).map(|metadata| Stamp::of(&metadata));
+            (read, stamp.ok())
+        });
+        let (read, stamp_after) = read.await.expect("reading a schema file does not panic");
+        if stamp_after.as_ref() != Some(stamp) {
+            // Somebody writes it, or it is gone: the next looks tell.
+            return Err(Untaken::Changed);
+        }
+        let schema = read.map_err(Untaken::of_file)?;
+        if let Ok(topic) = TopicName::for_record(schema.record_name())
+            && let Some(by) = self.owner(path, &topic)
+        {
+            let by = by.to_owned();
+            return Err(Untaken::Occupied { by, topic });
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let by = format!("file {name}");
@@ -308,25 +342,24 @@ impl Watch {
                 tell_registered(&verdict, path);
                 Ok(verdict.topic)
             }
-            Err(RegistryError::Overtaken { .. }) => Err(Untaken::Later),
             Err(
-                error @ (RegistryError::Store(_)
+                error @ (RegistryError::Overtaken { .. }
+                | RegistryError::Store(_)
                 | RegistryError::DiskFull
-                | RegistryError::Unconfirmed(_)),
-            ) => {
-                tracing::warn!(file = %path.display(), %error, "the schema file is tried again");
-                Err(Untaken::Later)
-            }
+                | RegistryError::Unconfirmed(_)
+                | RegistryError::Interrupted),
+            ) => Err(Untaken::Failed(in_words(&error))),
             Err(error) => Err(Untaken::Refused(vec![in_words(&error)])),
         }
     }
 
-    /// Another file that holds a schema of the same topic: the two would take turns.
-    fn other_file_of(&self, path: &Path, schema: &Schema) -> Option<&Path> {
-        let topic = TopicName::for_record(schema.record_name()).ok()?;
+    /// Another file that holds a schema of this topic, and is not about to hold another: the two would
+    /// take turns.
+    fn owner(&self, path: &Path, topic: &TopicName) -> Option<&Path> {
         let mut others = self.seen.iter().filter(|(other, _)| *other != path);
-        let other = others.find(|(_, seen)| seen.topic.as_ref() == Some(&topic));
-        other.map(|(path, _)| path.as_path())
+        let owner = others
+            .find(|(_, seen)| seen.topic.as_ref() == Some(topic) && seen.state == State::Done);
+        owner.map(|(path, _)| path.as_path())
     }
 }
 
@@ -334,8 +367,37 @@ impl Watch {
 enum Untaken {
     /// For each of these reasons.
     Refused(Vec<String>),
-    /// It is to be tried again.
-    Later,
+    /// Another file is of its topic.
+    Occupied { by: PathBuf, topic: TopicName },
+    /// It is being changed.
+    Changed,
+    /// It could not be read or registered, and is tried again.
+    Failed(String),
+}
+
+impl Untaken {
+    fn of_file(error: FileError) -> Self {
+        match error {
+            // What is no text stays none, and rights are given by people.
+            FileError::Unreadable { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Self::Refused(vec![format!("it cannot be read: {source}")])
+            }
+            FileError::Unreadable { source, .. } => {
+                Self::Failed(format!("it cannot be read: {source}"))
+            }
+            FileError::NotASchema { line, source, .. } => {
+                let place = line
+                    .0
+                    .map_or_else(String::new, |line| format!("line {line}: "));
+                Self::Refused(vec![format!("{place}{source} [{}]", source.rule())])
+            }
+        }
+    }
 }
 
 fn tell_registered(verdict: &Verdict, path: &Path) {

@@ -43,13 +43,19 @@ impl Keeper {
 
     /// Looks at the directory again and again, until it is time to stop.
     pub(super) async fn run(mut self, mut signal: ShutdownSignal) {
-        loop {
-            tokio::select! {
-                () = signal.recv() => return,
-                () = self.files.asked_to_look() => self.watch.take_again(),
-                () = tokio::time::sleep(SCHEMA_FILES_LOOK_INTERVAL) => {}
+        let looking = async {
+            loop {
+                tokio::select! {
+                    () = self.files.asked_to_look() => self.watch.take_again(),
+                    () = tokio::time::sleep(SCHEMA_FILES_LOOK_INTERVAL) => {}
+                }
+                self.watch.look().await;
             }
-            self.watch.look().await;
+        };
+        // A stop waits for no file: a registration that began goes on to its end by itself.
+        tokio::select! {
+            () = signal.recv() => {}
+            () = looking => {}
         }
     }
 }

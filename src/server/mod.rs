@@ -53,7 +53,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Keep events and metadata in memory; profile and certificates go to a temporary directory.
     pub ephemeral: bool,
-    /// Whose `.avsc` files become event types at the start.
+    /// Whose `.avsc` files become event types, and are watched.
     pub schemas_dir: PathBuf,
     /// Written once every listener accepts.
     pub ready_file: Option<PathBuf>,
@@ -123,6 +123,7 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Running {
     profile: Profile,
+    broker: Broker,
     schemas: Arc<TenantSchemas>,
     home: Home,
     shutdown: Shutdown,
@@ -171,7 +172,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     // Opens the tenant's log now: what cannot be recovered is said at the start, not to a caller.
     // Before a schema is registered: it would get a number that may be another topic's in the log.
     broker.open(tenant).await?;
-    let schema_files = SchemaFiles::default();
+    let schema_files = SchemaFiles::new(tenant);
     schema_files.register_metrics(&mut metrics);
     let watch = files::Keeper::start(&config.schemas_dir, &schemas, &schema_files, &clock).await;
 
@@ -213,7 +214,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let login = Login::new(sign_in, authenticator, &profile.instance_url);
     login.metrics().register(&mut metrics);
     let keepers = quiet::Keepers {
-        broker,
+        broker: broker.clone(),
         tokens,
         store: Arc::clone(&home.store),
     };
@@ -232,6 +233,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     Ok(Running {
         profile,
+        broker,
         schemas,
         home,
         shutdown,
@@ -368,6 +370,9 @@ impl Running {
         // It ends at the signal, unless it panicked, which is no reason not to close the log.
         _ = self.letting_go.await;
         _ = self.watching.await;
+        // An account that a stop must not wait for: what is lost of it comes back with the next use.
+        let flushing = self.broker.flush_schema_uses();
+        _ = tokio::time::timeout(grace, flushing).await;
         self.home.log.close().await;
     }
 }

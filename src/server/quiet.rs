@@ -5,9 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
-    auth::token::TokenStore, broker::Broker, metadata::MetadataStore,
-    net::shutdown::ShutdownSignal, types::limits::TENANT_LOOK_INTERVAL,
+    auth::token::TokenStore,
+    broker::Broker,
+    metadata::MetadataStore,
+    net::shutdown::ShutdownSignal,
+    types::limits::{SCHEMA_USES_FLUSH_INTERVAL, TENANT_LOOK_INTERVAL},
 };
 
 /// Where tenants are kept open.
@@ -22,20 +27,22 @@ impl Keepers {
     pub(super) async fn let_go(self, idle: Duration, mut signal: ShutdownSignal) {
         // A quarter of the time later at most: a look goes through what is open and no further.
         let interval = TENANT_LOOK_INTERVAL.min(idle / 4);
+        let mut flushed_at = Instant::now();
         loop {
             tokio::select! {
-                () = signal.recv() => break,
+                () = signal.recv() => return,
                 () = tokio::time::sleep(interval) => {}
             }
-            // First what closing would forget.
-            self.broker.flush_schema_uses().await;
-            self.broker.close_quiet();
+            if flushed_at.elapsed() >= SCHEMA_USES_FLUSH_INTERVAL {
+                self.broker.flush_schema_uses().await;
+                flushed_at = Instant::now();
+            }
+            self.broker.close_quiet().await;
             self.broker.measure_lag().await;
             // First what ended: of those that are forgotten nothing is removed.
             self.tokens.remove_ended().await;
             self.tokens.forget_quiet(idle);
             self.store.close_quiet(idle).await;
         }
-        self.broker.flush_schema_uses().await;
     }
 }

@@ -215,8 +215,8 @@ pub const MEMORY_LOG_BYTES: u64 = 256 * MIB as u64;
 
 /// Bytes of one schema text. Ours: the hosted service's largest event has about 100 fields.
 pub const SCHEMA_BYTES_MAX: usize = MIB;
-/// Bytes of the name of a type in a schema, and of its namespace. Ours: the hosted service's names have at
-/// most 80 characters.
+/// Bytes of the name of a type, a field or a symbol in a schema, and of a namespace. Ours: the hosted
+/// service's names have at most 80 characters.
 pub const SCHEMA_NAME_BYTES_MAX: usize = 255;
 /// Nesting depth of a schema and of the values written with it. Ours.
 pub const SCHEMA_DEPTH_MAX: usize = 64;
@@ -228,8 +228,10 @@ pub const COMPATIBILITY_STEPS_MAX: usize = 1_000_000;
 pub const VIOLATIONS_MAX: usize = 1_000;
 /// How long the place of such a reason gets before it begins anew with a record that lies deep. Ours.
 pub const VIOLATION_PATH_BYTES_MAX: usize = 512;
-/// Such steps for one new version, held against all others. Ours: some seconds of work.
+/// Such steps for one new version, held against all others. Ours: a few seconds of work.
 pub const JUDGEMENT_STEPS_MAX: usize = 50 * COMPATIBILITY_STEPS_MAX;
+/// Schemas that are parsed or judged at once, of all tenants. Ours: as many processors as are always there.
+pub const JUDGEMENTS_MAX: usize = 2;
 /// Versions of one topic's schema. Ours: each stays for ever, and is compared when a level asks for it.
 pub const SCHEMA_VERSIONS_MAX: usize = 1_000;
 /// Bytes of the texts of one tenant's schemas, which are kept in memory. Ours: 10,000 topics with three
@@ -244,6 +246,10 @@ pub const SCHEMA_FILES_MAX: usize = TOPICS_MAX;
 pub const SCHEMA_FILES_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Reasons that are kept of those for which a schema file is refused. Ours: the rest follows from these.
 pub const REASONS_PER_FILE_MAX: usize = 20;
+/// Users whose schemas are written down in one write of the metadata. Ours: some 100 KB.
+pub const SCHEMA_USERS_PER_WRITE_MAX: usize = 500;
+/// How often it is written down who uses which schema. Ours: what a crash takes comes back with the next use.
+pub const SCHEMA_USES_FLUSH_INTERVAL: Duration = Duration::from_secs(300);
 /// Users who are named beside a refusal as those who would break. Ours: more than anyone calls.
 pub const AFFECTED_USERS_MAX: usize = 200;
 /// Items of all arrays and maps of one payload, also of zero-width ones. Ours: a count that costs

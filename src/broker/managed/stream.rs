@@ -135,6 +135,12 @@ impl ManagedSubscriber {
         self
     }
 
+    /// Has what is delivered noted as being of a client that calls itself so too.
+    pub fn with_client_name(mut self, name: Option<&str>) -> Self {
+        self.subscriber = self.subscriber.with_client_name(name);
+        self
+    }
+
     /// Takes the slot and begins behind the committed position, with `requested` events of credit.
     ///
     /// Without a committed position it begins at the subscription's default replay, and at its error

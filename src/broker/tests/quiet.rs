@@ -30,7 +30,7 @@ fn open_tenants(engines: &Engines) -> usize {
 
 async fn pass(engines: &Engines, time: Duration) {
     tokio::time::advance(time).await;
-    engines.broker.close_quiet();
+    engines.broker.close_quiet().await;
 }
 
 fn other(number: u8) -> Principal {

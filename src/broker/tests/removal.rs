@@ -14,7 +14,7 @@ use crate::{
     },
     event_log::{self, PositionError},
     metadata::records::{self, TopicRecord},
-    schema::{Schema, registry::Registry},
+    schema::Schema,
     types::{EventView, Position, Start},
 };
 
@@ -150,11 +150,6 @@ async fn a_deleted_topic_ends_its_streams_and_refuses_what_comes() {
         .await;
     assert_eq!(schema.unwrap(), *old.current(), "schemas stay");
 
-    let registry = Registry::new(
-        engines.store.clone(),
-        std::sync::Arc::new(engines.clock.clone()),
-        crate::schema::registry::Rules::default(),
-    );
     let record = records::load::<TopicRecord>(
         &*engines.store,
         crate::metadata::Scope::Tenant(principal().tenant),
@@ -170,12 +165,15 @@ async fn a_deleted_topic_ends_its_streams_and_refuses_what_comes() {
             .is_some()
     );
     // Made again, it is another topic, and knows nothing of the first.
-    let schemas = registry.tenant(principal().tenant).await.unwrap();
+    let schemas = engines.schemas().await;
     let schema = Schema::parse(ORDER_SCHEMA).unwrap();
     let (new, _) = schemas.register_unchecked(&schema).await.unwrap();
     assert_ne!(new.topic_id(), old.topic_id());
     let log = engines.tenant_log().await;
     assert_eq!(log.topic(new.topic_id()).ordinal, 0);
+    // Whoever published to the first is told, and not published into what nobody reads.
+    let refused = publisher.batch(1, 0).unwrap_err();
+    assert!(matches!(refused, PublishError::Topic(TopicError::NotFound)));
 }
 
 #[tokio::test]

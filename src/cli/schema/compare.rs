@@ -90,7 +90,7 @@ pub(super) async fn diff(args: DiffArgs) -> Result<(), Failure> {
     let mut output = Output::stdout(args.output);
     let found = differences(&old, &new);
     if found.is_empty() {
-        note("the two schemas do not differ");
+        note("the two schemas say the same of every field");
     }
     for difference in &found {
         output.record(&DifferenceRow::from(difference));

@@ -79,7 +79,7 @@ enum Command {
     Retire(retire::Args),
     /// Write the current schemas of a gateway into a directory
     Pull(sync::PullArgs),
-    /// Register the schemas of a directory, all of them or none
+    /// Register the schemas of a directory, if none of them is refused
     Push(sync::PushArgs),
     /// Print the ids that schemas in files have; no gateway is asked
     Id {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::io::AsyncWrite;
+
 use super::{
     super::{
         connection::ConnectionArgs,
@@ -14,7 +16,7 @@ use super::{
 use crate::{
     client::Connection,
     proto::admin::RegisterSchemaRequest,
-    schema::Schema,
+    schema::{Schema, lint},
     types::{SchemaId, TopicName},
 };
 
@@ -47,51 +49,88 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, is_rehearsal: bool) -> Result<(), Failure> {
     let connection = args.connection.connect().await?;
     let mut output = Output::stdout(args.output);
-    let mut refused = 0;
+    let mut tally = Tally::default();
     for path in &args.files {
-        let request = request(path, args.topic.as_ref(), args.expect);
-        let judged = match request {
+        let judged = match request(path, args.topic.as_ref(), args.expect) {
             Ok(request) => judge(&connection, path, request, is_rehearsal).await,
-            Err(reason) => {
-                refused += 1;
-                warn(&reason);
-                continue;
-            }
+            Err(verdict) => Ok(*verdict),
         };
-        match judged {
-            Ok(verdict) => {
-                refused += usize::from(verdict.refused);
-                output.record(&verdict);
-            }
-            // One bad file does not keep the others from being looked at; a lost connection does.
-            Err(failure) if failure.exit() == Exit::Failed => {
-                refused += 1;
-                warn(&format!("{}: {failure}", path.display()));
-            }
-            Err(failure) => return Err(failure),
-        }
+        tally.add(&mut output, path, judged)?;
+        // What is done is told, whatever becomes of the next.
+        output.flush().await?;
     }
-    output.flush().await?;
-    match refused {
-        0 => Ok(()),
-        _ => {
-            let all = args.files.len();
-            Err(Failure::failed(format!(
-                "{refused} of {all} schemas are refused"
-            )))
+    tally.result()
+}
+
+/// How many schemas are refused, and of how many it is not known what became of them.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    all: usize,
+    pub(super) refused: usize,
+    failed: usize,
+}
+
+impl Tally {
+    /// Adds what became of a file, and tells it.
+    ///
+    /// # Errors
+    ///
+    /// The failure, if it stands in the way of all further files too.
+    pub(super) fn add<W: AsyncWrite + Unpin>(
+        &mut self,
+        output: &mut Output<W>,
+        path: &Path,
+        judged: Result<Verdict, Failure>,
+    ) -> Result<(), Failure> {
+        self.all += 1;
+        let failure = match judged {
+            Ok(verdict) => {
+                self.refused += usize::from(verdict.refused);
+                output.record(&verdict);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        match failure.exit() {
+            Exit::Failed if failure.is_refusal() => self.refused += 1,
+            Exit::Failed => self.failed += 1,
+            _ => return Err(failure),
+        }
+        warn(&format!("{}: {failure}", path.display()));
+        Ok(())
+    }
+
+    /// Whether all is well.
+    pub(super) fn result(&self) -> Result<(), Failure> {
+        let Self {
+            all,
+            refused,
+            failed,
+        } = self;
+        match (refused, failed) {
+            (0, 0) => Ok(()),
+            (_, 0) => Err(Failure::failed(format!("refused: {refused} of {all}"))),
+            _ => Err(Failure::failed(format!(
+                "refused: {refused} of {all}; {failed} failed, and may be registered all the same"
+            ))),
         }
     }
 }
 
 /// The request for a file, if it holds a schema: what is not even that is told without a gateway.
+///
+/// # Errors
+///
+/// The verdict on a file that holds none.
 pub(super) fn request(
     path: &Path,
     topic: Option<&TopicName>,
     expected: Option<SchemaId>,
-) -> Result<RegisterSchemaRequest, String> {
-    let text = read_file(path)?;
-    if let Err(error) = Schema::parse(&text) {
-        return Err(format!("{}: {error}", path.display()));
+) -> Result<RegisterSchemaRequest, Box<Verdict>> {
+    let text = read_file(path).map_err(|reason| Box::new(Verdict::unreadable(path, reason)))?;
+    if Schema::parse(&text).is_err() {
+        let findings = lint::findings_of_text(&text);
+        return Err(Box::new(Verdict::no_schema(path, findings)));
     }
     Ok(RegisterSchemaRequest {
         schema_json: text,
@@ -123,9 +162,13 @@ pub(in crate::cli) async fn create_topic(
     topic: &TopicName,
     path: &Path,
 ) -> Result<(), Failure> {
-    let mut request = request(path, Some(topic), None).map_err(Failure::failed)?;
-    request.new_topic = true;
-    let verdict = judge(connection, path, request, false).await?;
+    let verdict = match request(path, Some(topic), None) {
+        Ok(mut request) => {
+            request.new_topic = true;
+            judge(connection, path, request, false).await?
+        }
+        Err(verdict) => *verdict,
+    };
     match verdict.refused {
         false => Ok(()),
         true => {

@@ -2,6 +2,7 @@
 //! repository.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -12,10 +13,11 @@ use super::{
     super::{
         connection::ConnectionArgs,
         exit::Failure,
-        output::{Output, OutputArgs, Record, note, warn},
+        output::{Output, OutputArgs, Record, note},
     },
     compare::version,
-    read_file, register,
+    read_file,
+    register::{self, Tally},
 };
 use crate::{
     client::Connection,
@@ -47,7 +49,7 @@ pub(super) struct PullArgs {
 /// Arguments of `tidegate schema push`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-First each schema is checked; if one is refused, none is registered. In the CI of a schema repository:
+First every schema is checked; if one is refused, none is registered. In the CI of a schema repository:
   tidegate schema push schemas --dry-run     for a change that is proposed
   tidegate schema push schemas               once it is accepted")]
 pub(super) struct PushArgs {
@@ -67,14 +69,14 @@ pub(super) async fn pull(args: PullArgs) -> Result<(), Failure> {
     let connection = args.connection.connect().await?;
     let mut output = Output::stdout(args.output);
     let here = files_of(&args.dir)?;
-    let mut expected = Vec::new();
+    let mut expected = HashSet::new();
     for topic in topics(&connection).await? {
         let row = pull_topic(&connection, &args.dir, &topic, args.dry_run).await?;
-        expected.push(args.dir.join(&row.name));
+        expected.insert(args.dir.join(&row.name));
         output.record(&row);
         output.flush().await?;
     }
-    for path in here.iter().filter(|path| !expected.contains(path)) {
+    for path in here.iter().filter(|path| !expected.contains(*path)) {
         output.record(&PulledFile::only_here(path));
     }
     output.flush().await
@@ -106,13 +108,13 @@ async fn pull_topic(
     };
     let state = match &before {
         None => "new",
-        Some(before) if before.trim_end() == text.trim_end() => "same",
+        Some(before) if *before == text => "same",
         Some(_) => "changed",
     };
     if state != "same" && !dry_run {
-        let written = fs::create_dir_all(dir).and_then(|()| {
-            whole_file::write(&path, with_newline(text).as_bytes(), whole_file::PUBLIC)
-        });
+        // To the letter: what is pushed again without an edit changes nothing.
+        let written = fs::create_dir_all(dir)
+            .and_then(|()| whole_file::write(&path, text.as_bytes(), whole_file::PUBLIC));
         written.map_err(|error| {
             Failure::failed(format!("cannot write {}: {error}", path.display()))
         })?;
@@ -126,13 +128,7 @@ async fn pull_topic(
     })
 }
 
-fn with_newline(mut text: String) -> String {
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text
-}
-
+/// The schema files of a directory, sorted.
 fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     files::list(dir)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", dir.display())))
@@ -147,42 +143,51 @@ pub(super) async fn push(args: PushArgs) -> Result<(), Failure> {
         );
         return Err(Failure::failed(nothing));
     }
-    let mut requests = Vec::new();
-    for path in &files {
-        match register::request(path, None, None) {
-            Ok(request) => requests.push((path, request)),
-            Err(reason) => warn(&reason),
-        }
-    }
-    let mut refused = files.len() - requests.len();
     let connection = args.connection.connect().await?;
     let mut output = Output::stdout(args.output);
+    let mut checks = Tally::default();
     let mut checked = Vec::new();
-    for (path, request) in &requests {
-        let verdict = register::judge(&connection, path, request.clone(), true).await?;
-        refused += usize::from(verdict.refused);
-        checked.push(verdict);
+    let mut topics = HashMap::new();
+    for path in &files {
+        let judged = match register::request(path, None, None) {
+            Ok(request) => {
+                let judged = register::judge(&connection, path, request.clone(), true).await;
+                judged.map(|verdict| (Some(request), verdict))
+            }
+            Err(verdict) => Ok((None, *verdict)),
+        };
+        let judged = judged.and_then(|(request, verdict)| {
+            if let Some(other) = topics.insert(verdict.topic.clone(), path)
+                && !verdict.topic.is_empty()
+            {
+                let other = other.display();
+                return Err(Failure::failed(format!("{other} is of the same topic")));
+            }
+            checked.extend(request.map(|request| (path, request, verdict.current.clone())));
+            Ok(verdict)
+        });
+        checks.add(&mut output, path, judged)?;
     }
-    if refused > 0 || args.dry_run {
-        checked.iter().for_each(|verdict| output.record(verdict));
+    let is_good = checks.result().is_ok();
+    if !is_good || args.dry_run {
         output.flush().await?;
+        return checks.result().map_err(|failure| match args.dry_run {
+            true => failure,
+            false => Failure::failed(format!("{failure}; none is registered")),
+        });
     }
-    if refused > 0 {
-        let all = files.len();
-        let reason = format!("{refused} of {all} schemas are refused; none is registered");
-        return Err(Failure::failed(reason));
-    }
-    if args.dry_run {
-        return Ok(());
-    }
-    for (path, request) in requests {
-        let verdict = register::judge(&connection, path, request, false).await?;
-        let is_refused = verdict.refused;
-        output.record(&verdict);
+    // What the checks said is of no interest any more.
+    let mut output = Output::stdout(args.output);
+    for (path, mut request, current) in checked {
+        // What was checked is what is registered, or it is told that something came between.
+        request.new_topic = current.is_empty();
+        request.expected_schema_id = current;
+        let verdict = register::judge(&connection, path, request, false).await;
+        let mut registered = Tally::default();
+        registered.add(&mut output, path, verdict)?;
         output.flush().await?;
-        if is_refused {
-            // Somebody changed something since it was checked.
-            let reason = "the rest is not registered; run the command again";
+        if registered.result().is_err() {
+            let reason = "the files that follow are not registered; run the command again";
             return Err(Failure::failed(reason));
         }
     }

@@ -1,9 +1,14 @@
 //! What a gateway says of a schema, as it is shown.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::super::output::{Record, time};
-use crate::proto::admin::{self, AffectedUser, SchemaVerdict};
+use crate::{
+    proto::admin::{self, AffectedUser, SchemaVerdict},
+    schema::finding::Finding,
+};
 
 /// Users that are named beside one reason in text; JSON has them all.
 const USERS_SHOWN: usize = 5;
@@ -26,6 +31,9 @@ pub(super) struct Verdict {
     /// Whether nothing was to be registered.
     #[serde(skip)]
     pub(super) is_rehearsal: bool,
+    /// The topic's current schema until then; empty if there was no such topic.
+    #[serde(skip)]
+    pub(super) current: String,
 }
 
 /// One reason why a schema is refused. The fields are the keys in JSON.
@@ -67,12 +75,44 @@ impl Verdict {
             version: verdict.version,
             registration: verdict.registration,
             refused: verdict.refused,
-            compatibility: verdict.rules.unwrap_or_default().compatibility,
+            compatibility: verdict.compatibility,
             objections: objections.map(Objection::from).collect(),
             objections_more: verdict.objections_more,
             affected: affected.map(Affected::from).collect(),
             affected_more: verdict.affected_more,
             is_rehearsal,
+            current: verdict.current_schema_id,
+        }
+    }
+
+    /// The verdict on a file that cannot be read.
+    pub(super) fn unreadable(path: &Path, reason: String) -> Self {
+        let finding = Finding {
+            rule: "unreadable",
+            path: String::new(),
+            line: None,
+            message: reason,
+            fix: "name a file with the text of a schema".to_owned(),
+        };
+        Self::no_schema(path, vec![finding])
+    }
+
+    /// The verdict on a file that holds no schema.
+    pub(super) fn no_schema(path: &Path, findings: Vec<Finding>) -> Self {
+        Self {
+            file: path.display().to_string(),
+            topic: String::new(),
+            schema_id: String::new(),
+            version: 0,
+            registration: String::new(),
+            refused: true,
+            compatibility: String::new(),
+            objections: findings.into_iter().map(Objection::from).collect(),
+            objections_more: 0,
+            affected: Vec::new(),
+            affected_more: 0,
+            is_rehearsal: false,
+            current: String::new(),
         }
     }
 
@@ -126,6 +166,9 @@ impl Record for Verdict {
             let deed = self.deed();
             return format!("{schema_id}  {topic}  version {version}  {file}: {deed}");
         }
+        if topic.is_empty() {
+            return format!("refused  {file}: it holds no schema of an event");
+        }
         let level = &self.compatibility;
         format!("refused  {topic}  {file}: it would be version {version}; compatibility is {level}")
     }
@@ -159,6 +202,21 @@ impl From<admin::Objection> for Objection {
             direction: given(objection.direction),
             schema_id: given(objection.schema_id),
             version: counted(objection.version),
+        }
+    }
+}
+
+impl From<Finding> for Objection {
+    fn from(finding: Finding) -> Self {
+        Self {
+            message: finding.to_string(),
+            path: finding.path,
+            line: finding.line.and_then(|line| u32::try_from(line).ok()),
+            rule: finding.rule.to_owned(),
+            fix: finding.fix,
+            direction: None,
+            schema_id: None,
+            version: None,
         }
     }
 }

@@ -25,8 +25,7 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// A report on what `resolver` has resolved.
-    pub(super) fn new(mut resolver: Resolver<'a>, direction: Direction) -> Self {
-        resolver.allow_report();
+    pub(super) fn new(resolver: Resolver<'a>, direction: Direction) -> Self {
         let path = resolver.reader.root().name().to_owned();
         Self {
             resolver,
@@ -38,12 +37,12 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Every reason why the writer's record cannot be read.
-    pub(super) fn violations(mut self) -> Violations {
+    /// Every reason why the writer's record cannot be read, and the budget that is left.
+    pub(super) fn violations(mut self) -> (Violations, usize) {
         if self.walk().is_err() {
             self.violate(Rule::TooIntricate);
         }
-        self.violations
+        (self.violations, self.resolver.budget_left())
     }
 
     fn walk(&mut self) -> Result<(), TooIntricate> {
@@ -127,7 +126,7 @@ impl<'a> Report<'a> {
             (Op::Enum(r), Op::Enum(w)) if is_alike => {
                 let missing = self.resolver.missing_symbols(r, w)?;
                 if !missing.is_empty() {
-                    self.violate(Rule::Symbols(missing));
+                    self.violate(Rule::Symbols(first_of(missing)));
                 }
                 Ok(())
             }
@@ -191,6 +190,19 @@ impl<'a> Report<'a> {
 
 /// What a type is called in a sentence.
 fn type_text(program: &Program, ops: &[Op]) -> String {
-    let names: Vec<_> = ops.iter().map(|op| program.branch_name(*op)).collect();
-    names.join(" or ")
+    let names = ops.iter().map(|op| program.branch_name(*op).to_owned());
+    first_of(names.collect()).join(" or ")
 }
+
+/// The first of some names, and how many more there are: a reason is for people, and there may be many.
+fn first_of(mut names: Vec<String>) -> Vec<String> {
+    let more = names.len().saturating_sub(NAMES_MAX);
+    if more > 0 {
+        names.truncate(NAMES_MAX);
+        names.push(format!("{more} more"));
+    }
+    names
+}
+
+/// How many symbols or branches a reason names.
+const NAMES_MAX: usize = 20;

@@ -13,7 +13,6 @@ use std::{
 };
 
 use super::super::program::{FieldType, NullBranch, Op, Program, Step, simple_name};
-use crate::types::limits::COMPATIBILITY_STEPS_MAX;
 
 /// The budget is used up.
 #[derive(Debug)]
@@ -70,9 +69,15 @@ impl<'a> Resolver<'a> {
         (Op::Record(reader), Op::Record(writer))
     }
 
-    /// Allows for the report on what was found as much work as the finding out.
-    pub(super) fn allow_report(&mut self) {
-        self.budget = COMPATIBILITY_STEPS_MAX;
+    /// Whether the reader's record reads the writer's, once that is resolved.
+    pub(super) fn is_root_readable(&self) -> bool {
+        let pair = (self.reader.root_index(), self.writer.root_index());
+        self.pairs.get(&pair).copied().unwrap_or(false)
+    }
+
+    /// Adds steps of work, for the report.
+    pub(super) fn allow_report(&mut self, steps: usize) {
+        self.budget += steps;
     }
 
     /// Steps of work that are left.
@@ -104,12 +109,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn reads(&mut self, reader: Step, writer: Step) -> Result<bool, TooIntricate> {
+        // To the last: the report relies on every pair of records that it meets being looked at here.
+        let mut is_read = true;
         for writer in branches(self.writer, writer) {
-            if self.reading_branch(reader, writer)?.is_none() {
-                return Ok(false);
-            }
+            is_read &= self.reading_branch(reader, writer)?.is_some();
         }
-        Ok(true)
+        Ok(is_read)
     }
 
     /// The first branch of the reader, or its type if it is no union, that reads the writer's.
@@ -154,7 +159,8 @@ impl<'a> Resolver<'a> {
 
     /// Whether one type that is no union reads another.
     fn plain_reads(&mut self, reader: Op, writer: Op) -> Result<bool, TooIntricate> {
-        self.spend(1)?;
+        let aliases = names(self.reader, reader).map_or(0, |(_, aliases)| aliases.len());
+        self.spend(1 + aliases)?;
         Ok(match (reader, writer) {
             (Op::Record(r), Op::Record(w)) => {
                 is_alike(self.reader, reader, self.writer, writer) && self.is_readable((r, w))
@@ -189,16 +195,14 @@ impl<'a> Resolver<'a> {
     }
 
     fn record_reads(&mut self, (reader, writer): Pair) -> Result<bool, TooIntricate> {
+        let mut is_read = true;
         for (field, reader, writer) in self.fields((reader, writer))? {
-            let is_read = match writer {
+            is_read &= match writer {
                 Some(writer) => self.reads(reader, writer)?,
                 None => field.default.is_some(),
             };
-            if !is_read {
-                return Ok(false);
-            }
         }
-        Ok(true)
+        Ok(is_read)
     }
 
     /// The fields of the reader's record with their types, and the types of the writer's fields that
@@ -210,12 +214,16 @@ impl<'a> Resolver<'a> {
         let (reader_program, writer_program) = (self.reader, self.writer);
         let reader = &reader_program.records[reader as usize];
         let writer = &writer_program.records[writer as usize];
-        self.spend(reader.fields().len() + writer.fields().len())?;
+        let aliases = reader.fields().iter().map(|field| field.aliases.len());
+        self.spend(reader.fields().len() + writer.fields().len() + aliases.sum::<usize>())?;
+        // An alias stands for a field of the writer that no field of the reader is called like.
+        let own: HashSet<&str> = reader.fields().iter().map(FieldType::name).collect();
         let steps = writer_program.steps[writer.steps.clone()].iter();
         let names = writer.fields().iter().map(FieldType::name);
         let written: HashMap<&str, Step> = names.zip(steps.copied()).collect();
         let find = |field: &FieldType| {
             let aliases = field.aliases.iter().map(String::as_str);
+            let aliases = aliases.filter(|alias| !own.contains(alias));
             let mut names = std::iter::once(field.name()).chain(aliases);
             names.find_map(|name| written.get(name).copied())
         };

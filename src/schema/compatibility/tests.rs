@@ -602,3 +602,65 @@ fn a_reason_and_its_fix_are_told_from_the_side_of_the_new_version() {
         )
     );
 }
+
+#[test]
+fn what_is_wrong_behind_a_field_that_is_wrong_is_told_too() {
+    let schema = |ty: &str| {
+        Schema::parse(&format!(
+            r#"{{"type":"record","name":"A__e","fields":[{{"name":"x","type":"{ty}"}},
+            {{"name":"y","type":["null",{{"type":"record","name":"B","fields":[{{"name":"zip","type":"{ty}"}}]}}]}}]}}"#
+        ))
+        .unwrap()
+    };
+    let found = violations(&schema("int"), &schema("string"), Direction::Backward);
+    let paths: Vec<_> = found.listed.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(paths, ["A__e.x", "A__e.y.zip"]);
+}
+
+#[test]
+fn an_alias_takes_no_field_that_another_one_is_called_like() {
+    let record = |fields: &str| {
+        Schema::parse(&format!(
+            r#"{{"type":"record","name":"A__e","fields":[{fields}]}}"#
+        ))
+        .unwrap()
+    };
+    let old = record(r#"{"name":"a","type":"int"}"#);
+    let new = record(r#"{"name":"a","type":"int"},{"name":"b","type":"int","aliases":["a"]}"#);
+    let found = violations(&new, &old, Direction::Backward);
+    let paths: Vec<_> = found.listed.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(paths, ["A__e.b"]);
+}
+
+#[test]
+fn many_uses_of_a_large_enum_are_not_too_intricate_to_be_read() {
+    let symbols: Vec<_> = (0..10_000).map(|number| format!("\"S{number}\"")).collect();
+    let first = format!(
+        r#"{{"name":"f","type":{{"type":"enum","name":"E","symbols":[{}]}}}}"#,
+        symbols.join(",")
+    );
+    let others = (0..40).map(|number| format!(r#",{{"name":"f{number}","type":"E"}}"#));
+    let schema = Schema::parse(&format!(
+        r#"{{"type":"record","name":"A__e","fields":[{first}{}]}}"#,
+        others.collect::<String>()
+    ))
+    .unwrap();
+    for direction in [Direction::Backward, Direction::Forward] {
+        assert!(violations(&schema, &schema, direction).is_empty());
+    }
+}
+
+#[test]
+fn many_symbols_and_branches_are_counted_and_not_all_named() {
+    let symbols: Vec<_> = (0..100).map(|number| format!("\"S{number}\"")).collect();
+    let with = |symbols: &[String]| {
+        Schema::parse(&format!(
+            r#"{{"type":"record","name":"A__e","fields":[{{"name":"e","type":{{"type":"enum","name":"E","symbols":[{}]}}}}]}}"#,
+            symbols.join(",")
+        ))
+        .unwrap()
+    };
+    let found = violations(&with(&symbols[..1]), &with(&symbols), Direction::Backward);
+    let text = found.listed[0].to_string();
+    assert!(text.contains("S20, 79 more"), "{text}");
+}

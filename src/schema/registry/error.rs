@@ -106,6 +106,9 @@ pub enum RegistryError {
     /// The tenant's schemas take as many bytes as they may.
     #[error("the schemas of a tenant take at most {TENANT_SCHEMAS_BYTES_MAX} bytes, found {0}")]
     SchemasTooLarge(usize),
+    /// The work was interrupted: the gateway is stopping, or has a bug. The change may have been made.
+    #[error("the work was interrupted; the change may have been made")]
+    Interrupted,
     /// The stored defaults of the tenant are not what was written.
     #[error("the stored rules for schemas of the tenant cannot be read")]
     BrokenDefaults,

@@ -29,7 +29,7 @@ pub struct EventType {
     /// Index of the current version, which is never a retired one.
     pub(super) current: usize,
     pub(super) settings: RuleSettings,
-    /// What its schema file said when it was last taken, as SHA-256 in hex.
+    /// What its schema file said when it was last taken, as SHA-256 in base64.
     pub(super) file_sha256: Option<String>,
     /// Revision of the stored record; 0 before it is stored.
     pub(super) revision: u64,

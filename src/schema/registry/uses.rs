@@ -5,7 +5,7 @@
 //! what was used longest ago gives way. What a crash takes of it comes back with the next use.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -19,7 +19,10 @@ use crate::{
         records::{self, SchemaUseRecord, SchemaUserRecord, Stored},
     },
     schema::compatibility::Direction,
-    types::{SchemaId, limits::SCHEMA_USES_MAX},
+    types::{
+        SchemaId,
+        limits::{SCHEMA_USERS_PER_WRITE_MAX, SCHEMA_USES_MAX},
+    },
 };
 
 /// Who uses schemas. Ordered by kind and name.
@@ -173,32 +176,57 @@ impl Uses {
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: after a drop a record may be stored whose revision is not known here.
+    /// Not cancel safe: after a drop records may be stored whose revisions are not known here.
     pub async fn flush(&self) -> Result<(), WriteError> {
         let _flushing = self.flushing.lock().await;
         let changed = std::mem::take(&mut self.lock().changed);
-        let mut changed = changed.into_iter();
-        while let Some(user) = changed.next() {
-            let Some((change, revision)) = self.lock().change(&user) else {
-                continue;
-            };
-            let written = self.store.write(self.scope, vec![change]).await;
-            let revision = match &written {
-                Ok(()) => revision,
-                // It may have been written all the same.
-                Err(_) => self.stored_revision(&user).await.unwrap_or_default(),
-            };
-            let mut noted = self.lock();
-            match revision {
-                Some(revision) => _ = noted.revisions.insert(user.clone(), revision),
-                None => _ = noted.revisions.remove(&user),
-            }
-            if written.is_err() {
-                noted.changed.extend(changed.chain([user]));
-                return written;
+        let changed: Vec<_> = changed.into_iter().collect();
+        let mut chunks = changed.chunks(SCHEMA_USERS_PER_WRITE_MAX);
+        while let Some(users) = chunks.next() {
+            if let Err(error) = self.write(users).await {
+                let rest = chunks.flatten();
+                self.lock()
+                    .changed
+                    .extend(users.iter().chain(rest).cloned());
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Writes down what is noted of some users, in one write.
+    async fn write(&self, users: &[User]) -> Result<(), WriteError> {
+        let mut changes = Vec::new();
+        let mut revisions = Vec::new();
+        {
+            let noted = self.lock();
+            for user in users {
+                if let Some((change, revision)) = noted.change(user) {
+                    changes.push(change);
+                    revisions.push((user, revision));
+                }
+            }
+        }
+        let written = self.store.write(self.scope, changes).await;
+        if written.is_err() {
+            // It may have been written all the same.
+            for (user, revision) in &mut revisions {
+                *revision = self.stored_revision(user).await.unwrap_or_default();
+            }
+        }
+        let mut noted = self.lock();
+        for (user, revision) in revisions {
+            match revision {
+                Some(revision) => _ = noted.revisions.insert(user.clone(), revision),
+                None => _ = noted.revisions.remove(user),
+            }
+        }
+        written
+    }
+
+    /// Whether there is something that is not written down.
+    pub fn is_changed(&self) -> bool {
+        !self.lock().changed.is_empty()
     }
 
     async fn stored_revision(&self, user: &User) -> Result<Option<u64>, StoreError> {
@@ -316,7 +344,8 @@ pub struct UseNotes {
     uses: Arc<Uses>,
     users: Vec<User>,
     what: Use,
-    last: Mutex<Option<(SchemaId, Instant)>>,
+    /// What was noted last, the oldest first.
+    recent: VecDeque<(SchemaId, Instant)>,
 }
 
 impl UseNotes {
@@ -326,24 +355,32 @@ impl UseNotes {
             uses,
             users,
             what,
-            last: Mutex::default(),
+            recent: VecDeque::new(),
         }
     }
 
-    /// Notes that it was done with a schema, unless that was noted a moment ago.
-    pub fn note(&self, id: SchemaId) {
-        let now = Instant::now();
-        let mut last = self.last.lock().expect("no holder of this lock panics");
-        let is_noted = last.is_some_and(|(last, at)| {
-            last == id && now.saturating_duration_since(at) < NOTED_AGAIN_AFTER
-        });
-        if !is_noted {
-            self.uses.note(&self.users, id, self.what);
-            *last = Some((id, now));
+    /// Notes that it was done with the schema of this id, unless that was noted a moment ago, which costs
+    /// no more than a comparison. A text that is no schema id is let pass.
+    pub fn note(&mut self, id: &str, now: Instant) {
+        let mut recent = self.recent.iter();
+        let noted = recent.find(|(noted, _)| noted.as_str() == id);
+        if noted.is_some_and(|(_, at)| now.saturating_duration_since(*at) < NOTED_AGAIN_AFTER) {
+            return;
         }
+        let Ok(schema_id) = id.parse() else {
+            return;
+        };
+        self.uses.note(&self.users, schema_id, self.what);
+        self.recent.retain(|(noted, _)| *noted != schema_id);
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((schema_id, now));
     }
 }
 
+/// How many schemas are remembered as noted a moment ago: as many versions as are in use side by side.
+const RECENT_MAX: usize = 8;
 /// After which time the same use is noted again: people read these times in minutes and days.
 const NOTED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 

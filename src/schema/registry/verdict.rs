@@ -51,6 +51,8 @@ pub struct Verdict {
     pub topic: TopicName,
     /// The schema's id.
     pub schema_id: SchemaId,
+    /// The schema that was the current one before; `None` if there was no such topic.
+    pub current: Option<SchemaId>,
     /// What registering it does, or would do.
     pub registration: Registration,
     /// The place that it has, or would have, among the topic's versions, from 1.
@@ -123,14 +125,18 @@ impl fmt::Display for Objection {
     }
 }
 
-/// A record that only its namespace tells from the other version's: the specification lets the two be
-/// read as each other, and some of those who implement it do not.
+/// A record that only its namespace tells from the other version's, without an alias for it: the
+/// specification lets the two be read as each other, and some of those who implement it do not.
 fn other_namespace(new: &Schema, old: &Schema, direction: Direction) -> Option<Violation> {
     let (reader, writer) = match direction {
         Direction::Backward => (new, old),
         Direction::Forward => (old, new),
     };
-    (new.full_name() != old.full_name()).then(|| Violation {
+    let is_called = |name: &str| {
+        let aliases = reader.program().root().aliases();
+        reader.full_name() == name || aliases.iter().any(|alias| alias == name)
+    };
+    (!is_called(writer.full_name())).then(|| Violation {
         direction,
         path: reader.record_name().to_owned(),
         rule: compatibility::Rule::Name {
@@ -155,8 +161,12 @@ pub(super) fn objections(
     let compared = event_type.into_iter();
     let compared = compared.flat_map(|event_type| event_type.compared(rules));
     let mut steps = JUDGEMENT_STEPS_MAX;
-    for (number, old) in compared {
+    'all: for (number, old) in compared {
         for &direction in rules.level.directions() {
+            if objections.len() == VIOLATIONS_MAX {
+                // More than anyone reads; what else there is comes up once these are mended.
+                break 'all;
+            }
             let mut found = violations_within(schema, old, direction, &mut steps);
             found.listed.extend(other_namespace(schema, old, direction));
             let room = VIOLATIONS_MAX - objections.len();

@@ -5,11 +5,16 @@ use crate::{
     clock::ManualClock,
     metadata::MemoryStore,
     schema::{
+        Schema,
         compatibility::Level,
         registry::{Registry, RuleChange, Rules, Setting},
     },
     types::TenantId,
 };
+
+fn tenant() -> TenantId {
+    TenantId::from_random([7; 12])
+}
 
 /// A directory and who watches it.
 struct Watched {
@@ -28,13 +33,12 @@ impl Watched {
             Arc::new(clock.clone()),
             Rules::default(),
         );
-        let tenant = TenantId::from_random([7; 12]);
-        let schemas = registry.tenant(tenant).await.unwrap();
+        let schemas = registry.tenant(tenant()).await.unwrap();
         Self::over(tempfile::tempdir().unwrap(), schemas, clock).await
     }
 
     async fn over(dir: tempfile::TempDir, schemas: Arc<TenantSchemas>, clock: ManualClock) -> Self {
-        let files = SchemaFiles::default();
+        let files = SchemaFiles::new(tenant());
         let mut watch = Watch::new(
             dir.path(),
             Arc::clone(&schemas),
@@ -77,7 +81,7 @@ impl Watched {
     }
 
     fn refusals(&self) -> String {
-        let refused = self.files.refused();
+        let refused = self.files.refused(tenant());
         let texts = refused.iter().map(|file| {
             let name = file
                 .path
@@ -155,7 +159,7 @@ async fn what_breaks_the_rules_is_refused_and_the_topic_goes_on() {
         refusals.contains("Order__e.A__c") && refusals.contains("[branch-missing]"),
         "{refusals}"
     );
-    assert_eq!(watched.files.refused()[0].at, watched.clock.now());
+    assert_eq!(watched.files.refused(tenant())[0].at, watched.clock.now());
     assert_eq!(watched.files.0.refused_count.get(), 1);
 
     // Once the rules allow for it, it is taken as it is.
@@ -171,7 +175,7 @@ async fn what_breaks_the_rules_is_refused_and_the_topic_goes_on() {
         .unwrap();
     watched.watch.look().await;
     assert_ne!(watched.refusals(), "");
-    watched.files.look_again();
+    watched.files.look_again(tenant());
     watched.files.asked_to_look().await;
     watched.watch.take_again();
     watched.watch.look().await;
@@ -186,12 +190,12 @@ async fn a_file_that_is_gone_takes_nothing_with_it_but_its_refusal() {
     watched.write("Order__e.avsc", &order(&[("A", "string")]));
     watched.write("Bad__e.avsc", "{");
     watched.look_twice().await;
-    assert_eq!(watched.files.refused().len(), 1);
+    assert_eq!(watched.files.refused(tenant()).len(), 1);
     for name in ["Order__e.avsc", "Bad__e.avsc"] {
         fs::remove_file(watched.dir.path().join(name)).unwrap();
     }
     watched.watch.look().await;
-    assert_eq!(watched.files.refused(), []);
+    assert_eq!(watched.files.refused(tenant()), []);
     assert_eq!(watched.fields(TOPIC).unwrap(), ["A__c"]);
 }
 
@@ -278,5 +282,85 @@ async fn a_directory_may_come_later() {
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("Order__e.avsc"), order(&[("A", "string")])).unwrap();
     watched.look_twice().await;
+    assert_eq!(watched.fields(TOPIC).unwrap(), ["A__c"]);
+}
+
+#[tokio::test]
+async fn a_file_that_waits_for_a_topic_is_taken_once_that_is_free() {
+    let mut watched = Watched::start().await;
+    watched.write("Order__e.avsc", &order(&[("A", "string")]));
+    watched.look_twice().await;
+    watched.write("Other.avsc", &order(&[("A", "string"), ("B", "string")]));
+    watched.look_twice().await;
+    assert_ne!(watched.refusals(), "");
+    fs::remove_file(watched.dir.path().join("Order__e.avsc")).unwrap();
+    watched.watch.look().await;
+    assert_eq!(watched.refusals(), "");
+    assert_eq!(watched.fields(TOPIC).unwrap(), ["A__c", "B__c"]);
+}
+
+#[tokio::test]
+async fn two_files_that_change_places_are_taken_both() {
+    let mut watched = Watched::start().await;
+    let item = order(&[("A", "string")]).replace("Order__e", "Item__e");
+    watched.write("One.avsc", &order(&[("A", "string")]));
+    watched.write("Two.avsc", &item);
+    watched.look_twice().await;
+    watched.write("One.avsc", &format!("{item}\n"));
+    watched.write("Two.avsc", &order(&[("A", "string"), ("B", "string")]));
+    watched.look_twice().await;
+    assert_eq!(watched.refusals(), "");
+    assert_eq!(watched.fields(TOPIC).unwrap(), ["A__c", "B__c"]);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_left_alone_whatever_is_taken_again() {
+    let mut watched = Watched::start().await;
+    watched.write("Order__e.avsc", "{");
+    watched.watch.look().await;
+    watched.watch.take_again();
+    // Not read while it may be half of one, and so not refused either.
+    watched.write("Order__e.avsc", &order(&[("A", "string")]));
+    watched.watch.look().await;
+    assert_eq!(
+        (watched.refusals().as_str(), watched.fields(TOPIC)),
+        ("", None)
+    );
+    watched.watch.look().await;
+    assert_eq!(watched.fields(TOPIC).unwrap(), ["A__c"]);
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_read_is_listed_until_it_can() {
+    let mut watched = Watched::start().await;
+    let dir = watched.dir.path().join("dir");
+    watched.watch.dir = dir.clone();
+    fs::write(&dir, "a file").unwrap();
+    watched.look_twice().await;
+    let refusals = watched.refusals();
+    assert!(refusals.starts_with("dir: it cannot be read"), "{refusals}");
+    fs::remove_file(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    watched.watch.look().await;
+    assert_eq!(watched.refusals(), "");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_stored_is_listed_and_tried_again() {
+    use crate::metadata::store_double::{StoreDouble, Writing};
+
+    let double = Arc::new(StoreDouble::default());
+    let clock = ManualClock::default();
+    let store = Arc::clone(&double) as _;
+    let registry = Registry::new(store, Arc::new(clock.clone()), Rules::default());
+    let schemas = registry.tenant(tenant()).await.unwrap();
+    let mut watched = Watched::over(tempfile::tempdir().unwrap(), schemas, clock).await;
+    double.set(Writing::Full);
+    watched.write("Order__e.avsc", &order(&[("A", "string")]));
+    watched.look_twice().await;
+    assert!(watched.refusals().contains("the disk is full"));
+    double.set(Writing::Good);
+    watched.watch.look().await;
+    assert_eq!(watched.refusals(), "");
     assert_eq!(watched.fields(TOPIC).unwrap(), ["A__c"]);
 }

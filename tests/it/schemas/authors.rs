@@ -88,7 +88,7 @@ fn a_refusal_lists_every_reason_and_who_would_break() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(error.contains("1 of 1 schemas are refused"), "{error}");
+    assert!(error.contains("refused: 1 of 1"), "{error}");
     let listed = rows(shop.schema("list", None));
     assert_eq!(listed.len(), 1, "nothing was registered");
 }
@@ -297,7 +297,8 @@ fn what_is_no_schema_of_the_topic_is_refused_and_nothing_is_stored() {
         let file = shop.file("bad.avsc", text);
         let mut command = shop.schema("register", Some(&file));
         command.args(arguments.split_whitespace());
-        let (_, error, code) = said(command);
+        let (text, error, code) = said(command);
+        let error = text + &error;
         assert_eq!(code, FAILED, "{word}: {error}");
         assert!(error.contains(word), "{word}: {error}");
         assert!(error.len() < 2_000, "{}", error.len());
@@ -393,7 +394,13 @@ fn a_directory_and_a_gateway_are_kept_in_step() {
         fs::read_to_string(repository.join("Draft__e.avsc")).unwrap(),
         "{"
     );
-    let (_, error, code) = said(push(""));
+    let (text, error, code) = said(push(""));
     assert_eq!(code, FAILED);
-    assert!(error.contains("Draft__e.avsc"), "{error}");
+    assert!(text.contains("Draft__e.avsc: it holds no schema"), "{text}");
+    assert!(error.contains("none is registered"), "{error}");
+    // A second file of a topic is refused before anything is registered.
+    fs::write(repository.join("Draft__e.avsc"), &other).unwrap();
+    let (_, error, code) = said(push(" --dry-run"));
+    assert_eq!(code, FAILED);
+    assert!(error.contains("is of the same topic"), "{error}");
 }
