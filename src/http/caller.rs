@@ -6,7 +6,14 @@
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 
 use super::error::{ApiError, kinds};
-use crate::{auth::Authenticator, types::Principal};
+use crate::{
+    auth::Authenticator,
+    types::{Principal, limits::CLIENT_NAME_BYTES_MAX},
+};
+
+/// How a client wants to be called in metrics and among the users of a schema: the same name as over
+/// gRPC, or as a header of HTTP that is an extension used to be called.
+const CLIENT_NAME: [&str; 2] = ["tidegate-client-name", "x-tidegate-client-name"];
 
 /// The principal whose access token `headers` carry.
 ///
@@ -31,6 +38,29 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known));
     Some(token.trim()).filter(|token| is_known && !token.is_empty())
+}
+
+/// What the client calls itself, unless it says nothing.
+///
+/// # Errors
+///
+/// An [`ApiError`] for a name that is none, and for two.
+pub(super) fn client_name(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut values = CLIENT_NAME.iter().flat_map(|&name| headers.get_all(name));
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    match value.to_str().map(str::trim) {
+        Ok(name)
+            if (1..=CLIENT_NAME_BYTES_MAX).contains(&name.len()) && values.next().is_none() =>
+        {
+            Ok(Some(name))
+        }
+        _ => Err(kinds::INVALID_INPUT.error(format!(
+            "{} is there once, with 1 to {CLIENT_NAME_BYTES_MAX} printable ASCII characters",
+            CLIENT_NAME[0]
+        ))),
+    }
 }
 
 /// The words that clients of the platform look for before they sign in again.

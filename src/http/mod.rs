@@ -5,6 +5,8 @@
 //! | `POST /services/data/vXX.X/sobjects/Name__e` | publishes one event ([`rest`]) |
 //! | `POST /services/data/vXX.X/composite` | publishes up to 25 events, each a request of its own |
 //! | `POST /services/data/vXX.X/composite/sobjects` | publishes up to 200 events |
+//! | `GET /services/data/vXX.X/sobjects/Name__e/eventSchema` | the event's schema |
+//! | `GET /services/data/vXX.X/event/eventSchema/ID` | the schema with this id |
 //! | `GET /subscribe/event/Name__e`, or `/subscribe/data/…` | Server-Sent Events ([`sse`]) |
 //! | `GET /services/data/vXX.X/tooling/query/?q=…` | managed subscriptions, as clients ask |
 //! | `/metrics` | every metric, in the OpenMetrics text format |
@@ -12,7 +14,7 @@
 //! | `/readyz` | 200 while it takes calls, 503 before and after |
 //! | `/services/oauth2/…`, `/services/Soap/…` | signing in, as [`login`] says |
 //!
-//! The first five are for whoever has an access token, which `caller` finds. Nothing here decides
+//! The first seven are for whoever has an access token, which `caller` finds. Nothing here decides
 //! what may be published or read; the broker does.
 
 mod answer;

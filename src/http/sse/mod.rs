@@ -52,17 +52,14 @@ use axum::{
 use super::{
     Gateway,
     answer::only_get,
+    caller::client_name,
     error::{ApiError, NO_RESOURCE, kinds},
 };
 use crate::{
     auth::Vigil,
-    types::limits::{CLIENT_NAME_BYTES_MAX, SSE_CREDIT, SSE_KEEPALIVE},
+    types::limits::{SSE_CREDIT, SSE_KEEPALIVE},
 };
 use stream::Caller;
-
-/// How a subscriber wants to be called in metrics: the same name as over gRPC, or as a header of
-/// HTTP that is an extension used to be called.
-const CLIENT_NAME: [&str; 2] = ["tidegate-client-name", "x-tidegate-client-name"];
 
 /// The routes of subscribers.
 pub(super) fn routes(gateway: Gateway) -> Router {
@@ -105,22 +102,4 @@ async fn subscribe(
         ("x-accel-buffering", "no"),
     ];
     Ok((headers, Body::from_stream(blocks)).into_response())
-}
-
-fn client_name(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let mut values = CLIENT_NAME.iter().flat_map(|&name| headers.get_all(name));
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    match value.to_str().map(str::trim) {
-        Ok(name)
-            if (1..=CLIENT_NAME_BYTES_MAX).contains(&name.len()) && values.next().is_none() =>
-        {
-            Ok(Some(name))
-        }
-        _ => Err(kinds::INVALID_INPUT.error(format!(
-            "{} is there once, with 1 to {CLIENT_NAME_BYTES_MAX} printable ASCII characters",
-            CLIENT_NAME[0]
-        ))),
-    }
 }

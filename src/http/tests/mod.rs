@@ -1,5 +1,6 @@
 //! The edge over engines in memory: no socket, and with the runtime's clock paused no waiting.
 
+mod event_schema;
 mod login;
 mod rest;
 mod sse;
