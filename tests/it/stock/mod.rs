@@ -3,6 +3,7 @@
 
 mod credit;
 mod event_source;
+mod evolution;
 mod exchange;
 mod managed;
 mod mutated;
