@@ -419,7 +419,7 @@ impl Queued {
         let now = Instant::now();
         let mut notes = notes.lock().expect("no holder of this lock panics");
         for id in &written_with {
-            notes.note(id.as_str(), now);
+            notes.note(*id, now);
         }
         drop(notes);
         Ok(published)

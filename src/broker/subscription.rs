@@ -397,7 +397,7 @@ impl Subscription {
         for slice in slices {
             for event in slice.events().take(events_max) {
                 if let Ok(event) = EventView::parse(event) {
-                    self.notes.note(event.schema_id(), now);
+                    self.notes.note_text(event.schema_id(), now);
                 }
             }
         }

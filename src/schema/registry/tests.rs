@@ -523,3 +523,35 @@ async fn a_topic_that_is_made_again_begins_anew() {
     assert!(event_type.version(&first.id()).unwrap().retired.is_some());
     assert_eq!(schemas.rules(Some(&event_type)), Rules::default());
 }
+
+#[tokio::test]
+async fn what_readers_take_in_different_ways_is_refused_whatever_the_rules() {
+    let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+    let schemas = open(&store).await;
+    // Of the rules for tenants and topics none is left.
+    register(&schemas, PLAIN).await;
+    let field = |field: &str| {
+        let text = format!(r#"{{"type":"record","name":"A__e","fields":[{field}]}}"#);
+        Schema::parse(&text).unwrap()
+    };
+    for (schema, rule) in [
+        (
+            field(r#"{"name":"n","type":"int"},{"name":"N","type":"int"}"#),
+            "case-collision",
+        ),
+        (
+            field(r#"{"name":"n","type":"int","doc":"a","doc":"b"}"#),
+            "duplicate-key",
+        ),
+        (
+            field(r#"{"name":"ReplayId","type":"int"}"#),
+            "reserved-field",
+        ),
+    ] {
+        let verdict = judge(&schemas, &schema).await;
+        let rules: Vec<_> = verdict.objections.iter().map(Objection::rule).collect();
+        assert_eq!(rules, [rule]);
+        assert_eq!(schemas.event_types()[0].versions().len(), 1);
+        assert_eq!(schemas.event_types()[0].current().text(), PLAIN);
+    }
+}

@@ -5,7 +5,7 @@
 //! what was used longest ago gives way. What a crash takes of it comes back with the next use.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -344,8 +344,8 @@ pub struct UseNotes {
     uses: Arc<Uses>,
     users: Vec<User>,
     what: Use,
-    /// What was noted last, the oldest first.
-    recent: VecDeque<(SchemaId, Instant)>,
+    /// What was noted last, and when. In place: a publisher of a single event has notes of its own.
+    recent: [Option<(SchemaId, Instant)>; RECENT_MAX],
 }
 
 impl UseNotes {
@@ -355,27 +355,43 @@ impl UseNotes {
             uses,
             users,
             what,
-            recent: VecDeque::new(),
+            recent: [None; RECENT_MAX],
         }
     }
 
-    /// Notes that it was done with the schema of this id, unless that was noted a moment ago, which costs
-    /// no more than a comparison. A text that is no schema id is let pass.
-    pub fn note(&mut self, id: &str, now: Instant) {
-        let mut recent = self.recent.iter();
+    /// Notes that it was done with a schema, unless that was noted a moment ago, which costs no more than
+    /// a comparison.
+    pub fn note(&mut self, id: SchemaId, now: Instant) {
+        if !self.is_noted(id.as_str(), now) {
+            self.note_anew(id, now);
+        }
+    }
+
+    /// As [`UseNotes::note`], of the schema with the id that `text` is. One that is none is let pass.
+    pub fn note_text(&mut self, text: &str, now: Instant) {
+        if !self.is_noted(text, now)
+            && let Ok(id) = text.parse()
+        {
+            self.note_anew(id, now);
+        }
+    }
+
+    fn is_noted(&self, id: &str, now: Instant) -> bool {
+        let mut recent = self.recent.iter().flatten();
         let noted = recent.find(|(noted, _)| noted.as_str() == id);
-        if noted.is_some_and(|(_, at)| now.saturating_duration_since(*at) < NOTED_AGAIN_AFTER) {
-            return;
-        }
-        let Ok(schema_id) = id.parse() else {
-            return;
-        };
-        self.uses.note(&self.users, schema_id, self.what);
-        self.recent.retain(|(noted, _)| *noted != schema_id);
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((schema_id, now));
+        noted.is_some_and(|(_, at)| now.saturating_duration_since(*at) < NOTED_AGAIN_AFTER)
+    }
+
+    fn note_anew(&mut self, id: SchemaId, now: Instant) {
+        self.uses.note(&self.users, id, self.what);
+        let is_of_id = |noted: &Option<(SchemaId, Instant)>| noted.is_some_and(|(of, _)| of == id);
+        let place = self.recent.iter().position(is_of_id).unwrap_or_else(|| {
+            // A place that is free, or else the one that was noted longest ago.
+            let places = self.recent.iter().enumerate();
+            let oldest = places.min_by_key(|(_, noted)| noted.map(|(_, at)| at));
+            oldest.map_or(0, |(place, _)| place)
+        });
+        self.recent[place] = Some((id, now));
     }
 }
 
