@@ -27,6 +27,15 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// One whose waits begin at `first` and end at `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            first: first.min(longest),
+            longest,
+            ..Self::default()
+        }
+    }
+
     /// One that gives up after 10 waits in a row too, and takes no time to speak of.
     #[cfg(test)]
     pub(crate) fn brief() -> Self {
@@ -56,7 +65,9 @@ impl Backoff {
 
     fn full_wait(&self) -> Duration {
         // Shifts past 16 would overflow long after the ceiling is reached.
-        (self.first * (1 << self.waits.min(16))).min(self.longest)
+        self.first
+            .saturating_mul(1 << self.waits.min(16))
+            .min(self.longest)
     }
 }
 

@@ -163,6 +163,27 @@ impl Connection {
         PubSubClient::with_interceptor(self.channel.clone(), self.metadata.clone())
     }
 
+    /// A connection over a channel of a test.
+    #[cfg(test)]
+    pub(crate) fn over(channel: Channel, credentials: &Credentials) -> Self {
+        let metadata = CallMetadata::new(credentials).unwrap();
+        Self { channel, metadata }
+    }
+
+    /// How many times the credentials were renewed.
+    pub fn credentials_generation(&self) -> u64 {
+        0
+    }
+
+    /// Stand-in.
+    ///
+    /// # Errors
+    ///
+    /// Always.
+    pub async fn renew_credentials(&self, _seen: u64) -> Result<(), super::ClientError> {
+        Err(super::CallError::from(tonic::Status::unauthenticated("a fixed token")).into())
+    }
+
     /// A client of the admin service.
     pub fn admin(&self) -> AdminClient<Calls> {
         let client = AdminClient::with_interceptor(self.channel.clone(), self.metadata.clone());

@@ -46,6 +46,25 @@ impl ManagedSubscription {
         first: ManagedFetchRequest,
         credit: u32,
     ) -> Result<Self, Status> {
+        Self::open_up_to(connection, first, credit, credit).await
+    }
+
+    /// Opens a stream that is to have up to `credit_max` events of credit, and asks for `credit` of
+    /// them, or as many as may be.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the stream is cancelled.
+    pub async fn open_up_to(
+        connection: &Connection,
+        first: ManagedFetchRequest,
+        credit: u32,
+        credit_max: u32,
+    ) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let usual = credit.min(CREDIT_MAX);
         let first = ManagedFetchRequest {
@@ -57,9 +76,9 @@ impl ManagedSubscription {
             .try_send(first)
             .expect("the channel is new and has room");
         let mut call = Request::new(ReceiverStream::new(receiver));
-        if credit > CREDIT_MAX {
+        if credit_max > CREDIT_MAX {
             let metadata = call.metadata_mut();
-            metadata.insert(CREDIT_MAX_METADATA, credit.into());
+            metadata.insert(CREDIT_MAX_METADATA, credit_max.into());
         }
         let response = connection.pub_sub().managed_subscribe(call).await?;
         let mut subscription = Self {
@@ -72,10 +91,34 @@ impl ManagedSubscription {
             refused: 0,
         };
         let missing = subscription.missing(credit);
-        if missing > 0 {
-            subscription.send(missing, None).await;
-        }
+        subscription.ask(missing).await;
         Ok(subscription)
+    }
+
+    /// Asks for this many more events. A stream that has ended says why in [`Self::next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing was asked for then.
+    pub async fn ask(&mut self, events: u32) {
+        if events > 0 {
+            self.send(events, None).await;
+        }
+    }
+
+    /// How much credit the stream may have, in events.
+    pub fn credit_max(&self) -> u32 {
+        self.credit_max
+    }
+
+    /// Events that were asked for and have not come.
+    pub fn credit(&self) -> u32 {
+        self.credit
+    }
+
+    /// How many commits were sent. The last has this number, the first has 1.
+    pub fn commits(&self) -> u64 {
+        self.commits
     }
 
     /// Commits `replay_id`, and asks for more events once half of `credit` is spent. A stream that has
@@ -104,7 +147,7 @@ impl ManagedSubscription {
         self.requests = None;
     }
 
-    /// How many of the commits are answered.
+    /// The number of the last commit that is answered; 0 for none.
     pub fn answered(&self) -> u64 {
         self.answered
     }

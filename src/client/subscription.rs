@@ -38,6 +38,25 @@ impl Subscription {
         first: FetchRequest,
         credit: u32,
     ) -> Result<Self, Status> {
+        Self::open_up_to(connection, first, credit, credit).await
+    }
+
+    /// Opens a stream that is to have up to `credit_max` events of credit, and asks for `credit` of
+    /// them, or as many as may be.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the stream is cancelled.
+    pub async fn open_up_to(
+        connection: &Connection,
+        first: FetchRequest,
+        credit: u32,
+        credit_max: u32,
+    ) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let topic_name = first.topic_name.clone();
         let usual = credit.min(CREDIT_MAX);
@@ -50,9 +69,9 @@ impl Subscription {
             .try_send(first)
             .expect("the channel is new and has room");
         let mut call = Request::new(ReceiverStream::new(receiver));
-        if credit > CREDIT_MAX {
+        if credit_max > CREDIT_MAX {
             let metadata = call.metadata_mut();
-            metadata.insert(CREDIT_MAX_METADATA, credit.into());
+            metadata.insert(CREDIT_MAX_METADATA, credit_max.into());
         }
         let response = connection.pub_sub().subscribe(call).await?;
         let mut subscription = Self {
@@ -83,17 +102,35 @@ impl Subscription {
 
     async fn ask_up_to(&mut self, credit: u32) {
         let wanted = credit.min(self.credit_max);
-        let missing = wanted.saturating_sub(self.credit);
-        if missing == 0 {
+        self.ask(wanted.saturating_sub(self.credit)).await;
+    }
+
+    /// Asks for this many more events. A stream that has ended says why in [`Self::next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing was asked for then.
+    pub async fn ask(&mut self, events: u32) {
+        if events == 0 {
             return;
         }
         let request = FetchRequest {
             topic_name: self.topic_name.clone(),
-            num_requested: to_wire(missing),
+            num_requested: to_wire(events),
             ..FetchRequest::default()
         };
         _ = self.requests.send(request).await;
-        self.credit = wanted;
+        self.credit += events;
+    }
+
+    /// How much credit the stream may have, in events.
+    pub fn credit_max(&self) -> u32 {
+        self.credit_max
+    }
+
+    /// Events that were asked for and have not come.
+    pub fn credit(&self) -> u32 {
+        self.credit
     }
 
     /// The next response; `None` if the gateway ended the stream without an error.

@@ -385,6 +385,28 @@ pub const PUBLISH_BATCH_BYTES_MAX: usize = 3 * MIB;
 pub const PUBLISH_REQUESTS_IN_FLIGHT_MAX: usize = 8;
 /// Credit that `subscribe` asks for: enough that printing never waits for a round trip.
 pub const SUBSCRIBE_CREDIT: u32 = 2_000;
+/// Events that a subscriber receives and has not handled, unless more or fewer are wanted. Ours: a
+/// handler of a millisecond never waits for a round trip of a second.
+pub const SUBSCRIBER_IN_FLIGHT: u32 = 1_000;
+/// Bytes of such events, behind which a subscriber reads no further. Ours: the largest events, 64 at a
+/// time, or a few hundred thousand small ones.
+pub const SUBSCRIBER_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
+/// What a subscriber keeps of handled events because an earlier one is not, as a multiple of the events
+/// in flight. Ours: each takes some 50 bytes; one slow event holds the others up only after that many.
+pub const SUBSCRIBER_SPAN_FACTOR: usize = 100;
+/// Silence after which a subscriber takes its stream for lost: the longest keepalive and some slack.
+pub const SUBSCRIBER_SILENCE_MAX: Duration = KEEPALIVE_MAX.saturating_add(Duration::from_secs(30));
+/// Bytes of a file of checkpoints. Ours: a topic takes some 150.
+pub const CHECKPOINT_FILE_BYTES_MAX: u64 = MIB as u64;
+/// Ids of handled events that a subscription remembers, unless told otherwise. Ours: each takes some
+/// 150 bytes of disk, so this is 150 MB.
+pub const DEDUPE_IDS_MAX: u64 = 1_000_000;
+/// Dead letters in one store. Ours: who has as many has stopped looking at them.
+pub const DEAD_LETTERS_MAX: usize = 10_000;
+/// Bytes of the reason why an event was given up. Ours: the end of what a program had to say.
+pub const DEAD_LETTER_CAUSE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a dead letter's file. Ours: the largest event in base64, with what is told about it.
+pub const DEAD_LETTER_FILE_BYTES_MAX: u64 = 4 * MIB as u64;
 /// Schemas that one client keeps; it asks again for those it let go. Ours.
 pub const CLIENT_SCHEMAS_MAX: usize = 1_000;
 

@@ -96,6 +96,7 @@ const RESERVED: &[Reserved] = &[
             "schema",
             "net",
             "client",
+            "subscriber",
             "server",
             "config",
             "cli",

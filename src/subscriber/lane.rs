@@ -1,0 +1,307 @@
+//! What the task of one topic and the reader of its events share.
+//!
+//! The task receives and queues; the reader takes events out, and tells when each is handled. Both
+//! only ever hold the lock for a moment, and none across an await.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    OpaqueReplayId,
+    error::SubscribeError,
+    event::{Delivery, Event},
+    item::Item,
+    progress::Progress,
+    status::{Counters, State},
+};
+use crate::types::TopicName;
+
+/// What was received and waits for the reader, of all topics of a subscriber.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Told when there is something in it.
+    filled: Notify,
+}
+
+/// Items in the order in which they came, and how many of them are no events.
+#[derive(Debug, Default)]
+struct Waiting {
+    items: VecDeque<Result<Item, SubscribeError>>,
+    notices: usize,
+}
+
+/// Items besides events that wait for a reader. Ours: one that does not read for days is not told of
+/// every stream that broke meanwhile.
+const NOTICES_MAX: usize = 64;
+
+impl Queue {
+    /// Adds what may not be missed.
+    pub(super) fn push(&self, items: impl IntoIterator<Item = Result<Item, SubscribeError>>) {
+        self.lock().items.extend(items);
+        self.filled.notify_one();
+    }
+
+    /// Adds what is good to know, unless much of that waits already.
+    pub(super) fn notice(&self, item: Item) {
+        let mut waiting = self.lock();
+        if waiting.notices < NOTICES_MAX {
+            waiting.notices += 1;
+            waiting.items.push_back(Ok(item));
+        }
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes all that waits, as soon as there is something.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn take(&self) -> VecDeque<Result<Item, SubscribeError>> {
+        loop {
+            // One that comes before the wait is kept for it.
+            let waiting = std::mem::take(&mut *self.lock());
+            if !waiting.items.is_empty() {
+                return waiting.items;
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
+/// One topic of a subscriber.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) topic: TopicName,
+    pub(super) queue: Arc<Queue>,
+    shared: Mutex<Shared>,
+    /// Told when there is something for the task to do.
+    wake: Notify,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) progress: Progress,
+    /// Ids of events in flight, and of handled ones that are not recorded yet; empty without a store
+    /// of ids.
+    ids: Option<HashSet<String>>,
+    /// Ids of handled events that are not recorded yet.
+    done: Vec<String>,
+    /// Events handled since the last save.
+    unsaved: u64,
+    /// The task wants to know once so many events are in flight, or fewer.
+    wake_at_pending: Option<usize>,
+    /// The task wants to know once so many events are handled and not saved.
+    wake_at_unsaved: u64,
+    is_closing: bool,
+    pub(super) state: State,
+    pub(super) counters: Counters,
+    pub(super) last_message: Option<Instant>,
+    pub(super) saved_at: Option<Instant>,
+    pub(super) saved: Option<OpaqueReplayId>,
+}
+
+impl Lane {
+    pub(super) fn new(topic: TopicName, queue: Arc<Queue>, has_dedupe: bool) -> Self {
+        Self {
+            topic,
+            queue,
+            wake: Notify::new(),
+            shared: Mutex::new(Shared {
+                progress: Progress::default(),
+                ids: has_dedupe.then(HashSet::new),
+                done: Vec::new(),
+                unsaved: 0,
+                wake_at_pending: None,
+                wake_at_unsaved: u64::MAX,
+                is_closing: false,
+                state: State::Connecting,
+                counters: Counters::default(),
+                last_message: None,
+                saved_at: None,
+                saved: None,
+            }),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in events, and the position behind them, and queues the events that are to be handled:
+    /// not those that are `handled`, by their order, nor those whose id is that of another that came
+    /// before.
+    pub(super) fn receive(
+        self: &Arc<Self>,
+        events: Vec<Event>,
+        handled: &[bool],
+        latest: Option<OpaqueReplayId>,
+    ) {
+        let mut fresh = Vec::with_capacity(events.len());
+        {
+            let mut guard = self.lock();
+            let shared = &mut *guard;
+            shared.last_message = Some(Instant::now());
+            shared.counters.received += events.len() as u64;
+            for (index, event) in events.into_iter().enumerate() {
+                let is_handled = handled.get(index) == Some(&true);
+                if is_handled || !shared.takes_id(event.id()) {
+                    shared.counters.duplicates += 1;
+                    shared.progress.reached(event.replay_id());
+                    continue;
+                }
+                let number = shared
+                    .progress
+                    .received(event.replay_id(), event.encoded().len());
+                let receipt = Receipt {
+                    lane: Some(Arc::clone(self)),
+                    number,
+                };
+                fresh.push(Ok(Item::Event(Delivery { event, receipt })));
+            }
+            if let Some(latest) = latest {
+                shared.progress.reached(latest);
+            }
+        }
+        if !fresh.is_empty() {
+            self.queue.push(fresh);
+        }
+    }
+
+    fn settled(&self, number: u64, id: String, is_done: bool) {
+        let mut guard = self.lock();
+        let shared = &mut *guard;
+        match is_done {
+            true => {
+                shared.progress.done(number);
+                shared.unsaved += 1;
+                shared.counters.done += 1;
+                if shared.ids.is_some() && !id.is_empty() {
+                    shared.done.push(id);
+                }
+            }
+            false => {
+                shared.progress.abandoned(number);
+                shared.counters.abandoned += 1;
+            }
+        }
+        // Once for each time that the task asks, not for each event.
+        let pending = shared.progress.pending();
+        let is_wanted = (shared.wake_at_pending).is_some_and(|wanted| pending <= wanted)
+            || shared.unsaved >= shared.wake_at_unsaved;
+        if is_wanted {
+            shared.wake_at(None, u64::MAX);
+            drop(guard);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Resolves once what [`Shared::wake_at`] asks for is there, or the subscriber is being closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Tells the task to come to an end.
+    pub(super) fn close(&self) {
+        self.lock().is_closing = true;
+        self.wake.notify_one();
+    }
+}
+
+impl Shared {
+    /// Whether no other event with this id is in flight, or handled and not recorded; the id counts as
+    /// taken then.
+    fn takes_id(&mut self, id: &str) -> bool {
+        match &mut self.ids {
+            Some(ids) if !id.is_empty() => ids.insert(id.to_owned()),
+            _ => true,
+        }
+    }
+
+    /// Whether the task is to come to an end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// Asks to be woken once, at so few events in flight, or at so many handled and not saved.
+    pub(super) fn wake_at(&mut self, pending: Option<usize>, unsaved: u64) {
+        self.wake_at_pending = pending;
+        self.wake_at_unsaved = unsaved;
+    }
+
+    /// Events handled since the last save.
+    pub(super) fn unsaved(&self) -> u64 {
+        self.unsaved
+    }
+
+    /// What is to be saved: the position, and the ids of handled events. They count as saved until
+    /// [`Self::unsaved_again`].
+    pub(super) fn take_unsaved(&mut self) -> (Option<OpaqueReplayId>, Vec<String>) {
+        self.unsaved = 0;
+        (self.progress.position(), std::mem::take(&mut self.done))
+    }
+
+    /// A save failed: its ids are to be saved the next time.
+    pub(super) fn unsaved_again(&mut self, mut done: Vec<String>) {
+        self.unsaved += done.len() as u64;
+        done.append(&mut self.done);
+        self.done = done;
+    }
+
+    /// These ids are recorded where the next look finds them.
+    pub(super) fn recorded(&mut self, done: &[String]) {
+        if let Some(ids) = &mut self.ids {
+            done.iter().for_each(|id| _ = ids.remove(id));
+        }
+    }
+
+    /// How long nothing was heard.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.last_message.map(|at| at.elapsed())
+    }
+}
+
+/// What tells that an event is handled.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    /// `None` once it is told.
+    lane: Option<Arc<Lane>>,
+    number: u64,
+}
+
+impl Receipt {
+    /// What is counted of the event's subscription.
+    pub(super) fn count(&self, add: impl FnOnce(&mut Counters)) {
+        if let Some(lane) = &self.lane {
+            add(&mut lane.lock().counters);
+        }
+    }
+
+    pub(super) fn done(mut self, id: String) {
+        if let Some(lane) = self.lane.take() {
+            lane.settled(self.number, id, true);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            lane.settled(self.number, String::new(), false);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One stream of a topic's task, from its first request until it breaks or the subscriber is closed.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    OpaqueReplayId, Start,
+    error::SubscribeError,
+    event::Event,
+    flow::Flow,
+    item::Item,
+    lane::{Lane, Shared},
+    schemas::Found,
+    state::StoreError,
+    task::LaneTask,
+    wire::{Response, Wire},
+};
+use crate::{
+    client::{CallError, ClientError},
+    types::limits::{
+        SUBSCRIBER_IN_FLIGHT_BYTES_MAX, SUBSCRIBER_SILENCE_MAX, SUBSCRIBER_SPAN_FACTOR,
+    },
+};
+
+/// How long a stream may stay without credit while there is room for an event: less than the 60 s after
+/// which gateways may end it.
+const ZERO_CREDIT_MAX: Duration = Duration::from_secs(20);
+/// How long a managed subscription's last commit is awaited at the end.
+const LAST_COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// A stream that stands.
+pub(super) struct Stream<'a> {
+    task: &'a mut LaneTask,
+    wire: Wire,
+    flow: Flow,
+    heard_at: Instant,
+    events_at: Instant,
+    /// Since when nothing is asked for.
+    zero_since: Option<Instant>,
+    is_caught_up: bool,
+}
+
+/// Why a stream ended.
+pub(super) enum StreamEnd {
+    /// It is to be opened again, perhaps.
+    Client(ClientError),
+    /// A store failed this time: what was received is received again.
+    Store(StoreError),
+    /// There is no going on.
+    Fatal(SubscribeError),
+}
+
+impl From<ClientError> for StreamEnd {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<tonic::Status> for StreamEnd {
+    fn from(status: tonic::Status) -> Self {
+        Self::Client(status.into())
+    }
+}
+
+impl From<StoreError> for StreamEnd {
+    fn from(error: StoreError) -> Self {
+        match error.is_retryable() {
+            true => Self::Store(error),
+            false => Self::Fatal(error.into()),
+        }
+    }
+}
+
+impl<'a> Stream<'a> {
+    /// Opens a stream where the last one ended; `None` if the subscriber is closed meanwhile.
+    pub(super) async fn open(task: &'a mut LaneTask) -> Result<Option<Self>, StreamEnd> {
+        let in_flight_max = task.config.in_flight_max;
+        let mut flow = Flow::new(in_flight_max);
+        let room = flow.room(task.lane.lock().progress.pending());
+        let opening = Wire::open(
+            &task.connection,
+            &task.source,
+            task.next,
+            room,
+            in_flight_max,
+        );
+        let opened = tokio::select! {
+            opened = timeout(SUBSCRIBER_SILENCE_MAX, opening) => opened,
+            () = closed(&task.lane) => return Ok(None),
+        };
+        let wire = opened.map_err(|_| silent())??;
+        let (credit_max, credit) = wire.credit();
+        flow.granted(credit_max);
+        flow.asked(credit);
+        task.has_opened = true;
+        task.redelivery.new_stream();
+        let now = Instant::now();
+        Ok(Some(Self {
+            task,
+            wire,
+            flow,
+            heard_at: now,
+            events_at: now,
+            zero_since: None,
+            is_caught_up: false,
+        }))
+    }
+
+    /// Receives until the subscriber is closed.
+    pub(super) async fn run(mut self) -> Result<(), StreamEnd> {
+        loop {
+            self.ask().await;
+            self.task.saver.begin_if_due();
+            self.commit().await;
+            let quiet = self.quiet_deadline();
+            let silence = self.silence_deadline();
+            let zero = self.zero_since.map(|since| since + ZERO_CREDIT_MAX);
+            let deadlines = [quiet, silence, zero, self.task.saver.due()];
+            let may_read = may_read(&self.task.lane.lock(), self.task.config.in_flight_max);
+            tokio::select! {
+                // Being closed comes first, then what frees memory, then what takes some.
+                biased;
+                () = self.task.lane.woken() => {}
+                saved = self.task.saver.under_way() => self.task.saver.ended(saved)?,
+                response = self.wire.next(), if may_read => {
+                    let response = response?.ok_or_else(|| lost("it ended the stream"))?;
+                    self.receive(response).await?;
+                }
+                () = until(deadlines.into_iter().flatten().min()) => {
+                    let now = Instant::now();
+                    if silence.is_some_and(|at| at <= now) {
+                        return Err(silent().into());
+                    }
+                    if quiet.is_some_and(|at| at <= now) {
+                        self.is_caught_up = true;
+                        let topic = self.task.lane.topic.clone();
+                        self.task.lane.queue.notice(Item::CaughtUp(topic));
+                    }
+                }
+            }
+            if self.task.lane.lock().is_closing() {
+                return self.end().await;
+            }
+        }
+    }
+
+    /// When nothing having come means that there is nothing: told once.
+    fn quiet_deadline(&self) -> Option<Instant> {
+        let is_waiting = !self.is_caught_up && self.flow.credit() > 0;
+        is_waiting.then(|| self.events_at + self.task.config.caught_up_after)
+    }
+
+    /// When nothing having come means that the stream is lost. Without credit a gateway says nothing,
+    /// however long; PINGs find one that vanished.
+    fn silence_deadline(&self) -> Option<Instant> {
+        (self.flow.credit() > 0).then_some(self.heard_at + SUBSCRIBER_SILENCE_MAX)
+    }
+
+    /// Asks for more events if there is room for a good number of them, or for any if the stream has
+    /// been without credit for long.
+    async fn ask(&mut self) {
+        let is_zero_long = self
+            .zero_since
+            .is_some_and(|since| since.elapsed() >= ZERO_CREDIT_MAX);
+        let more = {
+            let mut shared = self.task.lane.lock();
+            let pending = shared.progress.pending();
+            let more = match is_zero_long {
+                true => self.flow.room(pending),
+                false => self.flow.worth_asking(pending),
+            };
+            let was_zero = self.flow.credit() == 0;
+            self.flow.asked(more);
+            if was_zero && more > 0 {
+                // The silence of a gateway that was asked for nothing does not count.
+                self.heard_at = Instant::now();
+            }
+            let pending = match may_read(&shared, self.task.config.in_flight_max) {
+                true => self.flow.asks_at(),
+                // Any event that is handled may make the room that is missing.
+                false => Some(usize::MAX),
+            };
+            shared.wake_at(pending, self.task.config.save_every);
+            more
+        };
+        if more > 0 {
+            self.wire.ask(more).await;
+        }
+        self.zero_since = match self.flow.credit() {
+            0 if is_zero_long => Some(Instant::now()),
+            0 => self.zero_since.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+    }
+
+    /// Commits the position of a managed subscription, once the stores have taken what is before it.
+    async fn commit(&mut self) {
+        if let Wire::Managed(stream) = &mut self.wire
+            && let Some(position) = self.task.saver.take_commit()
+        {
+            stream.commit(super::wire::bytes_of(position), 0).await;
+            self.task.redelivery.committed(position, stream.commits());
+        }
+    }
+
+    /// Takes in a response.
+    async fn receive(&mut self, response: Response) -> Result<(), StreamEnd> {
+        let Response {
+            fetch,
+            refused_commit,
+        } = response;
+        let topic = self.task.lane.topic.clone();
+        self.heard_at = Instant::now();
+        let count = fetch.events.values().len();
+        if count > 0 {
+            self.events_at = self.heard_at;
+        }
+        let excess = self.flow.received(count, fetch.pending_num_requested);
+        let mut events = Vec::with_capacity(count);
+        for encoded in fetch.events.values().shares() {
+            let event = Event::read(&topic, encoded).map_err(|reason| lost(&reason))?;
+            let schema = self.schema(event.schema_id()).await?;
+            events.push(event.with_schema(schema));
+        }
+        let latest = match &fetch.latest_replay_id[..] {
+            [] => None,
+            bytes => Some(OpaqueReplayId::new(bytes).map_err(|error| {
+                lost(&format!(
+                    "it sent a response with an odd replay id: {error}"
+                ))
+            })?),
+        };
+        let latest = match self.wire {
+            Wire::Topic(_) => latest,
+            Wire::Managed(_) => self.take_out_repeated(&mut events, latest),
+        };
+        let handled = self.handled(&events).await?;
+        let position = latest.or_else(|| Some(events.last()?.replay_id()));
+        self.task
+            .heard(events.first().map(|event| event.replay_id()).or(latest));
+        if excess > 0 {
+            self.task.lane.lock().counters.excess += u64::from(excess);
+            tracing::warn!(%topic, "the gateway sent {excess} events more than it was asked for");
+        }
+        if let Some(reason) = refused_commit {
+            self.task.lane.lock().counters.failed_saves += 1;
+            tracing::warn!(%topic, "a commit was refused: {reason}");
+        }
+        self.note_commits();
+        if let Some(position) = position {
+            self.task.next = Start::Behind(position);
+        }
+        self.task.lane.receive(events, &handled, latest);
+        Ok(())
+    }
+
+    /// Takes out what a managed subscription sent before: it is in memory still, and so is its
+    /// position.
+    fn take_out_repeated(
+        &mut self,
+        events: &mut Vec<Event>,
+        latest: Option<OpaqueReplayId>,
+    ) -> Option<OpaqueReplayId> {
+        let redelivery = &mut self.task.redelivery;
+        let count = events.len();
+        events.retain(|event| !redelivery.is_repeated(event.replay_id()));
+        let latest = latest.filter(|&id| !redelivery.is_repeated(id));
+        let new = events.iter().map(|event| event.replay_id()).chain(latest);
+        new.for_each(|id| redelivery.reached(id));
+        let repeated = (count - events.len()) as u64;
+        self.task.lane.lock().counters.duplicates += repeated;
+        latest
+    }
+
+    /// Notes what a managed subscription has committed.
+    fn note_commits(&mut self) {
+        let Wire::Managed(stream) = &self.wire else {
+            return;
+        };
+        if let Some(committed) = self.task.redelivery.answered(stream.answered()) {
+            let mut shared = self.task.lane.lock();
+            shared.saved = Some(committed);
+            shared.saved_at = Some(Instant::now());
+        }
+    }
+
+    /// The schema with this id, which is mostly that of the event before.
+    async fn schema(&mut self, id: &str) -> Result<Found, StreamEnd> {
+        if let Some((last, schema)) = &self.task.last_schema
+            && last == id
+        {
+            return Ok(schema.clone());
+        }
+        let found = timeout(SUBSCRIBER_SILENCE_MAX, self.task.schemas.get(id)).await;
+        let found = found.map_err(|_| silent())??;
+        self.task.last_schema = Some((id.to_owned(), found.clone()));
+        Ok(found)
+    }
+
+    /// For each event, whether its id is recorded as handled; nothing at all without a store of ids.
+    async fn handled(&mut self, events: &[Event]) -> Result<Vec<bool>, StoreError> {
+        if !self.task.stores.has_dedupe() || events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = events.iter().map(|event| event.id().to_owned()).collect();
+        let topic = self.task.lane.topic.as_str();
+        let seen = self.task.stores.seen(topic, ids).await?;
+        // An event without an id is like no other.
+        let with_ids = seen.iter().zip(events);
+        Ok(with_ids
+            .map(|(&seen, event)| seen && !event.id().is_empty())
+            .collect())
+    }
+
+    /// Ends the stream in good order.
+    async fn end(mut self) -> Result<(), StreamEnd> {
+        self.task.saver.all().await?;
+        self.commit().await;
+        let Wire::Managed(stream) = &mut self.wire else {
+            return Ok(());
+        };
+        stream.half_close();
+        let ending = async {
+            // To its end: the subscription is free then, for whoever comes next.
+            while stream.next().await?.is_some() {}
+            Ok::<_, tonic::Status>(stream.is_committed() && !stream.is_last_refused())
+        };
+        if !matches!(timeout(LAST_COMMIT_WAIT, ending).await, Ok(Ok(true))) {
+            let error = lost("it did not take the last commit: events will come again");
+            return Err(StreamEnd::Fatal(error.into()));
+        }
+        self.note_commits();
+        Ok(())
+    }
+}
+
+/// Whether there is memory for another response. A gateway that keeps to what was asked for never sends
+/// more events than may be in flight; their bytes are another matter.
+fn may_read(shared: &Shared, in_flight_max: u32) -> bool {
+    let in_flight_max = in_flight_max as usize;
+    shared.progress.pending_bytes() < SUBSCRIBER_IN_FLIGHT_BYTES_MAX
+        && shared.progress.pending() < 2 * in_flight_max
+        && shared.progress.span() < in_flight_max.saturating_mul(SUBSCRIBER_SPAN_FACTOR)
+}
+
+/// Resolves when the subscriber is closed.
+async fn closed(lane: &Lane) {
+    while !lane.lock().is_closing() {
+        lane.woken().await;
+    }
+}
+
+/// Resolves at `deadline`; without one, never.
+pub(super) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lost(reason: &str) -> ClientError {
+    CallError::connection_lost(reason).into()
+}
+
+fn silent() -> ClientError {
+    lost("nothing was heard of it for too long")
+}

@@ -1,0 +1,137 @@
+//! Managed subscriptions: the gateway keeps the position.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use super::{
+    next_positions,
+    peer::{ORDERS, Peer, id_bytes, order, refused},
+};
+use crate::subscriber::*;
+
+fn subscriber(peer: &Peer) -> Events {
+    let key = ManagedKey::Name("Billing".into());
+    let builder = Subscriber::builder(peer.connection.clone());
+    let builder = builder.managed(key, ORDERS.parse().unwrap());
+    builder.max_in_flight(50).build().unwrap().start()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handled_is_committed_and_the_end_waits_for_the_answer() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (mut call, first) = peer.managed_call().await;
+    assert_eq!(first.developer_name, "Billing");
+    assert_eq!(first.num_requested, 50);
+    call.send(&[order(1), order(2)], 2, None).await;
+    assert_eq!(next_positions(&mut events, 2).await, [1, 2]);
+    let request = call.requests.message().await.unwrap().unwrap();
+    let commit = request.commit_replay_id_request.unwrap();
+    assert_eq!(commit.replay_id, id_bytes(2));
+    call.send(&[order(3)], 3, Some(&commit.commit_request_id))
+        .await;
+    assert_eq!(next_positions(&mut events, 1).await, [3]);
+    assert_eq!(events.statuses()[0].saved.unwrap().number(), 2);
+    let closing = tokio::spawn(events.close());
+    let request = call.requests.message().await.unwrap().unwrap();
+    let commit = request.commit_replay_id_request.unwrap();
+    assert_eq!(commit.replay_id, id_bytes(3));
+    assert!(
+        call.requests.message().await.unwrap().is_none(),
+        "half-closed"
+    );
+    assert!(!closing.is_finished());
+    call.send(&[], 3, Some(&commit.commit_request_id)).await;
+    drop(call);
+    closing.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_commit_without_an_answer_is_an_error() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1)], 1, None).await;
+    next_positions(&mut events, 1).await;
+    let closing = tokio::spawn(events.close());
+    call.requests.message().await.unwrap().unwrap();
+    drop(call);
+    let error = closing.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("will come again"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_again_since_the_last_commit_is_passed_over() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1), order(2), order(3)], 3, None).await;
+    let Item::Event(first) = events.next().await.unwrap().unwrap() else {
+        panic!("an event comes");
+    };
+    assert_eq!(next_positions(&mut events, 1).await, [2]);
+    drop(call);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1), order(2)], 2, None).await;
+    call.send(&[order(3), order(4)], 4, None).await;
+    assert_eq!(next_positions(&mut events, 2).await, [3, 4]);
+    assert_eq!(events.statuses()[0].counters.duplicates, 3);
+    first.done();
+    let request = loop {
+        let request = call.requests.message().await.unwrap().unwrap();
+        if let Some(commit) = request.commit_replay_id_request {
+            break commit;
+        }
+    };
+    assert_eq!(request.replay_id, id_bytes(4), "and never one before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_taken_is_waited_for() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    for _ in 0..50 {
+        let (call, _) = peer.managed_call().await;
+        let taken = refused(Code::AlreadyExists, "managed.subscription.already.active");
+        _ = call.responses.send(Err(taken)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(events.statuses()[0].state, State::StandingBy);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1)], 1, None).await;
+    assert_eq!(next_positions(&mut events, 1).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_subscription_is_committed_again_before_its_stream_ends() {
+    let mut peer = Peer::start(None);
+    let _events = subscriber(&peer);
+    let (mut call, _) = peer.managed_call().await;
+    let mut commits = 0;
+    for _ in 0..30 {
+        call.send(&[], 7, None).await;
+        let waiting = tokio::time::timeout(Duration::from_secs(60), call.requests.message());
+        if let Ok(Ok(Some(request))) = waiting.await {
+            let commit = request.commit_replay_id_request.unwrap();
+            assert_eq!(commit.replay_id, id_bytes(7));
+            call.send(&[], 7, Some(&commit.commit_request_id)).await;
+            commits += 1;
+        }
+    }
+    assert!(commits >= 10, "{commits} in half an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_stopped_ends_it() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (call, _) = peer.managed_call().await;
+    let stopped = refused(
+        Code::FailedPrecondition,
+        "managed.subscription.config.stopped",
+    );
+    _ = call.responses.send(Err(stopped)).await;
+    let error = events.next().await.unwrap_err().to_string();
+    assert!(error.contains("config.stopped"), "{error}");
+}

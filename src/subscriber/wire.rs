@@ -1,0 +1,136 @@
+//! The two kinds of streams behind one face: a topic's, and a managed subscription's.
+
+use tonic::Status;
+
+use super::{OpaqueReplayId, Start};
+use crate::{
+    client::{Connection, ManagedSubscription, Subscription},
+    proto::{
+        FetchRequest, ManagedFetchRequest, ReplayPreset,
+        raw::{FetchResponse, ManagedFetchResponse},
+    },
+    types::TopicName,
+};
+
+/// A managed subscription, named one way or the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManagedKey {
+    /// By its developer name.
+    Name(String),
+    /// By its id, of 15 or 18 characters.
+    Id(String),
+}
+
+/// What a stream is opened on.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Topic(TopicName),
+    Managed(ManagedKey),
+}
+
+/// A stream that stands.
+#[derive(Debug)]
+pub(super) enum Wire {
+    Topic(Subscription),
+    Managed(ManagedSubscription),
+}
+
+/// A response of either kind.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) fetch: FetchResponse,
+    /// Why a commit was refused, if one was.
+    pub(super) refused_commit: Option<String>,
+}
+
+impl Wire {
+    /// Opens a stream that is to have up to `credit_max` events of credit, and asks for `credit` of
+    /// them.
+    pub(super) async fn open(
+        connection: &Connection,
+        source: &Source,
+        start: Start,
+        credit: u32,
+        credit_max: u32,
+    ) -> Result<Self, Status> {
+        match source {
+            Source::Topic(topic) => {
+                let first = first_request(topic, start);
+                let stream =
+                    Subscription::open_up_to(connection, first, credit, credit_max).await?;
+                Ok(Self::Topic(stream))
+            }
+            Source::Managed(key) => {
+                let first = match key.clone() {
+                    ManagedKey::Name(name) => ManagedFetchRequest {
+                        developer_name: name,
+                        ..ManagedFetchRequest::default()
+                    },
+                    ManagedKey::Id(id) => ManagedFetchRequest {
+                        subscription_id: id,
+                        ..ManagedFetchRequest::default()
+                    },
+                };
+                let stream = ManagedSubscription::open_up_to(connection, first, credit, credit_max);
+                let stream = stream.await?;
+                Ok(Self::Managed(stream))
+            }
+        }
+    }
+
+    /// What the stream may have asked for at once, and what it has asked for.
+    pub(super) fn credit(&self) -> (u32, u32) {
+        match self {
+            Self::Topic(stream) => (stream.credit_max(), stream.credit()),
+            Self::Managed(stream) => (stream.credit_max(), stream.credit()),
+        }
+    }
+
+    /// Asks for more events. Cancel safe: nothing was asked for then.
+    pub(super) async fn ask(&mut self, events: u32) {
+        match self {
+            Self::Topic(stream) => stream.ask(events).await,
+            Self::Managed(stream) => stream.ask(events).await,
+        }
+    }
+
+    /// The next response; `None` if the gateway ended the stream without an error. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Response>, Status> {
+        Ok(match self {
+            Self::Topic(stream) => stream.next().await?.map(|fetch| Response {
+                fetch,
+                refused_commit: None,
+            }),
+            Self::Managed(stream) => stream.next().await?.map(|response| {
+                let ManagedFetchResponse {
+                    fetch,
+                    commit_response,
+                } = response;
+                let error = commit_response.and_then(|answer| answer.error);
+                Response {
+                    fetch,
+                    refused_commit: error.map(|error| error.msg),
+                }
+            }),
+        })
+    }
+}
+
+fn first_request(topic: &TopicName, start: Start) -> FetchRequest {
+    let (preset, replay_id) = match &start {
+        Start::Latest => (ReplayPreset::Latest, &[][..]),
+        Start::Earliest => (ReplayPreset::Earliest, &[][..]),
+        Start::Behind(id) => (ReplayPreset::Custom, id.as_bytes()),
+    };
+    FetchRequest {
+        topic_name: topic.to_string(),
+        replay_preset: preset.into(),
+        replay_id: replay_id.to_vec().into(),
+        ..FetchRequest::default()
+    }
+}
+
+/// The bytes of a position as the wire takes them.
+pub(super) fn bytes_of(id: OpaqueReplayId) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(id.as_bytes())
+}
