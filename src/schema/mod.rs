@@ -37,6 +37,7 @@ pub mod registry;
 pub mod soundness;
 mod source;
 mod type_text;
+pub mod value;
 pub mod walk;
 #[cfg(feature = "server")]
 pub mod watch;

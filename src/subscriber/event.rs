@@ -4,11 +4,15 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
+use serde::de::DeserializeOwned;
 
 use super::{OpaqueReplayId, lane::Receipt, schemas::Found};
 use crate::{
     proto::ConsumerEvent,
-    schema::{PayloadError, Schema},
+    schema::{
+        PayloadError, Schema,
+        value::{DeserializeError, Value},
+    },
     types::{TopicKind, TopicName},
 };
 
@@ -58,7 +62,7 @@ impl Event {
     /// # Errors
     ///
     /// A sentence about what is wrong, if it is none.
-    pub(super) fn read(subscribed: &TopicName, encoded: Bytes) -> Result<Self, String> {
+    pub(super) fn decode(subscribed: &TopicName, encoded: Bytes) -> Result<Self, String> {
         let event = ConsumerEvent::decode(encoded.clone())
             .map_err(|error| format!("it sent an event that is malformed: {error}"))?;
         let replay_id = OpaqueReplayId::new(&event.replay_id)
@@ -158,6 +162,24 @@ impl Event {
     pub fn json(&self) -> Result<serde_json::Value, DecodeError> {
         Ok(self.schema()?.to_json(&self.payload)?)
     }
+
+    /// The payload as a value of its own types.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::validate`].
+    pub fn value(&self) -> Result<Value, DecodeError> {
+        Ok(self.schema()?.to_value(&self.payload)?)
+    }
+
+    /// The payload read into a type, as [`Value::read`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]; it is this event's alone.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        Ok(self.value()?.read()?)
+    }
 }
 
 impl fmt::Debug for Event {
@@ -183,4 +205,10 @@ pub enum DecodeError {
     /// The payload is not what the schema says.
     #[error(transparent)]
     Payload(#[from] PayloadError),
+    /// The type that it was to be read into is not one that such payloads fit into.
+    #[error(transparent)]
+    Type(#[from] DeserializeError),
+    /// It begins with the header of a change event, which is not what such a header is.
+    #[error("{0}")]
+    Change(String),
 }

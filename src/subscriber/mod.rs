@@ -49,6 +49,7 @@
 //! Errors".
 
 mod builder;
+mod change;
 mod checkpoint;
 mod dead_letter;
 mod dedupe;
@@ -73,6 +74,7 @@ mod task;
 mod wire;
 
 pub use builder::{Builder, RejectedReplay, Subscriber};
+pub use change::{ChangeEvent, Field, RecordChange};
 pub use checkpoint::{Checkpoint, CheckpointFile, CheckpointStore};
 pub use dead_letter::{
     DeadLetter, DeadLetterDirectory, DeadLetterStore, LetterId, LetterIdError, MemoryDeadLetters,

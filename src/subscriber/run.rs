@@ -139,7 +139,7 @@ impl Subscriber {
             let Some(letter) = letters.read(id).await? else {
                 continue;
             };
-            let event = Event::read(&letter.topic, letter.event.clone()).map_err(|reason| {
+            let event = Event::decode(&letter.topic, letter.event.clone()).map_err(|reason| {
                 StoreError::unusable(format!("the dead letter {id}: {reason}"))
             })?;
             let schema = schemas.get(event.schema_id()).await?;

@@ -219,7 +219,7 @@ impl<'a> Stream<'a> {
         let excess = self.flow.received(count, fetch.pending_num_requested);
         let mut events = Vec::with_capacity(count);
         for encoded in fetch.events.values().shares() {
-            let event = Event::read(&topic, encoded).map_err(|reason| lost(&reason))?;
+            let event = Event::decode(&topic, encoded).map_err(|reason| lost(&reason))?;
             let schema = self.schema(event.schema_id()).await?;
             events.push(event.with_schema(schema));
         }
