@@ -137,12 +137,14 @@ impl FakeGateway {
     }
 
     pub(super) fn add_event(&self, id: &str, payload: Vec<u8>) {
-        self.state.lock().unwrap().events.push(ProducerEvent {
+        let mut state = self.state.lock().unwrap();
+        state.events.push(ProducerEvent {
             id: id.into(),
             schema_id: ORDER_CREATED_ID.into(),
             payload: payload.into(),
             headers: Vec::new(),
         });
+        state.stored.send_replace(());
     }
 
     /// What to connect to.

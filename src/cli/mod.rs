@@ -9,11 +9,14 @@ mod certs;
 mod client;
 mod config;
 mod connection;
+mod consume;
+mod deadletter;
 pub mod exit;
 mod log;
 mod managed;
 mod output;
 mod publish;
+mod replay;
 mod schema;
 mod serve;
 mod subscribe;
@@ -43,6 +46,10 @@ enum Command {
     Publish(publish::Args),
     /// Print the events of a topic as they arrive
     Subscribe(subscribe::Args),
+    /// Copy a part of a topic's past into a file
+    Replay(replay::Args),
+    /// Show the events that were given up, handle them again, throw them away
+    Deadletter(deadletter::Args),
     /// Show topics, change and delete them
     Topic(topic::Args),
     /// Show schemas and their ids
@@ -83,6 +90,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args),
         Command::Publish(args) => wait_for(publish::run(args)),
         Command::Subscribe(args) => wait_for(subscribe::run(args)),
+        Command::Replay(args) => wait_for(replay::run(args)),
+        Command::Deadletter(args) => wait_for(deadletter::run(args)),
         Command::Topic(args) => wait_for(topic::run(args)),
         Command::Schema(args) => wait_for(schema::run(args)),
         Command::Managed(args) => wait_for(managed::run(args)),

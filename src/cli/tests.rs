@@ -34,6 +34,15 @@ fn what_scripts_rely_on_parses() {
         "subscribe /event/OrderCreated__e --from -2 --count 3 --idle-exit 3s --output json",
         "subscribe /event/OrderCreated__e --from 00000000000001000000",
         "subscribe /event/OrderCreated__e --endpoint https://h:1 --ca f --token t --tenant i",
+        "subscribe /event/A__e /event/B__e --checkpoint f --on-rejected earliest --max-in-flight 10",
+        "subscribe /event/A__e --state d --exec cmd --order key:Field --timeout 5s --attempts 3",
+        "subscribe /event/A__e --state d --exec cmd --order record --retry-wait 2s --retry-wait-max 1m",
+        "subscribe /event/A__e --checkpoint f --to-file events.avro",
+        "replay /event/A__e --from earliest --to 00000000000001000000 --to-file events.avro",
+        "deadletter list --state d --output json",
+        "deadletter show event.A__e-00000000000001000000 --state d",
+        "deadletter redrive --all --state d --exec cmd",
+        "deadletter purge event.A__e-00000000000001000000 --state d --yes",
         "topic list",
         "topic describe /event/OrderCreated__e",
         "schema list --topic /event/OrderCreated__e",
@@ -102,7 +111,7 @@ fn wrong_usage_is_refused_with_what_was_wanted() {
 
 #[test]
 fn options_that_come_later_are_unknown_until_then() {
-    for option in ["--filter", "--checkpoint", "--exec"] {
+    for option in ["--filter", "--webhook"] {
         let error = parse(&format!("subscribe {TOPIC} {option} x")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{option}");
     }

@@ -36,16 +36,6 @@ impl Backoff {
         }
     }
 
-    /// One that gives up after 10 waits in a row too, and takes no time to speak of.
-    #[cfg(test)]
-    pub(crate) fn brief() -> Self {
-        Self {
-            first: Duration::from_millis(1),
-            longest: Duration::from_millis(1),
-            ..Self::default()
-        }
-    }
-
     /// How long to wait before the next try; `None` once there were enough.
     pub fn next_wait(&mut self) -> Option<Duration> {
         (self.waits < self.waits_max).then(|| self.endless_wait())

@@ -113,7 +113,11 @@ impl Endpoint {
             endpoint = endpoint.tls_config(self.tls_config()?).map_err(failed)?;
         }
         let channel = endpoint.connect().await.map_err(failed)?;
-        Ok(Connection { channel, metadata })
+        Ok(Connection {
+            channel,
+            metadata,
+            tenant_id: self.credentials.tenant_id,
+        })
     }
 
     fn tls_config(&self) -> Result<ClientTlsConfig, ConnectError> {
@@ -152,6 +156,7 @@ fn read_ca_file(path: &Path) -> Result<Vec<u8>, ConnectError> {
 pub struct Connection {
     channel: Channel,
     metadata: CallMetadata,
+    tenant_id: TenantId,
 }
 
 /// What the clients of [`Connection`] send their calls through.
@@ -163,11 +168,20 @@ impl Connection {
         PubSubClient::with_interceptor(self.channel.clone(), self.metadata.clone())
     }
 
+    /// The tenant that is called on behalf of.
+    pub fn tenant_id(&self) -> TenantId {
+        self.tenant_id
+    }
+
     /// A connection over a channel of a test.
     #[cfg(test)]
     pub(crate) fn over(channel: Channel, credentials: &Credentials) -> Self {
         let metadata = CallMetadata::new(credentials).unwrap();
-        Self { channel, metadata }
+        Self {
+            channel,
+            metadata,
+            tenant_id: credentials.tenant_id,
+        }
     }
 
     /// How many times the credentials were renewed.

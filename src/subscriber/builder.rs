@@ -85,6 +85,7 @@ impl Subscriber {
                 tries_max: None,
                 backoff: Backoff::new(WAIT_FIRST, WAIT_LONGEST),
                 caught_up_after: CAUGHT_UP_AFTER,
+                limit: None,
             },
             stores: Stores::default(),
             clock: Arc::new(SystemClock),
@@ -153,6 +154,14 @@ impl Builder {
     #[must_use]
     pub fn max_in_flight(mut self, events: u32) -> Self {
         self.config.in_flight_max = events;
+        self
+    }
+
+    /// Asks for no more than this many events of each topic. Once they have come the stream stands, and
+    /// brings none.
+    #[must_use]
+    pub fn limit(mut self, events: u64) -> Self {
+        self.config.limit = Some(events);
         self
     }
 

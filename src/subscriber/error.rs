@@ -32,6 +32,9 @@ pub enum SubscribeError {
         /// What the gateway said.
         reason: String,
     },
+    /// The gateway did not take the last commit of a managed subscription.
+    #[error("the last commit was refused: events that were handled will come again")]
+    CommitRefused,
     /// A store that the subscriber needs cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -16,12 +16,16 @@ pub(super) struct Flow {
     credit_max: u32,
     /// Events that were asked for and have not come.
     credit: u32,
+    /// Events that are still wanted, those asked for among them; without a number, all.
+    wanted: Option<u64>,
 }
 
 impl Flow {
-    /// The flow of a stream on which nothing was asked for yet.
-    pub(super) fn new(in_flight_max: u32) -> Self {
+    /// The flow of a stream on which nothing was asked for yet, and on which so many events are wanted;
+    /// without a number, all.
+    pub(super) fn new(in_flight_max: u32, wanted: Option<u64>) -> Self {
         Self {
+            wanted,
             in_flight_max,
             credit_max: CREDIT_MAX,
             credit: 0,
@@ -44,10 +48,21 @@ impl Flow {
         if room >= self.enough() { room } else { 0 }
     }
 
+    /// What is wanted and not asked for.
+    fn unasked(&self) -> u32 {
+        let unasked = self
+            .wanted
+            .map(|wanted| wanted.saturating_sub(self.credit.into()));
+        unasked.map_or(u32::MAX, |unasked| {
+            u32::try_from(unasked).unwrap_or(u32::MAX)
+        })
+    }
+
     /// With so many events in flight, or fewer, it is worth to ask; `None` if it is not, however few
     /// they are.
     pub(super) fn asks_at(&self) -> Option<usize> {
-        if self.credit_max.saturating_sub(self.credit) < self.enough() {
+        let askable = self.credit_max.saturating_sub(self.credit);
+        if askable.min(self.unasked()) < self.enough() {
             return None;
         }
         let taken = self.credit.checked_add(self.enough())?;
@@ -55,7 +70,8 @@ impl Flow {
     }
 
     fn enough(&self) -> u32 {
-        (self.in_flight_max.min(self.credit_max) / 2).max(1)
+        let half = self.in_flight_max.min(self.credit_max) / 2;
+        half.min(self.unasked()).max(1)
     }
 
     /// How many events may be asked for at most while this many are in flight.
@@ -66,11 +82,17 @@ impl Flow {
             .saturating_sub(in_flight)
             .saturating_sub(self.credit);
         free.min(self.credit_max.saturating_sub(self.credit))
+            .min(self.unasked())
     }
 
     /// Events were asked for.
     pub(super) fn asked(&mut self, events: u32) {
         self.credit = self.credit.saturating_add(events);
+    }
+
+    /// So many events fewer are wanted.
+    pub(super) fn taken(&mut self, events: u64) {
+        self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(events));
     }
 
     /// A response came with this many events, after which the gateway counts `pending`.
@@ -98,7 +120,7 @@ mod tests {
 
     #[test]
     fn more_is_asked_for_once_half_is_free() {
-        let mut flow = Flow::new(100);
+        let mut flow = Flow::new(100, None);
         assert_eq!(flow.worth_asking(0), 100);
         flow.asked(100);
         assert_eq!(flow.worth_asking(0), 0);
@@ -113,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_single_event_in_flight_is_asked_for_one_by_one() {
-        let mut flow = Flow::new(1);
+        let mut flow = Flow::new(1, None);
         assert_eq!(flow.worth_asking(0), 1);
         flow.asked(1);
         flow.received(1, 0);
@@ -123,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_stream_gets_no_more_than_it_may_have() {
-        let mut flow = Flow::new(5_000);
+        let mut flow = Flow::new(5_000, None);
         assert_eq!(flow.worth_asking(0), CREDIT_MAX);
         flow.asked(CREDIT_MAX);
         assert_eq!(flow.worth_asking(0), 0);
@@ -132,8 +154,24 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_asked_for_than_is_wanted() {
+        let mut flow = Flow::new(100, Some(120));
+        assert_eq!(flow.worth_asking(0), 100);
+        flow.asked(100);
+        flow.received(100, 0);
+        flow.taken(100);
+        assert_eq!(flow.asks_at(), Some(80));
+        assert_eq!(flow.worth_asking(80), 20, "all that is wanted is enough");
+        flow.asked(20);
+        assert_eq!((flow.worth_asking(0), flow.asks_at()), (0, None));
+        flow.received(20, 0);
+        flow.taken(20);
+        assert_eq!((flow.worth_asking(0), flow.room(0)), (0, 0));
+    }
+
+    #[test]
     fn what_was_not_asked_for_is_told() {
-        let mut flow = Flow::new(10);
+        let mut flow = Flow::new(10, None);
         flow.asked(10);
         assert_eq!(flow.received(4, 6), 0);
         assert_eq!(flow.received(9, 0), 3);
@@ -142,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_sign_of_life_corrects_the_account() {
-        let mut flow = Flow::new(100);
+        let mut flow = Flow::new(100, None);
         flow.asked(100);
         flow.received(0, 40);
         assert_eq!(flow.worth_asking(0), 60);
@@ -159,7 +197,7 @@ mod tests {
             in_flight_max in 1_u32..300,
             steps in proptest::collection::vec((any::<bool>(), 0_usize..150), 0..200),
         ) {
-            let mut flow = Flow::new(in_flight_max);
+            let mut flow = Flow::new(in_flight_max, None);
             let mut in_flight = 0;
             for (is_delivery, count) in steps {
                 if is_delivery {

@@ -13,6 +13,8 @@ pub enum Item {
     Event(Delivery),
     /// Events may be missing from here on.
     Gap(Gap),
+    /// The stream broke, or was not opened; the next try comes by itself.
+    Disconnected(Disconnected),
     /// The stream broke and stands again; nothing is missing.
     Reconnected(Reconnected),
     /// Everything that was published so far was received. Told once for each stream.
@@ -42,6 +44,17 @@ impl Gap {
         let from = self.from?;
         self.to.number().checked_sub(from.number())
     }
+}
+
+/// A stream that broke, or was not opened.
+#[derive(Clone, Debug)]
+pub struct Disconnected {
+    /// The topic.
+    pub topic: TopicName,
+    /// Why.
+    pub cause: ClientError,
+    /// Until the next try.
+    pub wait: Duration,
 }
 
 /// A stream that broke and stands again.

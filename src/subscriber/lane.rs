@@ -140,13 +140,13 @@ impl Lane {
 
     /// Takes in events, and the position behind them, and queues the events that are to be handled:
     /// not those that are `handled`, by their order, nor those whose id is that of another that came
-    /// before.
+    /// before. Returns how many are queued.
     pub(super) fn receive(
         self: &Arc<Self>,
         events: Vec<Event>,
         handled: &[bool],
         latest: Option<OpaqueReplayId>,
-    ) {
+    ) -> u64 {
         let mut fresh = Vec::with_capacity(events.len());
         {
             let mut guard = self.lock();
@@ -173,9 +173,11 @@ impl Lane {
                 shared.progress.reached(latest);
             }
         }
-        if !fresh.is_empty() {
+        let queued = fresh.len() as u64;
+        if queued > 0 {
             self.queue.push(fresh);
         }
+        queued
     }
 
     fn settled(&self, number: u64, id: String, is_done: bool) {

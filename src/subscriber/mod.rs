@@ -84,7 +84,7 @@ pub use error::SubscribeError;
 pub use event::{DecodeError, Delivery, Event};
 pub use events::{Events, ItemStream, Monitor};
 pub use handler::{Attempt, Handler, HandlerFn, Order, Outcome, RetryPolicy, handler_fn};
-pub use item::{Gap, Item, Reconnected};
+pub use item::{Disconnected, Gap, Item, Reconnected};
 pub use replay_id::{OpaqueReplayId, OpaqueReplayIdError, ReplayIdTextError, Start, StartError};
 pub use run::{Notice, Redriven, Run};
 pub use state::{Changes, MemoryState, StateFile, StateStore, StoreError};

@@ -113,10 +113,13 @@ impl Saver {
         let (position, done) = self.lane.lock().take_unsaved();
         let at = self.clock.now();
         let changes = Changes {
-            checkpoint: position.map(|replay_id| Checkpoint {
-                replay_id,
-                saved_at: at,
-            }),
+            // Where the gateway keeps the position, one that is kept here would only be older.
+            checkpoint: position
+                .filter(|_| !self.is_managed)
+                .map(|replay_id| Checkpoint {
+                    replay_id,
+                    saved_at: at,
+                }),
             done: done.clone(),
             at,
         };

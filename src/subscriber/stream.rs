@@ -76,7 +76,7 @@ impl<'a> Stream<'a> {
     /// Opens a stream where the last one ended; `None` if the subscriber is closed meanwhile.
     pub(super) async fn open(task: &'a mut LaneTask) -> Result<Option<Self>, StreamEnd> {
         let in_flight_max = task.config.in_flight_max;
-        let mut flow = Flow::new(in_flight_max);
+        let mut flow = Flow::new(in_flight_max, task.wanted);
         let room = flow.room(task.lane.lock().progress.pending());
         let opening = Wire::open(
             &task.connection,
@@ -251,7 +251,10 @@ impl<'a> Stream<'a> {
         if let Some(position) = position {
             self.task.next = Start::Behind(position);
         }
-        self.task.lane.receive(events, &handled, latest);
+        let queued = self.task.lane.receive(events, &handled, latest);
+        self.flow.taken(queued);
+        let wanted = &mut self.task.wanted;
+        *wanted = wanted.map(|wanted| wanted.saturating_sub(queued));
         Ok(())
     }
 
@@ -324,11 +327,14 @@ impl<'a> Stream<'a> {
         let ending = async {
             // To its end: the subscription is free then, for whoever comes next.
             while stream.next().await?.is_some() {}
-            Ok::<_, tonic::Status>(stream.is_committed() && !stream.is_last_refused())
+            Ok::<_, tonic::Status>(stream.is_committed())
         };
         if !matches!(timeout(LAST_COMMIT_WAIT, ending).await, Ok(Ok(true))) {
-            let error = lost("it did not take the last commit: events will come again");
+            let error = lost("it did not answer the last commit: events will come again");
             return Err(StreamEnd::Fatal(error.into()));
+        }
+        if stream.is_last_refused() {
+            return Err(StreamEnd::Fatal(SubscribeError::CommitRefused));
         }
         self.note_commits();
         Ok(())

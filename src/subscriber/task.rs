@@ -13,7 +13,7 @@ use super::{
     checkpoint::Checkpoint,
     ending::Remedy,
     error::SubscribeError,
-    item::{Gap, Item, Reconnected},
+    item::{Disconnected, Gap, Item, Reconnected},
     lane::Lane,
     redelivery::Redelivery,
     saving::Saver,
@@ -39,6 +39,8 @@ pub(super) struct Config {
     pub(super) tries_max: Option<u32>,
     pub(super) backoff: Backoff,
     pub(super) caught_up_after: Duration,
+    /// Events that are wanted; without a number, all.
+    pub(super) limit: Option<u64>,
 }
 
 /// Waits for a limit of the gateway to be over. Ours: limits are counted by the hour or the day, and
@@ -60,6 +62,8 @@ pub(super) struct LaneTask {
     pub(super) saver: Saver,
     /// The schema of the last event.
     pub(super) last_schema: Option<(String, Found)>,
+    /// Events that are wanted still; without a number, all.
+    pub(super) wanted: Option<u64>,
     /// Where the next stream starts.
     pub(super) next: Start,
     /// The position that was loaded, until something was heard: its age is that of a gap.
@@ -125,12 +129,12 @@ impl LaneTask {
             lane: parts.lane,
             connection: parts.connection,
             source: parts.source,
-            config: parts.config,
             stores: parts.stores,
             schemas: parts.schemas,
             clock: parts.clock,
             saver,
             last_schema: None,
+            wanted: parts.config.limit,
             next: parts.start,
             loaded: None,
             gap: None,
@@ -139,6 +143,7 @@ impl LaneTask {
             has_left_position: false,
             has_renewed: false,
             redelivery: Redelivery::default(),
+            config: parts.config,
             waits: Waits {
                 usual: backoff.clone(),
                 limit: Backoff::new(LIMIT_WAIT_FIRST, LIMIT_WAIT_LONGEST),
@@ -195,6 +200,9 @@ impl LaneTask {
 
     /// Finds out where to start. `false` if the subscriber is closed meanwhile.
     async fn load(&mut self) -> Result<bool, SubscribeError> {
+        if matches!(self.source, Source::Managed(_)) {
+            return Ok(true);
+        }
         loop {
             match self.stores.load(self.lane.topic.as_str()).await {
                 Ok(None) => return Ok(true),
@@ -290,10 +298,15 @@ impl LaneTask {
         if (self.config.tries_max).is_some_and(|tries_max| self.waits.in_a_row > tries_max) {
             return Err(error.into());
         }
-        let topic = &self.lane.topic;
+        let topic = self.lane.topic.clone();
         let seconds = wait.as_secs_f32();
         tracing::info!(%topic, "{error}; trying again in {seconds:.1} s");
         self.set_state(State::Waiting(error.to_string()));
+        self.lane.queue.notice(Item::Disconnected(Disconnected {
+            topic,
+            cause: error,
+            wait,
+        }));
         Ok(wait)
     }
 

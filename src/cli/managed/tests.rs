@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use clap::Parser;
+
 use super::*;
 use crate::{
-    cli::{exit::Exit, fake_gateway::FakeGateway, output::Format, subscribe::decode::Schemas},
-    client::Backoff,
+    cli::{exit::Exit, fake_gateway::FakeGateway, output::Format},
     proto::admin::Lag,
 };
 
@@ -100,28 +101,30 @@ async fn one_is_deleted_only_when_that_is_meant() {
     assert!(failure.to_string().contains("--yes"), "{failure}");
 }
 
+#[derive(clap::Parser)]
+struct Parsed {
+    #[command(flatten)]
+    args: subscribe::Args,
+}
+
 /// Subscribes and returns the event ids of the lines, and how the command ended.
 async fn subscribe(
     gateway: &FakeGateway,
     count: Option<u64>,
-    interrupted: impl Future<Output = ()>,
+    interrupted: impl Future<Output = ()> + Send,
 ) -> (Vec<String>, Result<(), Failure>) {
     let mut written = Vec::new();
-    let mut subscriber = subscribe::Subscriber {
-        connection: gateway.connect().await,
-        key: key("Fulfilment"),
-        topic: TOPIC.parse().unwrap(),
-        left: count,
-        idle_exit: None,
-        output: Output::new(Format::Json, &mut written),
-        schemas: Schemas::default(),
-        undecoded: 0,
-        backoff: Backoff::brief(),
-        standby: Backoff::brief(),
-    };
-    let ended = tokio::time::timeout(DEADLINE, subscriber.run(interrupted));
+    let count = count.map_or_else(String::new, |count| format!("--count {count}"));
+    let arguments = format!("subscribe Fulfilment {count}");
+    let args = Parsed::try_parse_from(arguments.split_whitespace())
+        .unwrap()
+        .args;
+    let output = Output::new(Format::Json, &mut written);
+    let topic = TOPIC.parse().unwrap();
+    let subscribing =
+        subscribe::subscribe(args, gateway.connect().await, topic, output, interrupted);
+    let ended = tokio::time::timeout(DEADLINE, subscribing);
     let ended = ended.await.expect("it ends");
-    drop(subscriber);
     let text = String::from_utf8(written).unwrap();
     let id = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -133,11 +136,11 @@ async fn subscribe(
 #[tokio::test]
 async fn a_subscriber_stands_by_for_as_long_as_another_stream_has_it() {
     let gateway = FakeGateway::with_events(2).await;
-    gateway.state.lock().unwrap().taken = 50;
+    gateway.state.lock().unwrap().taken = 3;
     let (ids, ended) = subscribe(&gateway, Some(2), std::future::pending()).await;
     ended.unwrap();
     assert_eq!(ids, ["e-1", "e-2"]);
-    assert_eq!(gateway.state.lock().unwrap().managed_streams, 51);
+    assert_eq!(gateway.state.lock().unwrap().managed_streams, 4);
 }
 
 #[tokio::test]
@@ -158,7 +161,12 @@ async fn an_end_whose_last_commit_is_not_answered_is_told_and_final() {
 async fn a_last_commit_that_was_refused_is_told_whatever_is_answered_behind_it() {
     let gateway = FakeGateway::with_events(2).await;
     gateway.state.lock().unwrap().answers_late = true;
-    let (ids, ended) = subscribe(&gateway, None, once_committed(&gateway, 2)).await;
+    let twice = async {
+        once_committed(&gateway, 1).await;
+        gateway.add_event("e-3", Vec::new());
+        once_committed(&gateway, 2).await;
+    };
+    let (ids, ended) = subscribe(&gateway, None, twice).await;
     assert_eq!(ids.len(), 2);
     let failure = ended.unwrap_err();
     assert_eq!(failure.exit(), Exit::Failed);

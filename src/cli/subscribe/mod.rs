@@ -1,37 +1,46 @@
-//! `tidegate subscribe`: the events of a topic as they arrive, one on each line.
+//! `tidegate subscribe`: the events of topics as they arrive, printed, written to a file, or handed to a
+//! program.
 
-pub(super) mod decode;
-mod from;
-mod session;
+use std::path::PathBuf;
 
-use std::time::Duration;
+use tokio::io::AsyncWrite;
 
 use super::{
     connection::ConnectionArgs,
+    consume::{Consumer, EndArgs, EventFile, PlaceArgs, ProgramArgs},
     exit::Failure,
     output::{Output, OutputArgs},
 };
-use crate::types::TopicName;
-use from::From;
-use session::Subscriber;
+use crate::{
+    client::Connection,
+    subscriber::{Builder, Start, Subscriber},
+    types::TopicName,
+};
 
 /// Arguments of `tidegate subscribe`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Each event gets one line: its replay id, its event id and its payload as JSON. With --output json \
 the keys are replay_id, event_id, schema_id, topic and payload; a payload that its schema cannot \
-decode is null, and a warning says why. When the connection breaks, the subscription goes on after \
-the last event it printed.
+decode is null, and a warning says why. A change event has the key change besides, with the names of \
+what its bitmaps hold: type, record_ids, changed_fields, nulled_fields.
+
+When the connection breaks, the subscription goes on after the last event that it received. With \
+--checkpoint or --state it goes on there too after it ended, however that was: an event that was not \
+printed, written or handled by then comes again.
 
 A replay id may be written in hex as it is printed, in base64, or as a decimal number.
 
 Examples:
   tidegate subscribe /event/OrderCreated__e
   tidegate subscribe /event/OrderCreated__e --from earliest --count 10
-  tidegate subscribe /event/OrderCreated__e --from 00000000000001000000 --idle-exit 3s")]
+  tidegate subscribe /event/OrderCreated__e --checkpoint orders.checkpoint --to-file orders.ndjson
+  tidegate subscribe /event/OrderCreated__e --state orders --exec './handle-order'
+  tidegate subscribe /data/ChangeEvents --state sync --exec ./sync --order record")]
 pub(super) struct Args {
-    /// The topic, such as /event/OrderCreated__e
-    topic: TopicName,
+    /// The topics, such as /event/OrderCreated__e
+    #[arg(required = true, value_name = "TOPIC")]
+    topics: Vec<TopicName>,
     /// Start after the newest event, at the oldest one, or after a replay id
     #[arg(
         long,
@@ -39,39 +48,47 @@ pub(super) struct Args {
         default_value = "latest",
         allow_hyphen_values = true
     )]
-    from: From,
-    /// End after this many events
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u64).range(1..),
-        allow_negative_numbers = true
-    )]
-    count: Option<u64>,
-    /// End after this long without an event, such as 3s or 500ms
-    #[arg(long, value_name = "TIME", value_parser = super::parse_duration)]
-    idle_exit: Option<Duration>,
+    from: Start,
+    /// Write events to this file instead: an Avro file if its name ends in .avro, else lines of JSON,
+    /// which are added to it
+    #[arg(long, value_name = "FILE", conflicts_with = "exec")]
+    to_file: Option<PathBuf>,
+    #[command(flatten)]
+    end: EndArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    program: ProgramArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let connection = args.connection.connect().await?;
-    let mut subscriber = Subscriber::new(
-        connection,
-        args.topic,
-        args.from,
-        args.count,
-        args.idle_exit,
-        Output::stdout(args.output),
-    );
-    tokio::select! {
-        ended = subscriber.run() => ended,
-        // Interrupting is how a subscription without an end is ended.
-        () = crate::cli::interrupted() => Ok(()),
-    }
+    let output = Output::stdout(args.output);
+    subscribe(args, connection, output, crate::cli::interrupted()).await
+}
+
+/// Subscribes on `connection`.
+async fn subscribe<W: AsyncWrite + Unpin>(
+    args: Args,
+    connection: Connection,
+    output: Output<W>,
+    interrupted: impl Future<Output = ()> + Send,
+) -> Result<(), Failure> {
+    let tenant = connection.tenant_id();
+    let builder = Subscriber::builder(connection).start_at(args.from);
+    let builder = args.topics.into_iter().fold(builder, Builder::topic);
+    let consumer = Consumer {
+        place: &args.place,
+        end: args.end,
+        program: &args.program,
+        file: EventFile::open_if_named(args.to_file.as_deref()).await?,
+        output,
+    };
+    consumer.run(builder, tenant, interrupted).await
 }
 
 #[cfg(test)]

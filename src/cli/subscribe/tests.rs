@@ -1,3 +1,6 @@
+use std::{future::pending, time::Duration};
+
+use clap::Parser;
 use tonic::{Code, Status};
 
 use super::*;
@@ -29,20 +32,37 @@ async fn subscribe_lines(
     from: &str,
     count: Option<u64>,
 ) -> (Vec<serde_json::Value>, Result<(), Failure>) {
+    let count = count.map_or_else(String::new, |count| format!("--count {count}"));
+    let idle = IDLE.as_millis();
+    run_with(
+        gateway,
+        &format!("{TOPIC} --from {from} {count} --idle-exit {idle}ms"),
+    )
+    .await
+}
+
+/// Runs the command with these arguments until it ends by itself.
+async fn run_with(
+    gateway: &FakeGateway,
+    arguments: &str,
+) -> (Vec<serde_json::Value>, Result<(), Failure>) {
     let mut written = Vec::new();
-    let mut subscriber = Subscriber::new(
-        gateway.connect().await,
-        TOPIC.parse().unwrap(),
-        from.parse().unwrap(),
-        count,
-        Some(IDLE),
-        Output::new(Format::Json, &mut written),
-    );
-    let ended = subscriber.run().await;
-    drop(subscriber);
+    let output = Output::new(Format::Json, &mut written);
+    let connection = gateway.connect().await;
+    let ended = super::subscribe(args(arguments), connection, output, pending()).await;
     let text = String::from_utf8(written).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     (lines.collect(), ended)
+}
+
+fn args(arguments: &str) -> Args {
+    #[derive(clap::Parser)]
+    struct Parsed {
+        #[command(flatten)]
+        args: Args,
+    }
+    let arguments = std::iter::once("subscribe").chain(arguments.split_whitespace());
+    Parsed::try_parse_from(arguments).unwrap().args
 }
 
 fn ids(numbers: std::ops::RangeInclusive<usize>) -> Vec<String> {
@@ -82,15 +102,6 @@ async fn more_credit_is_used_where_it_is_granted_and_nowhere_else() {
     let (found, _) = subscribe(&gateway, "earliest", Some(7)).await;
     assert_eq!(found, all(7));
     assert_eq!(requested(&gateway), [7]);
-}
-
-#[tokio::test]
-async fn a_gateway_that_grants_less_without_a_word_is_asked_again() {
-    let gateway = FakeGateway::with_events(80).await;
-    gateway.state.lock().unwrap().credit_ceiling = Some(20);
-    let (found, ended) = subscribe(&gateway, "earliest", Some(80)).await;
-    ended.unwrap();
-    assert_eq!(found, ids(1..=80));
 }
 
 #[tokio::test]
@@ -195,14 +206,9 @@ async fn a_reader_that_went_away_ends_it_quietly() {
     let gateway = FakeGateway::with_events(1).await;
     let (writer, reader) = tokio::io::duplex(16);
     drop(reader);
-    let mut subscriber = Subscriber::new(
-        gateway.connect().await,
-        TOPIC.parse().unwrap(),
-        From::Earliest,
-        None,
-        None,
-        Output::new(Format::Text, writer),
-    );
-    let failure = subscriber.run().await.unwrap_err();
+    let output = Output::new(Format::Text, writer);
+    let args = args(&format!("{TOPIC} --from earliest"));
+    let failure = super::subscribe(args, gateway.connect().await, output, pending()).await;
+    let failure = failure.unwrap_err();
     assert!(matches!(failure, Failure::OutputClosed), "{failure:?}");
 }

@@ -23,11 +23,12 @@ async fn next_positions(events: &mut Events, count: usize) -> Vec<u64> {
     positions
 }
 
-/// The next item that is no event; events before it are handled.
+/// The next item that is no event, nor a break; events before it are handled.
 async fn next_notice(events: &mut Events) -> Item {
     loop {
         match events.next().await.unwrap().unwrap() {
             Item::Event(event) => event.done(),
+            Item::Disconnected(_) => {}
             notice => return notice,
         }
     }

@@ -138,12 +138,15 @@ async fn silence_ends_a_stream_and_keepalives_do_not() {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_does_not_answer_is_given_up_after_a_while() {
     let mut peer = Peer::start(None);
-    let events = subscriber(&peer).give_up_after(2).build().unwrap().start();
-    let mut events = events;
+    let mut events = subscriber(&peer).give_up_after(2).build().unwrap().start();
     for _ in 0..3 {
         let (call, _) = peer.call().await;
         call.fail(refused(Code::Unavailable, "service.unavailable"))
             .await;
+    }
+    for _ in 0..2 {
+        let item = events.next().await.unwrap();
+        assert!(matches!(item, Some(Item::Disconnected(_))), "{item:?}");
     }
     let error = events.next().await.unwrap_err();
     assert!(error.to_string().contains("service.unavailable"), "{error}");
