@@ -1,15 +1,29 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{
+    ANSWER_TIMEOUT,
     error::BenchError,
-    load::PublishLoad,
+    load::{PublishLoad, topic},
     publish::{publish, publish_one},
     reader::{ClientKind, Reader},
     target::Target,
 };
+use crate::{
+    subscriber::{Item, OpaqueReplayId, Start, Subscriber},
+    types::limits::CREDIT_MAX_EXTENDED,
+};
+
+/// What reads a backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchupReader {
+    /// A stream whose events are counted, and no more.
+    Raw(ClientKind),
+    /// The subscriber library, which decodes each event and is told that it is handled.
+    Library,
+}
 
 /// Events that wait to be read.
 #[derive(Clone, Debug)]
@@ -50,19 +64,54 @@ impl Backlog {
 pub async fn catchup(
     target: &Target,
     backlog: &Backlog,
-    client: ClientKind,
+    reader: CatchupReader,
 ) -> Result<f64, BenchError> {
     let start = Instant::now();
     let mut running = JoinSet::new();
     for (number, (before, events)) in backlog.topics.iter().cloned().enumerate() {
         let target = target.clone();
         running.spawn(async move {
-            let mut reader = Reader::begin(&target, number, before, client).await?;
-            reader.read(events).await
+            match reader {
+                CatchupReader::Raw(client) => {
+                    let mut reader = Reader::begin(&target, number, before, client).await?;
+                    reader.read(events).await
+                }
+                CatchupReader::Library => read_by_library(&target, number, &before, events).await,
+            }
         });
     }
     while let Some(ended) = running.join_next().await {
         ended.expect("a subscriber of the bench does not panic")?;
     }
     Ok(backlog.events() as f64 / start.elapsed().as_secs_f64())
+}
+
+async fn read_by_library(
+    target: &Target,
+    number: usize,
+    before: &Bytes,
+    wanted: u64,
+) -> Result<(), BenchError> {
+    let before = OpaqueReplayId::new(before).map_err(|_| BenchError::Foreign)?;
+    let topic = topic(number).parse().expect("the load's topics have names");
+    let subscriber = Subscriber::builder(target.connect(ClientKind::Own).await?)
+        .topic(topic)
+        .start_at(Start::Behind(before))
+        .max_in_flight(CREDIT_MAX_EXTENDED)
+        .build()?;
+    let mut events = subscriber.start();
+    let mut found = 0;
+    while found < wanted {
+        let item = timeout(ANSWER_TIMEOUT, events.next()).await;
+        match item.map_err(|_| BenchError::Quiet(ANSWER_TIMEOUT))?? {
+            Some(Item::Event(event)) => {
+                event.schema().map_err(|_| BenchError::Foreign)?;
+                event.done();
+                found += 1;
+            }
+            Some(_) => {}
+            None => return Err(BenchError::StreamEnded),
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,10 @@
 use std::{io, time::Duration};
 
 use super::load::LoadError;
-use crate::client::{CallError, ConnectError};
+use crate::{
+    client::{CallError, ConnectError},
+    subscriber::SubscribeError,
+};
 
 /// Why there is no figure.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,9 @@ pub enum BenchError {
     /// A call was refused, or the connection was lost.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The subscriber library gave up.
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
     /// The load cannot be made.
     #[error(transparent)]
     Load(#[from] LoadError),

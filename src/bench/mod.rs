@@ -33,7 +33,7 @@ mod target;
 mod unary;
 mod validate;
 
-pub use catchup::{Backlog, catchup};
+pub use catchup::{Backlog, CatchupReader, catchup};
 pub use child::{Child, ChildOptions, Place};
 pub use commits::{COMMITTERS_MAX, CommitsLoad, commits};
 pub use error::BenchError;

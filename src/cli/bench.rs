@@ -20,8 +20,8 @@ use super::{
     output::{Output, OutputArgs, note},
 };
 use crate::bench::{
-    BenchError, ClientKind, CommitsLoad, FanoutLoad, Figure, History, IdleLoad, LatencyLoad,
-    OverloadLoad, PublishLoad, make_history, schema,
+    BenchError, CatchupReader, ClientKind, CommitsLoad, FanoutLoad, Figure, History, IdleLoad,
+    LatencyLoad, OverloadLoad, PublishLoad, make_history, schema,
 };
 use args::{
     AllArgs, COMMITS, CalibrateArgs, CatchupArgs, CommitsArgs, FANOUT, FanoutArgs, GatewayArgs,
@@ -120,8 +120,8 @@ async fn measure(command: Command, progress: &Progress) -> Result<(), Failure> {
             (figures?, args.output)
         }
         Command::Catchup(args) => {
-            let (load, client) = args.load();
-            let figures = runs::catchup_figures(&args.gateway, &load, client, progress).await;
+            let (load, reader) = args.load();
+            let figures = runs::catchup_figures(&args.gateway, &load, reader, progress).await;
             (figures?, args.output)
         }
         Command::Fanout(args) => {
@@ -202,8 +202,12 @@ async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
         let figures = runs::publish_figures(&gateway, &publish(subscribers), progress).await?;
         report.add(&figures).await?;
     }
-    for client in [ClientKind::Own, ClientKind::Stock] {
-        let figures = runs::catchup_figures(&gateway, &PUBLISH, client, progress).await?;
+    for reader in [
+        CatchupReader::Raw(ClientKind::Own),
+        CatchupReader::Raw(ClientKind::Stock),
+        CatchupReader::Library,
+    ] {
+        let figures = runs::catchup_figures(&gateway, &PUBLISH, reader, progress).await?;
         report.add(&figures).await?;
     }
     report
@@ -213,7 +217,15 @@ async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
         .add(&runs::publish_figures(&tls, &publish(0), progress).await?)
         .await?;
     report
-        .add(&runs::catchup_figures(&tls, &PUBLISH, ClientKind::Own, progress).await?)
+        .add(
+            &runs::catchup_figures(
+                &tls,
+                &PUBLISH,
+                CatchupReader::Raw(ClientKind::Own),
+                progress,
+            )
+            .await?,
+        )
         .await?;
     let latency = LatencyLoad {
         duration: duration(LATENCY_DURATION),

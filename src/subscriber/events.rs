@@ -112,7 +112,7 @@ impl Events {
 
 /// Tells how each topic of a subscriber is. Clones tell the same.
 #[derive(Clone, Debug)]
-pub struct Monitor(Vec<Arc<Lane>>);
+pub struct Monitor(pub(super) Vec<Arc<Lane>>);
 
 impl Monitor {
     /// How each topic is.

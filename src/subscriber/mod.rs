@@ -61,6 +61,7 @@ mod flow;
 mod handler;
 mod item;
 mod lane;
+mod metrics;
 mod progress;
 mod redelivery;
 mod replay_id;

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use super::args::{COMMITS, DurabilityArg, FANOUT, GatewayArgs, IDLE, LATENCY, OwnArgs, PUBLISH};
-use crate::bench::{Aim, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad, PublishLoad};
+use crate::bench::{
+    Aim, CatchupReader, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad, PublishLoad,
+};
 
 /// Events per second that are published.
 pub(super) fn publish(load: &FanoutLoad, gateway: &GatewayArgs) -> Option<Aim> {
@@ -34,13 +36,16 @@ pub(super) fn fanout(load: &FanoutLoad, gateway: &GatewayArgs) -> Option<Aim> {
 /// Events per second that are read.
 pub(super) fn catchup(
     load: &PublishLoad,
-    client: ClientKind,
+    reader: CatchupReader,
     gateway: &GatewayArgs,
 ) -> Option<Aim> {
-    let least = match (client, gateway.own.tls) {
-        (ClientKind::Own, false) => 3_000_000.0,
-        (ClientKind::Own, true) => 1_200_000.0,
-        (ClientKind::Stock, _) => 250_000.0,
+    let least = match (reader, gateway.own.tls) {
+        (CatchupReader::Raw(ClientKind::Own), false) => 3_000_000.0,
+        (CatchupReader::Raw(ClientKind::Own), true) => 1_200_000.0,
+        (CatchupReader::Raw(ClientKind::Stock), _) => 250_000.0,
+        // Half of what is delivered, since each event is decoded and accounted for.
+        (CatchupReader::Library, false) => 1_500_000.0,
+        (CatchupReader::Library, true) => 600_000.0,
     };
     at_least(*load == PUBLISH && gateway.is_usual(), least)
 }

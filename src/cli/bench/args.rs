@@ -6,8 +6,8 @@ use clap::{ValueEnum, builder::RangedU64ValueParser};
 
 use crate::{
     bench::{
-        COMMITTERS_MAX, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad, OverloadLoad,
-        PAYLOAD_BYTES_DEFAULT, PublishLoad, UnaryLoad,
+        COMMITTERS_MAX, CatchupReader, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad,
+        OverloadLoad, PAYLOAD_BYTES_DEFAULT, PublishLoad, UnaryLoad,
     },
     cli::{connection::ConnectionArgs, exit::Failure, output::OutputArgs, parse_duration},
     types::limits::{EVENTS_PER_REQUEST_MAX, STREAMS_PER_CONNECTION_MAX},
@@ -36,12 +36,22 @@ pub(super) struct CatchupArgs {
     /// Publish and read this many events in each run
     #[arg(long, value_name = "N", default_value_t = PUBLISH.events, value_parser = events())]
     events: u64,
-    #[command(flatten)]
-    client: ClientArgs,
+    /// Read with this project's settings, with those of any gRPC library, or by the subscriber
+    /// library, which decodes each event
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    client: ReaderArg,
     #[command(flatten)]
     pub(super) gateway: GatewayArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ReaderArg {
+    #[default]
+    Own,
+    Stock,
+    Library,
 }
 
 #[derive(Debug, clap::Args)]
@@ -314,8 +324,13 @@ impl PublishArgs {
 }
 
 impl CatchupArgs {
-    pub(super) fn load(&self) -> (PublishLoad, ClientKind) {
-        (self.load.load(self.events), self.client.kind())
+    pub(super) fn load(&self) -> (PublishLoad, CatchupReader) {
+        let reader = match self.client {
+            ReaderArg::Own => CatchupReader::Raw(ClientKind::Own),
+            ReaderArg::Stock => CatchupReader::Raw(ClientKind::Stock),
+            ReaderArg::Library => CatchupReader::Library,
+        };
+        (self.load.load(self.events), reader)
     }
 }
 

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     bench::{
-        Aim, Backlog, BenchError, Child, ChildOptions, ClientKind, CommitsLoad, FanoutLoad, Figure,
-        History, IdleLoad, LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT, Place, PublishLoad,
-        Target, UnaryLoad,
+        Aim, Backlog, BenchError, CatchupReader, Child, ChildOptions, ClientKind, CommitsLoad,
+        FanoutLoad, Figure, History, IdleLoad, LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT,
+        Place, PublishLoad, Target, UnaryLoad,
         calibrate::{self, SyncTimes},
         catchup, commits, fanout, idle, latency, overload, publish, start, unary, validate,
     },
@@ -102,22 +102,23 @@ pub(super) async fn fanout_figures(
 pub(super) async fn catchup_figures(
     gateway: &GatewayArgs,
     load: &PublishLoad,
-    client: ClientKind,
+    reader: CatchupReader,
     progress: &Progress,
 ) -> Result<Vec<Figure>, Failure> {
-    let what = match client {
-        ClientKind::Own => "catch-up, own client",
-        ClientKind::Stock => "catch-up, stock client",
+    let what = match reader {
+        CatchupReader::Raw(ClientKind::Own) => "catch-up, own client",
+        CatchupReader::Raw(ClientKind::Stock) => "catch-up, stock client",
+        CatchupReader::Library => "catch-up, subscriber library",
     };
     let name = &named(what, load, gateway);
     let (aim, memory_aim) = (
-        aims::catchup(load, client, gateway),
+        aims::catchup(load, reader, gateway),
         aims::catchup_memory(load, gateway),
     );
     let once = async |run: &Run, measured: &mut Measured| {
         let backlog = Backlog::publish(&run.target, load).await?;
         let cost = Cost::begin(run)?;
-        let rate = catchup(&run.target, &backlog, client).await?;
+        let rate = catchup(&run.target, &backlog, reader).await?;
         measured.add(name, EVENTS_PER_SECOND, aim, rate);
         cost.end(run, name, backlog.events(), memory_aim, measured)
     };

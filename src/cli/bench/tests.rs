@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     bench::{
-        Backlog, BenchError, ClientKind, FanoutLoad, LatencyLoad, PublishLoad, Target, catchup,
-        fanout, latency, publish, schema, topic,
+        Backlog, BenchError, CatchupReader, ClientKind, FanoutLoad, LatencyLoad, PublishLoad,
+        Target, catchup, fanout, latency, publish, schema, topic,
     },
     cli::fake_gateway::{FakeGateway, ORDER_CREATED_ID, State, replay_id},
     proto::{ConsumerEvent, PublishResult},
@@ -40,7 +40,7 @@ async fn gateway(faults: impl FnOnce(&mut State)) -> (FakeGateway, Target) {
 async fn catch_up(faults: impl FnOnce(&mut State)) -> Result<f64, BenchError> {
     let (_gateway, target) = gateway(faults).await;
     let backlog = Backlog::publish(&target, &PUBLISH).await?;
-    catchup(&target, &backlog, ClientKind::Own).await
+    catchup(&target, &backlog, CatchupReader::Raw(ClientKind::Own)).await
 }
 
 /// What a run of latencies comes to at a gateway with these faults.
