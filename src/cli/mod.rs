@@ -44,7 +44,7 @@ enum Command {
     Serve(serve::Args),
     /// Publish events that are written as JSON
     Publish(publish::Args),
-    /// Print the events of a topic as they arrive
+    /// Receive the events of topics: print them, write them, or run a program for each
     Subscribe(subscribe::Args),
     /// Copy a part of a topic's past into a file
     Replay(replay::Args),

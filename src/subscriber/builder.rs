@@ -104,7 +104,10 @@ impl Subscriber {
         let config = Arc::new(self.config);
         let mut events = Events::new(Arc::clone(&queue));
         for (topic, source) in self.sources {
-            let lane = Lane::new(topic, Arc::clone(&queue), self.stores.has_dedupe());
+            let is_saved = self.stores.has_checkpoints() || self.stores.has_dedupe();
+            let unsaved_max = is_saved.then_some(config.save_every);
+            let has_dedupe = self.stores.has_dedupe();
+            let lane = Lane::new(topic, Arc::clone(&queue), has_dedupe, unsaved_max);
             let lane = Arc::new(lane);
             let task = LaneTask::new(Parts {
                 lane: Arc::clone(&lane),
@@ -208,8 +211,9 @@ impl Builder {
         self
     }
 
-    /// Saves the position after this many handled events, or this much time, whichever is first. After
-    /// a crash so many events come again at most, besides those in flight.
+    /// Saves the position after this many handled events, or this much time, whichever is first. No
+    /// event is handed out while so many are handled and not saved, so that no more of them come again
+    /// after a crash, besides those in flight. A thousand and a second unless told.
     #[must_use]
     pub fn save_after(mut self, events: u64, time: Duration) -> Self {
         self.config.save_every = events.max(1);

@@ -206,10 +206,13 @@ fn wrong(key: &str, wanted: &str) -> DecodeError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prost::Message;
     use serde_json::json;
 
     use super::*;
+    use crate::subscriber::event::{Context, Unread};
     use crate::{
         proto::{ConsumerEvent, ProducerEvent},
         schema::{
@@ -229,8 +232,11 @@ mod tests {
             }),
         };
         let topic = "/data/Shipment__ChangeEvent".parse().unwrap();
-        let event = Event::decode(&topic, encoded.encode_to_vec().into()).unwrap();
-        event.with_schema(Ok(Schema::parse(schema).unwrap()))
+        let event = Unread::decode(encoded.encode_to_vec().into()).unwrap();
+        event.with(Arc::new(Context {
+            subscribed: topic,
+            schema: Ok(Schema::parse(schema).unwrap()),
+        }))
     }
 
     fn facts(change_type: Option<ChangeType>) -> HeaderFacts {

@@ -64,6 +64,13 @@ impl Events {
         if self.taken.is_empty() {
             self.taken = self.queue.take().await;
         }
+        if let Some(Ok(Item::Event(event))) = self.taken.front()
+            && let Some(lane) = event.receipt.lane()
+            && !lane.is_saved_enough()
+        {
+            let lane = Arc::clone(lane);
+            lane.until_saved().await;
+        }
         match self.taken.pop_front().transpose() {
             Err(error) => {
                 self.is_over = true;

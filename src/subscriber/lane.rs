@@ -43,8 +43,13 @@ const NOTICES_MAX: usize = 64;
 impl Queue {
     /// Adds what may not be missed.
     pub(super) fn push(&self, items: impl IntoIterator<Item = Result<Item, SubscribeError>>) {
-        self.lock().items.extend(items);
-        self.filled.notify_one();
+        let mut waiting = self.lock();
+        waiting.items.extend(items);
+        let is_filled = !waiting.items.is_empty();
+        drop(waiting);
+        if is_filled {
+            self.filled.notify_one();
+        }
     }
 
     /// Adds what is good to know, unless much of that waits already.
@@ -87,6 +92,10 @@ pub(super) struct Lane {
     shared: Mutex<Shared>,
     /// Told when there is something for the task to do.
     wake: Notify,
+    /// Told when a save came to its end.
+    saved: Notify,
+    /// Handled events that may wait to be saved; `None` where nothing is saved.
+    unsaved_max: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -97,8 +106,10 @@ pub(super) struct Shared {
     ids: Option<HashSet<String>>,
     /// Ids of handled events that are not recorded yet.
     done: Vec<String>,
-    /// Events handled since the last save.
+    /// Events handled since the last save began.
     unsaved: u64,
+    /// Events of the save that is under way.
+    saving: u64,
     /// The task wants to know once so many events are in flight, or fewer.
     wake_at_pending: Option<usize>,
     /// The task wants to know once so many events are handled and not saved.
@@ -112,16 +123,24 @@ pub(super) struct Shared {
 }
 
 impl Lane {
-    pub(super) fn new(topic: TopicName, queue: Arc<Queue>, has_dedupe: bool) -> Self {
+    pub(super) fn new(
+        topic: TopicName,
+        queue: Arc<Queue>,
+        has_dedupe: bool,
+        unsaved_max: Option<u64>,
+    ) -> Self {
         Self {
             topic,
             queue,
             wake: Notify::new(),
+            saved: Notify::new(),
+            unsaved_max,
             shared: Mutex::new(Shared {
                 progress: Progress::default(),
                 ids: has_dedupe.then(HashSet::new),
                 done: Vec::new(),
                 unsaved: 0,
+                saving: 0,
                 wake_at_pending: None,
                 wake_at_unsaved: u64::MAX,
                 is_closing: false,
@@ -147,40 +166,40 @@ impl Lane {
         handled: &[bool],
         latest: Option<OpaqueReplayId>,
     ) -> u64 {
-        let mut fresh = Vec::with_capacity(events.len());
+        let mut numbers = Vec::with_capacity(events.len());
         {
+            // No event is moved under the lock, which every handled event takes too.
             let mut guard = self.lock();
             let shared = &mut *guard;
-            shared.last_message = Some(Instant::now());
             shared.counters.received += events.len() as u64;
-            for (index, event) in events.into_iter().enumerate() {
+            for (index, event) in events.iter().enumerate() {
                 let is_handled = handled.get(index) == Some(&true);
-                if is_handled || !shared.takes_id(event.id()) {
+                numbers.push(if is_handled || !shared.takes_id(event.id()) {
                     shared.counters.duplicates += 1;
                     shared.progress.reached(event.replay_id());
-                    continue;
-                }
-                let number = shared
-                    .progress
-                    .received(event.replay_id(), event.encoded().len());
-                let receipt = Receipt {
-                    lane: Some(Arc::clone(self)),
-                    number,
-                };
-                fresh.push(Ok(Item::Event(Delivery { event, receipt })));
+                    None
+                } else {
+                    let bytes = event.encoded().len();
+                    Some(shared.progress.received(event.replay_id(), bytes))
+                });
             }
             if let Some(latest) = latest {
                 shared.progress.reached(latest);
             }
         }
-        let queued = fresh.len() as u64;
-        if queued > 0 {
-            self.queue.push(fresh);
-        }
-        queued
+        let numbered = numbers.iter().zip(events);
+        let queued = numbered.filter_map(|(number, event)| {
+            let receipt = Receipt {
+                lane: Some(Arc::clone(self)),
+                number: (*number)?,
+            };
+            Some(Ok(Item::Event(Delivery { event, receipt })))
+        });
+        self.queue.push(queued);
+        numbers.iter().flatten().count() as u64
     }
 
-    fn settled(&self, number: u64, id: String, is_done: bool) {
+    fn settled(&self, number: u64, id: &str, is_done: bool) {
         let mut guard = self.lock();
         let shared = &mut *guard;
         match is_done {
@@ -189,7 +208,7 @@ impl Lane {
                 shared.unsaved += 1;
                 shared.counters.done += 1;
                 if shared.ids.is_some() && !id.is_empty() {
-                    shared.done.push(id);
+                    shared.done.push(id.to_owned());
                 }
             }
             false => {
@@ -217,10 +236,44 @@ impl Lane {
         self.wake.notified().await;
     }
 
+    /// Resolves once few enough handled events wait to be saved: so many come again after a crash, and
+    /// no store that fails lets them grow without bound.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn until_saved(&self) {
+        loop {
+            let saved = self.saved.notified();
+            tokio::pin!(saved);
+            // From here on, an end of a save is not missed.
+            saved.as_mut().enable();
+            if self.is_saved_enough() {
+                return;
+            }
+            saved.await;
+        }
+    }
+
+    /// Whether [`Self::until_saved`] would wait for nothing.
+    pub(super) fn is_saved_enough(&self) -> bool {
+        let Some(unsaved_max) = self.unsaved_max else {
+            return true;
+        };
+        let shared = self.lock();
+        shared.is_closing || shared.unsaved + shared.saving < unsaved_max
+    }
+
+    /// Tells those who wait that a save came to its end.
+    pub(super) fn save_ended(&self) {
+        self.saved.notify_waiters();
+    }
+
     /// Tells the task to come to an end.
     pub(super) fn close(&self) {
         self.lock().is_closing = true;
         self.wake.notify_one();
+        self.saved.notify_waiters();
     }
 }
 
@@ -245,27 +298,28 @@ impl Shared {
         self.wake_at_unsaved = unsaved;
     }
 
-    /// Events handled since the last save.
+    /// Events handled since the last save began.
     pub(super) fn unsaved(&self) -> u64 {
         self.unsaved
     }
 
-    /// What is to be saved: the position, and the ids of handled events. They count as saved until
-    /// [`Self::unsaved_again`].
+    /// What is to be saved: the position, and the ids of handled events. [`Self::recorded`] or
+    /// [`Self::unsaved_again`] tells what came of it.
     pub(super) fn take_unsaved(&mut self) -> (Option<OpaqueReplayId>, Vec<String>) {
-        self.unsaved = 0;
+        self.saving = std::mem::take(&mut self.unsaved);
         (self.progress.position(), std::mem::take(&mut self.done))
     }
 
     /// A save failed: its ids are to be saved the next time.
     pub(super) fn unsaved_again(&mut self, mut done: Vec<String>) {
-        self.unsaved += done.len() as u64;
+        self.unsaved += std::mem::take(&mut self.saving);
         done.append(&mut self.done);
         self.done = done;
     }
 
-    /// These ids are recorded where the next look finds them.
+    /// A save succeeded: its ids are recorded where the next look finds them.
     pub(super) fn recorded(&mut self, done: &[String]) {
+        self.saving = 0;
         if let Some(ids) = &mut self.ids {
             done.iter().for_each(|id| _ = ids.remove(id));
         }
@@ -286,6 +340,18 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
+    /// Resolves once few enough events before this one wait to be saved.
+    pub(super) async fn until_saved(&self) {
+        if let Some(lane) = &self.lane {
+            lane.until_saved().await;
+        }
+    }
+
+    /// The topic's, unless it is told that the event is handled.
+    pub(super) fn lane(&self) -> Option<&Arc<Lane>> {
+        self.lane.as_ref()
+    }
+
     /// What is counted of the event's subscription.
     pub(super) fn count(&self, add: impl FnOnce(&mut Counters)) {
         if let Some(lane) = &self.lane {
@@ -293,7 +359,7 @@ impl Receipt {
         }
     }
 
-    pub(super) fn done(mut self, id: String) {
+    pub(super) fn done(mut self, id: &str) {
         if let Some(lane) = self.lane.take() {
             lane.settled(self.number, id, true);
         }
@@ -303,7 +369,7 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
-            lane.settled(self.number, String::new(), false);
+            lane.settled(self.number, "", false);
         }
     }
 }

@@ -136,7 +136,12 @@ mod tests {
     #[test]
     fn each_topic_has_its_metrics() {
         let lane = |topic: &str| {
-            let lane = Lane::new(topic.parse().unwrap(), Arc::new(Queue::default()), false);
+            let lane = Lane::new(
+                topic.parse().unwrap(),
+                Arc::new(Queue::default()),
+                false,
+                None,
+            );
             lane.lock().counters.received = 7;
             Arc::new(lane)
         };

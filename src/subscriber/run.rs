@@ -17,7 +17,10 @@ use tokio::{
 
 use super::{
     Attempt, DeadLetter, DeadLetterStore, Delivery, Event, Handler, Item, LetterId, Monitor, Order,
-    Outcome, RetryPolicy, StoreError, SubscribeError, Subscriber, lane::Receipt, schemas::Schemas,
+    Outcome, RetryPolicy, StoreError, SubscribeError, Subscriber,
+    event::{Context, Unread},
+    lane::Receipt,
+    schemas::Schemas,
     state::Stores,
 };
 use crate::{client::Backoff, clock::Clock, types::TopicName};
@@ -139,11 +142,14 @@ impl Subscriber {
             let Some(letter) = letters.read(id).await? else {
                 continue;
             };
-            let event = Event::decode(&letter.topic, letter.event.clone()).map_err(|reason| {
+            let event = Unread::decode(letter.event.clone()).map_err(|reason| {
                 StoreError::unusable(format!("the dead letter {id}: {reason}"))
             })?;
-            let schema = schemas.get(event.schema_id()).await?;
-            let event = Arc::new(event.with_schema(schema));
+            let context = Context {
+                subscribed: letter.topic.clone(),
+                schema: schemas.get(event.schema_id()).await?,
+            };
+            let event = Arc::new(event.with(Arc::new(context)));
             let result = match desk.attempts(&event, None).await {
                 Verdict::Done => {
                     letters.remove(id).await?;
@@ -226,6 +232,9 @@ impl<H: Handler> Desk<'_, H> {
         event: &Arc<Event>,
         receipt: &Receipt,
     ) -> Result<Settled, SubscribeError> {
+        if !self.unless_stopping(receipt.until_saved()).await {
+            return Ok(Settled::Unhandled);
+        }
         let (cause, attempts) = match self.attempts(event, Some(receipt)).await {
             Verdict::Done => return Ok(Settled::Done),
             Verdict::Unhandled => return Ok(Settled::Unhandled),
@@ -322,12 +331,17 @@ impl<H: Handler> Desk<'_, H> {
 
     /// Waits for the next try; `false` if the run is to end meanwhile.
     async fn wait(&self, backoff: &mut Backoff) -> bool {
+        self.unless_stopping(sleep(backoff.endless_wait())).await
+    }
+
+    /// Waits for something; `false` if the run is to end meanwhile.
+    async fn unless_stopping(&self, waiting: impl Future<Output = ()>) -> bool {
         let mut stopping = self.stopping.clone();
         tokio::select! {
             biased;
             // It is only ever closed.
             _ = stopping.changed() => false,
-            () = sleep(backoff.endless_wait()) => true,
+            () = waiting => true,
         }
     }
 }
@@ -388,11 +402,11 @@ impl<'a, H: Handler> AtWork<'a, H> {
             let settled = desk.settle(&event, &receipt).await;
             let result = settled.map(|settled| match settled {
                 Settled::Done => {
-                    receipt.done(event.id().to_owned());
+                    receipt.done(event.id());
                     None
                 }
                 Settled::Parked(letter) => {
-                    receipt.done(event.id().to_owned());
+                    receipt.done(event.id());
                     Some(letter)
                 }
                 // The receipt, dropped, tells that it was not handled.

@@ -173,11 +173,14 @@ impl Saver {
                     shared.saved_at = Some(Instant::now());
                 }
             }
+            drop(shared);
+            self.lane.save_ended();
             return Ok(());
         };
         shared.counters.failed_saves += 1;
         shared.unsaved_again(saved.done);
         drop(shared);
+        self.lane.save_ended();
         let topic = &self.lane.topic;
         tracing::warn!(%topic, "the position cannot be saved: {error}");
         self.not_before = Some(Instant::now() + self.backoff.endless_wait());

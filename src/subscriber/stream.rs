@@ -1,17 +1,16 @@
 //! One stream of a topic's task, from its first request until it breaks or the subscriber is closed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     OpaqueReplayId, Start,
     error::SubscribeError,
-    event::Event,
+    event::{Context, Event, Unread},
     flow::Flow,
     item::Item,
     lane::{Lane, Shared},
-    schemas::Found,
     state::StoreError,
     task::LaneTask,
     wire::{Response, Wire},
@@ -219,9 +218,9 @@ impl<'a> Stream<'a> {
         let excess = self.flow.received(count, fetch.pending_num_requested);
         let mut events = Vec::with_capacity(count);
         for encoded in fetch.events.values().shares() {
-            let event = Event::decode(&topic, encoded).map_err(|reason| lost(&reason))?;
-            let schema = self.schema(event.schema_id()).await?;
-            events.push(event.with_schema(schema));
+            let event = Unread::decode(encoded).map_err(|reason| lost(&reason))?;
+            let context = self.context(event.schema_id()).await?;
+            events.push(event.with(context));
         }
         let latest = match &fetch.latest_replay_id[..] {
             [] => None,
@@ -288,17 +287,20 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The schema with this id, which is mostly that of the event before.
-    async fn schema(&mut self, id: &str) -> Result<Found, StreamEnd> {
-        if let Some((last, schema)) = &self.task.last_schema
-            && last == id
+    /// What events with this schema id have in common, which is mostly that of the event before.
+    async fn context(&mut self, schema_id: &str) -> Result<Arc<Context>, StreamEnd> {
+        if let Some((last, context)) = &self.task.last_context
+            && last == schema_id
         {
-            return Ok(schema.clone());
+            return Ok(Arc::clone(context));
         }
-        let found = timeout(SUBSCRIBER_SILENCE_MAX, self.task.schemas.get(id)).await;
-        let found = found.map_err(|_| silent())??;
-        self.task.last_schema = Some((id.to_owned(), found.clone()));
-        Ok(found)
+        let found = timeout(SUBSCRIBER_SILENCE_MAX, self.task.schemas.get(schema_id)).await;
+        let context = Arc::new(Context {
+            subscribed: self.task.lane.topic.clone(),
+            schema: found.map_err(|_| silent())??,
+        });
+        self.task.last_context = Some((schema_id.to_owned(), Arc::clone(&context)));
+        Ok(context)
     }
 
     /// For each event, whether its id is recorded as handled; nothing at all without a store of ids.

@@ -13,11 +13,12 @@ use super::{
     checkpoint::Checkpoint,
     ending::Remedy,
     error::SubscribeError,
+    event::Context,
     item::{Disconnected, Gap, Item, Reconnected},
     lane::Lane,
     redelivery::Redelivery,
     saving::Saver,
-    schemas::{Found, Schemas},
+    schemas::Schemas,
     state::Stores,
     status::State,
     stream::{Stream, StreamEnd, until},
@@ -60,8 +61,8 @@ pub(super) struct LaneTask {
     pub(super) schemas: Schemas,
     clock: Arc<dyn Clock>,
     pub(super) saver: Saver,
-    /// The schema of the last event.
-    pub(super) last_schema: Option<(String, Found)>,
+    /// The schema id of the last event, and what events with it have in common.
+    pub(super) last_context: Option<(String, Arc<Context>)>,
     /// Events that are wanted still; without a number, all.
     pub(super) wanted: Option<u64>,
     /// Where the next stream starts.
@@ -133,7 +134,7 @@ impl LaneTask {
             schemas: parts.schemas,
             clock: parts.clock,
             saver,
-            last_schema: None,
+            last_context: None,
             wanted: parts.config.limit,
             next: parts.start,
             loaded: None,

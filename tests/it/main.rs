@@ -4,7 +4,8 @@
 //! lets clients of other languages do their work, `cli` and `bench` the commands and `story` the
 //! example; `durability` ends the process at bad moments; `start` holds it to refuse what it cannot
 //! work with, and `files` to what it writes; `managed` reads through managed subscriptions; `removal`
-//! is what administrators have removed, and `schemas` what authors of schemas do; `sign_in`, how clients
+//! is what administrators have removed, and `schemas` what authors of schemas do; `subscriber` kills
+//! subscribers and their gateway; `sign_in`, how clients
 //! come by their access tokens.
 
 mod bench;
@@ -19,5 +20,6 @@ mod sign_in;
 mod start;
 mod stock;
 mod story;
+mod subscriber;
 mod support;
 mod wire;

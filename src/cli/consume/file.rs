@@ -4,11 +4,14 @@
 //!
 //! Source: Avro specification, "Object Container Files".
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::SeekFrom,
+    path::{Path, PathBuf},
+};
 
 use tokio::{
     fs::{File, OpenOptions},
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
 };
 
 use super::EventLine;
@@ -82,11 +85,7 @@ impl EventFile {
             }
             true => Kind::Avro(Vec::new()),
             false => {
-                let opened = OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(path)
-                    .await;
+                let opened = open_lines(path).await;
                 Kind::Lines(opened.map_err(|error| unwritable(path, &error))?)
             }
         };
@@ -170,6 +169,41 @@ impl EventFile {
         }
     }
 }
+
+/// Opens a file of lines to add to it. A last line without an end was left by a process that was
+/// killed while it wrote: it is taken off, and its event, which was not done, comes again.
+async fn open_lines(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(path)
+        .await?;
+    let mut end = file.metadata().await?.len();
+    if !file.metadata().await?.is_file() {
+        return Ok(file);
+    }
+    let mut chunk = vec![0; TAIL_BYTES];
+    while end > 0 {
+        let start = end.saturating_sub(TAIL_BYTES as u64);
+        let tail = &mut chunk[..(end - start) as usize];
+        file.seek(SeekFrom::Start(start)).await?;
+        file.read_exact(tail).await?;
+        if let Some(line_end) = tail.iter().rposition(|&byte| byte == b'\n') {
+            end = start + line_end as u64 + 1;
+            break;
+        }
+        end = start;
+    }
+    if end < file.metadata().await?.len() {
+        file.set_len(end).await?;
+    }
+    Ok(file)
+}
+
+/// Bytes of a file that are looked through at once for the end of its last line.
+const TAIL_BYTES: usize = 64 * 1024;
 
 /// The file of a schema, begun at its first event.
 async fn avro_file<'a>(
@@ -277,4 +311,28 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
         "the file {} cannot be written: {error}",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_was_cut_off_is_taken_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.ndjson");
+        let long = "x".repeat(3 * TAIL_BYTES);
+        for (found, wanted) in [
+            ("".to_owned(), "".to_owned()),
+            ("a\nb\n".into(), "a\nb\n".into()),
+            ("a\nb".into(), "a\n".into()),
+            ("cut".into(), "".into()),
+            (format!("a\n{long}"), "a\n".into()),
+            (format!("{long}\n"), format!("{long}\n")),
+        ] {
+            std::fs::write(&path, found).unwrap();
+            drop(open_lines(&path).await.unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), wanted);
+        }
+    }
 }

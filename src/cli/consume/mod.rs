@@ -49,9 +49,26 @@ pub(super) struct PlaceArgs {
     /// after the newest
     #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
     on_rejected: OnRejected,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+/// How much may be under way.
+#[derive(Clone, Debug, clap::Args)]
+struct PaceArgs {
     /// How many events may be received and not yet done
     #[arg(long, value_name = "N", default_value_t = SUBSCRIBER_IN_FLIGHT, value_parser = in_flight())]
     max_in_flight: u32,
+    /// Save the position after this many events, or after a second: so many may come again after a
+    /// crash
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u64).range(1..),
+        allow_negative_numbers = true
+    )]
+    save_every: u64,
 }
 
 /// The same for a subscription whose position the gateway keeps.
@@ -62,9 +79,8 @@ pub(super) struct ManagedPlaceArgs {
     /// once, and the events that were given up
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// How many events may be received and not yet done
-    #[arg(long, value_name = "N", default_value_t = SUBSCRIBER_IN_FLIGHT, value_parser = in_flight())]
-    max_in_flight: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
 }
 
 impl From<ManagedPlaceArgs> for PlaceArgs {
@@ -73,7 +89,7 @@ impl From<ManagedPlaceArgs> for PlaceArgs {
             checkpoint: None,
             state: args.state,
             on_rejected: OnRejected::default(),
-            max_in_flight: args.max_in_flight,
+            pace: args.pace,
         }
     }
 }
@@ -95,6 +111,8 @@ enum OnRejected {
 /// Tries in a row after which a command that keeps no place gives up: about a minute. One that keeps a
 /// place is there to stay.
 const TRIES_MAX: u32 = 10;
+/// See --save-every.
+const SAVE_WITHIN: Duration = Duration::from_secs(1);
 /// Names within the directory of --state.
 const STATE_FILE: &str = "state.redb";
 /// See [`STATE_FILE`].
@@ -109,7 +127,8 @@ impl PlaceArgs {
     /// A subscriber that keeps its place as the options say.
     pub(super) fn apply(&self, builder: Builder, tenant: TenantId) -> Result<Builder, Failure> {
         let builder = builder
-            .max_in_flight(self.max_in_flight)
+            .max_in_flight(self.pace.max_in_flight)
+            .save_after(self.pace.save_every, SAVE_WITHIN)
             .on_rejected_replay(match self.on_rejected {
                 OnRejected::Stop => RejectedReplay::Stop,
                 OnRejected::Earliest => RejectedReplay::Earliest,

@@ -340,3 +340,30 @@ async fn dead_letters_are_handled_again_and_go_once_they_are() {
     let letter = letters.read(&left[0]).await.unwrap().unwrap();
     assert_eq!((letter.attempts, letter.cause.as_str()), (2, "still none"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_waits_until_what_is_before_is_saved() {
+    let mut peer = Peer::start(None);
+    let (state, log) = (super::FailingState::default(), Log::default());
+    let handler = {
+        let log = Arc::clone(&log);
+        handler_fn(move |event: Arc<Event>| {
+            log.lock().unwrap().push(event.replay_id().number());
+            std::future::ready(Outcome::Done)
+        })
+    };
+    let builder = Subscriber::builder(peer.connection.clone())
+        .topic(ORDERS.parse().unwrap())
+        .start_at(Start::Earliest)
+        .checkpoints(state.clone())
+        .save_after(1, Duration::from_secs(3_600));
+    let mut running = Running::start(&mut peer, builder, run(Order::InOrder), handler).await;
+    let failing = std::iter::repeat_n(super::io_failure(), 1_000);
+    state.failures.lock().unwrap().extend(failing);
+    running.call.send_orders(1..=3).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(*log.lock().unwrap(), [1]);
+    state.failures.lock().unwrap().clear();
+    until_called(&log, 3).await;
+    running.stop().await.unwrap();
+}

@@ -221,3 +221,21 @@ async fn an_event_that_is_dropped_holds_the_checkpoint() {
     events.close().await.unwrap();
     assert_eq!(saved(&state).await, Some(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_more_events_wait_to_be_saved_than_may_come_again() {
+    let mut peer = Peer::start(None);
+    let state = FailingState::default();
+    let builder = subscriber(&peer).checkpoints(state.clone());
+    let builder = builder.save_after(2, Duration::from_secs(3_600));
+    let mut events = builder.build().unwrap().start();
+    let (mut call, _) = peer.call().await;
+    call.send_orders(1..=5).await;
+    state.failures.lock().unwrap().extend(vec![io_failure(); 3]);
+    assert_eq!(next_positions(&mut events, 2).await, [1, 2]);
+    let waiting = tokio::time::timeout(Duration::from_millis(200), events.next());
+    assert!(waiting.await.is_err(), "its store fails");
+    assert_eq!(events.statuses()[0].saved, None);
+    assert_eq!(next_positions(&mut events, 2).await, [3, 4]);
+    assert_eq!(events.statuses()[0].saved.unwrap().number(), 2);
+}

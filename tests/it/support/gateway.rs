@@ -122,6 +122,21 @@ impl Gateway {
         self.runs += 1;
     }
 
+    /// Starts a process on the same data, at the addresses of the one before, which clients know.
+    pub(crate) fn restart_in_place(&mut self) {
+        for (variable, addr) in [
+            ("TIDEGATE_SERVER__GRPC_ADDR", &self.ready.grpc_addr),
+            ("TIDEGATE_SERVER__GRPC_TLS_ADDR", &self.ready.grpc_tls_addr),
+            ("TIDEGATE_SERVER__HTTP_ADDR", &self.ready.http_addr),
+            ("TIDEGATE_SERVER__HTTPS_ADDR", &self.ready.https_addr),
+        ] {
+            // Settings are written down in tests; these few live as long as the process of one.
+            let addr: &'static str = addr.clone().leak();
+            self.settings.environment.push((variable, addr));
+        }
+        self.restart();
+    }
+
     /// Asks the process to stop, as `kill` does, without waiting for it.
     pub(crate) fn terminate(&self) {
         let pid = self.ready.pid.to_string();
