@@ -18,7 +18,7 @@
 //! | 2 engines | [`event_log`], [`metadata`], [`schema`], [`auth`] | one subject each |
 //! | 1 services | [`net`], [`telemetry`] | certificates, shutdown, the profile, log lines |
 //! | 0 vocabulary | [`types`], [`clock`], [`proto`] | names, ids, positions, bounds, wall time |
-//! | aside | [`client`], [`subscriber`] | connecting to a gateway, never losing one's place; works without the server |
+//! | aside | [`client`], [`publisher`], [`subscriber`] | connecting to a gateway, publishing to it, never losing one's place; works without the server |
 //!
 //! # Features
 //!
@@ -27,7 +27,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `server` | the gateway: layers 2 to 5 |
-//! | `client` | [`client`], [`subscriber`] |
+//! | `client` | [`client`], [`publisher`], [`subscriber`] |
 //! | `cli` | the program: [`cli`], [`config`] and [`mod@bench`]; needs both others |
 //! | `test-util` | suites that every backend is held to, for this package's own tests |
 //!
@@ -64,6 +64,8 @@ pub mod manual;
 pub mod metadata;
 pub mod net;
 pub mod proto;
+#[cfg(feature = "client")]
+pub mod publisher;
 pub mod schema;
 #[cfg(feature = "server")]
 pub mod server;

@@ -158,6 +158,7 @@ pub struct CallError {
     error_code: Option<String>,
     rpc_id: Option<String>,
     is_connection_lost: bool,
+    is_unsent: bool,
 }
 
 impl From<Status> for CallError {
@@ -173,6 +174,7 @@ impl From<Status> for CallError {
             error_code: trailer("error-code"),
             rpc_id: trailer("rpc-id"),
             is_connection_lost: lost.is_some(),
+            is_unsent: causes(&status).any(|cause| cause.is::<tonic::ConnectError>()),
             message: match lost {
                 Some(cause) => format!("the connection to the gateway was lost: {cause}"),
                 None if status.message().is_empty() => {
@@ -193,6 +195,7 @@ impl CallError {
             error_code: None,
             rpc_id: None,
             is_connection_lost: true,
+            is_unsent: false,
         }
     }
 
@@ -221,6 +224,11 @@ impl CallError {
     /// Whether it was the connection that failed, and not the gateway that refused.
     pub fn is_connection_lost(&self) -> bool {
         self.is_connection_lost
+    }
+
+    /// Whether there was no connection to make the call on, so that nothing of it was sent.
+    pub fn is_unsent(&self) -> bool {
+        self.is_unsent
     }
 
     /// Whether the gateway does not know who calls, or does not let them.

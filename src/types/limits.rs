@@ -377,12 +377,22 @@ pub const PROFILE_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of one line that `publish` reads, or of the file of a record. Ours: JSON takes a few times
 /// the bytes of its event.
 pub const PUBLISH_LINE_BYTES_MAX: usize = 8 * MIB;
-/// Events that `publish` puts in one request. Documented as advice.
+/// Events that a publisher puts in one request. Documented as advice.
 pub const PUBLISH_BATCH_EVENTS_MAX: usize = 200;
-/// Bytes of events that `publish` puts in one request. Documented as advice.
+/// Bytes of events that a publisher puts in one request. Documented as advice.
 pub const PUBLISH_BATCH_BYTES_MAX: usize = 3 * MIB;
-/// Requests of `publish` that await their answers. Ours: enough to hide a sync and a round trip.
+/// Requests of a publisher that await their answers. Ours: enough to hide a sync and a round trip.
 pub const PUBLISH_REQUESTS_IN_FLIGHT_MAX: usize = 8;
+/// Requests that may await their answers when one that is not full is sent. Ours: a lone event waits
+/// for nothing, and events that come while others are under way share a request.
+pub const PUBLISH_PARTIAL_IN_FLIGHT_MAX: usize = 2;
+/// How long a publisher keeps a stream that carries nothing. Ours: the hosted service once ended
+/// them after 70 s; a stream that is given up sooner is never ended under a request.
+pub const PUBLISH_STREAM_KEPT: Duration = Duration::from_secs(60);
+/// How long a publisher waits for the next answer. Ours: the longest sync that was seen, many times.
+pub const PUBLISH_ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// How long a publisher tries again unless it is told otherwise. Ours: a gateway restarts in less.
+pub const PUBLISH_RETRY_FOR: Duration = Duration::from_secs(60);
 /// Credit that `subscribe` asks for: enough that printing never waits for a round trip.
 pub const SUBSCRIBE_CREDIT: u32 = 2_000;
 /// Events that a subscriber receives and has not handled, unless more or fewer are wanted. Ours: a
