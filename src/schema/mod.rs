@@ -119,6 +119,15 @@ impl Schema {
         walk::validate(&self.0.program, payload)
     }
 
+    /// How many bytes the first value of this schema takes in `bytes`, where others may follow it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Schema::validate`], but for what follows.
+    pub fn first_len(&self, bytes: &[u8]) -> Result<usize, PayloadError> {
+        walk::first_len(&self.0.program, bytes)
+    }
+
     /// What `payload` says, in the [JSON form](json) for people.
     ///
     /// # Errors

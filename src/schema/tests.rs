@@ -163,6 +163,20 @@ fn the_payload_of_the_test_vector_is_valid_and_no_part_of_it_is() {
 }
 
 #[test]
+fn the_first_of_several_values_is_measured() {
+    let schema = Schema::parse(ORDER_CREATED).unwrap();
+    let len = ORDER_CREATED_PAYLOAD.len();
+    assert_eq!(schema.first_len(ORDER_CREATED_PAYLOAD).unwrap(), len);
+    let several = [ORDER_CREATED_PAYLOAD, ORDER_CREATED_PAYLOAD, b"\xff"].concat();
+    assert_eq!(schema.first_len(&several).unwrap(), len);
+    for part in 0..len {
+        schema
+            .first_len(&ORDER_CREATED_PAYLOAD[..part])
+            .unwrap_err();
+    }
+}
+
+#[test]
 fn a_refusal_names_the_field_the_byte_and_the_reason() {
     let schema = schema(
         r#"{"name":"Dest__c","type":["null",{"type":"record","name":"Location","fields":[

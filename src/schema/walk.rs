@@ -122,6 +122,21 @@ pub(super) fn validate(program: &Program, payload: &[u8]) -> Result<(), PayloadE
     walk(program, payload, &mut Discard)
 }
 
+/// Checks the record that `bytes` begin with, and says how many of them it takes.
+pub(super) fn first_len(program: &Program, bytes: &[u8]) -> Result<usize, PayloadError> {
+    let mut walker = Walker {
+        program,
+        payload_bytes: bytes.len(),
+        rest: bytes,
+        items_left: PAYLOAD_ITEMS_MAX,
+        sink: &mut Discard,
+    };
+    match walker.record(program.root_index(), 1) {
+        Ok(()) => Ok(bytes.len() - walker.rest.len()),
+        Err(fault) => Err(fault.into_error()),
+    }
+}
+
 struct Walker<'p, 'a, 's, S> {
     program: &'p Program,
     payload_bytes: usize,
