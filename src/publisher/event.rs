@@ -72,6 +72,14 @@ impl Event {
         self
     }
 
+    /// The id of the schema and the record, of an event that was made of them.
+    pub fn record(&self) -> Option<(&str, &Bytes)> {
+        match &self.content {
+            Content::Avro { schema_id, payload } => Some((schema_id, payload)),
+            Content::Json(_) => None,
+        }
+    }
+
     /// The id that it was given.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()

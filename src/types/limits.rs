@@ -377,6 +377,17 @@ pub const PROFILE_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of one line that `publish` reads, or of the file of a record. Ours: JSON takes a few times
 /// the bytes of its event.
 pub const PUBLISH_LINE_BYTES_MAX: usize = 8 * MIB;
+/// Bytes of a container file's header, which `publish` reads. Ours: a schema and a few words.
+pub const CONTAINER_HEADER_BYTES_MAX: usize = 2 * MIB;
+/// Bytes of a container file's block. Ours: writers end a block after 16 KiB to a few MiB.
+pub const CONTAINER_BLOCK_BYTES_MAX: usize = 16 * MIB;
+/// Bytes of a block once it is inflated. Ours: four times as many.
+pub const CONTAINER_INFLATED_BYTES_MAX: usize = 64 * MIB;
+/// Events of `publish` whose results are not written yet. Ours: more than can be under way.
+pub const PUBLISH_RESULTS_PENDING_MAX: usize = 4_000;
+/// How long `publish` waits for answers that are under way when it is asked to end. Ours: a sync
+/// takes less, and whoever asked is waiting.
+pub const PUBLISH_INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 /// Events that a publisher puts in one request. Documented as advice.
 pub const PUBLISH_BATCH_EVENTS_MAX: usize = 200;
 /// Bytes of events that a publisher puts in one request. Documented as advice.

@@ -3,9 +3,9 @@
 //! `wire` asks what every kind of request gets, good and bad, and `http` does without gRPC; `stock`
 //! lets clients of other languages do their work, `cli` and `bench` the commands and `story` the
 //! example; `durability` ends the process at bad moments; `start` holds it to refuse what it cannot
-//! work with, and `files` to what it writes; `managed` reads through managed subscriptions; `removal`
-//! is what administrators have removed, and `schemas` what authors of schemas do; `subscriber` kills
-//! subscribers and their gateway; `sign_in`, how clients
+//! work with, and `files` to what it writes; `publish` kills processes while files are published, and
+//! `subscriber` while they are read; `managed` reads through managed subscriptions; `removal` is what
+//! administrators have removed, and `schemas` what authors of schemas do; `sign_in`, how clients
 //! come by their access tokens.
 
 mod bench;
@@ -14,6 +14,7 @@ mod durability;
 mod files;
 mod http;
 mod managed;
+mod publish;
 mod removal;
 mod schemas;
 mod sign_in;

@@ -5,14 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use super::{
-    event::{Encoded, EventWriter},
-    input::Lines,
-    pipeline::Pipeline,
-};
+use super::{event::EventWriter, pipeline::Pipeline};
 use crate::{
     cli::{exit::Failure, output::Output},
     client::Connection,
+    publisher::{Event, Publisher},
     schema::change_event::{self, ChangeError, ChangeType, HeaderFacts, RecordId, Side},
     types::{PlatformId, TopicKind, TopicName, limits::PUBLISH_LINE_BYTES_MAX},
 };
@@ -91,7 +88,7 @@ impl ChangeArgs {
 
 impl Change {
     /// Encodes the event that tells this change; a sentence says why there is none.
-    fn encode(&self, writer: &EventWriter) -> Result<Encoded, String> {
+    fn encode(&self, writer: &EventWriter) -> Result<Event, String> {
         let payload = change_event::build(writer.schema(), &self.records, &self.facts(writer))
             .map_err(|error| match error {
                 // The files are what whoever typed the command knows the records by.
@@ -99,7 +96,7 @@ impl Change {
                 error @ ChangeError::NoRecordId => format!("{error}; --record-id gives one"),
                 error => error.to_string(),
             })?;
-        writer.event(payload, None)
+        Ok(writer.event(payload))
     }
 
     fn facts(&self, writer: &EventWriter) -> HeaderFacts {
@@ -134,10 +131,10 @@ pub(super) async fn publish<W: AsyncWrite + Unpin>(
     let writer = super::look_up(connection, &topic).await?;
     let event = change.encode(&writer);
     let hidden = indicatif::ProgressBar::hidden();
-    let mut pipeline = Pipeline::new(connection, topic, writer, output, &hidden);
-    pipeline.put(None, event);
-    let ended = pipeline.run(Lines::new(tokio::io::empty())).await;
-    super::conclude(ended, pipeline.tally())
+    let publisher = Publisher::builder(connection.clone(), topic).start();
+    let pipeline = Pipeline::new(connection, publisher, writer, output, &hidden, None);
+    let (tally, ended) = pipeline.run_single(event).await;
+    super::conclude(ended, tally)
 }
 
 /// The record in a file; `None` if the file is empty or says null.

@@ -1,14 +1,12 @@
 //! From the JSON of one event to its bytes.
 
-use bytes::Bytes;
-use prost::Message;
 use serde_json::{Map, Value};
 
 use crate::{
     clock::{Clock, Timestamp},
-    proto::ProducerEvent,
+    publisher::{Event, TopicSchema},
     schema::{Fill, Schema},
-    types::limits::{EVENT_BYTES_MAX, EVENT_ID_CHARS_MAX},
+    types::limits::EVENT_ID_CHARS_MAX,
 };
 
 /// The keys of a line that `subscribe --output json` printed.
@@ -17,32 +15,26 @@ const PRINTED_KEYS: [&str; 5] = ["replay_id", "event_id", "schema_id", "topic", 
 /// Writes events of one schema.
 #[derive(Debug)]
 pub(super) struct EventWriter {
-    schema: Schema,
-    /// As the gateway names it.
-    schema_id: String,
+    schema: TopicSchema,
     clock: Box<dyn Clock>,
 }
 
-/// An event that is ready to be sent.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Encoded {
-    pub(super) id: String,
-    /// An encoded `ProducerEvent`.
-    pub(super) bytes: Bytes,
-}
-
 impl EventWriter {
-    pub(super) fn new(schema: Schema, schema_id: String, clock: impl Clock) -> Self {
+    pub(super) fn new(schema: TopicSchema, clock: impl Clock) -> Self {
         Self {
             schema,
-            schema_id,
             clock: Box::new(clock),
         }
     }
 
+    /// That schema, as the gateway knows it.
+    pub(super) fn topic_schema(&self) -> &TopicSchema {
+        &self.schema
+    }
+
     /// The schema that events are written with.
     pub(super) fn schema(&self) -> &Schema {
-        &self.schema
+        self.schema.schema()
     }
 
     /// The time at which events are written.
@@ -50,8 +42,8 @@ impl EventWriter {
         self.clock.now()
     }
 
-    /// Encodes the event that `json` says; a sentence says why it cannot be.
-    pub(super) fn encode(&self, json: &[u8]) -> Result<Encoded, String> {
+    /// Makes the event that `json` says, and its id if it says one; a sentence says why it cannot be.
+    pub(super) fn encode(&self, json: &[u8]) -> Result<(Event, Option<String>), String> {
         let value: Value = serde_json::from_slice(json).map_err(|error| not_json(&error))?;
         let (payload, id) = match value {
             Value::Object(mut object) if self.is_printed_line(&object) => {
@@ -60,44 +52,29 @@ impl EventWriter {
             }
             payload => (payload, None),
         };
+        Ok((self.encode_payload(&payload)?, id))
+    }
+
+    /// Makes the event with the fields of `payload`; a sentence says why it cannot be.
+    pub(super) fn encode_payload(&self, payload: &Value) -> Result<Event, String> {
         let fill = Fill {
             created_date_ms: self.now().as_millis(),
             // A token is no user.
             created_by_id: Fill::NOBODY,
         };
-        let payload = self
-            .schema
-            .encode_json(&payload, &fill)
-            .map_err(|error| error.to_string())?;
-        self.event(payload, id)
+        let payload = self.schema().encode_json(payload, &fill);
+        Ok(self.event(payload.map_err(|error| error.to_string())?))
     }
 
-    /// The event with this payload; a sentence says why it cannot be sent.
-    pub(super) fn event(&self, payload: Vec<u8>, id: Option<String>) -> Result<Encoded, String> {
-        let event = ProducerEvent {
-            // Made here and not by the gateway, so that an event whose fate is unknown can be
-            // published again under the same id.
-            id: id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-            schema_id: self.schema_id.clone(),
-            payload: payload.into(),
-            headers: Vec::new(),
-        };
-        let size = event.encoded_len();
-        if size > EVENT_BYTES_MAX {
-            return Err(format!(
-                "an event has at most {EVENT_BYTES_MAX} bytes, this one has {size}"
-            ));
-        }
-        Ok(Encoded {
-            bytes: event.encode_to_vec().into(),
-            id: event.id,
-        })
+    /// The event with this payload.
+    pub(super) fn event(&self, payload: Vec<u8>) -> Event {
+        Event::avro(self.schema.id().clone(), payload)
     }
 
     /// Whether the object is what `subscribe` prints, and not a payload: a schema with a field of
     /// that name decides for the payload.
     fn is_printed_line(&self, object: &Map<String, Value>) -> bool {
-        let mut fields = self.schema.program().root().fields().iter();
+        let mut fields = self.schema().program().root().fields().iter();
         object.get("payload").is_some_and(Value::is_object)
             && object
                 .keys()
@@ -138,22 +115,22 @@ mod tests {
     fn writer() -> EventWriter {
         let schema = Schema::parse(ORDER_CREATED).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-        EventWriter::new(schema, ORDER_CREATED_ID.into(), clock)
+        EventWriter::new(TopicSchema::new(schema, ORDER_CREATED_ID), clock)
     }
 
-    fn event(json: &str) -> ProducerEvent {
-        let encoded = writer().encode(json.as_bytes()).unwrap();
-        let event = ProducerEvent::decode(encoded.bytes).unwrap();
-        assert_eq!(event.id, encoded.id);
-        event
+    /// What the event of `json` says, and its id.
+    fn encoded(writer: &EventWriter, json: &str) -> (Value, Option<String>) {
+        let (event, id) = writer.encode(json.as_bytes()).unwrap();
+        let (schema_id, payload) = event.record().unwrap();
+        assert_eq!(schema_id, &**writer.topic_schema().id());
+        (writer.schema().to_json(payload).unwrap(), id)
     }
 
     #[test]
     fn a_payload_is_an_event_by_itself() {
-        let event = event(r#"{"Order_Number__c": "A-17", "Amount__c": 42.5}"#);
-        assert_eq!(event.schema_id, ORDER_CREATED_ID);
-        assert_eq!(event.id.len(), 36);
-        let payload = writer().schema.to_json(&event.payload).unwrap();
+        let json = r#"{"Order_Number__c": "A-17", "Amount__c": 42.5}"#;
+        let (payload, id) = encoded(&writer(), json);
+        assert_eq!(id, None);
         assert_eq!(payload["CreatedDate"], 1_700_000_000_000_i64);
         assert_eq!(payload["CreatedById"], Fill::NOBODY);
         assert_eq!(payload["Order_Number__c"], "A-17");
@@ -162,12 +139,12 @@ mod tests {
 
     #[test]
     fn what_subscribe_prints_can_be_published() {
-        let event = event(
+        let (payload, id) = encoded(
+            &writer(),
             r#"{"replay_id": "00", "event_id": "e-1", "schema_id": "s", "topic": "t",
                 "payload": {"Order_Number__c": "A-17"}}"#,
         );
-        assert_eq!(event.id, "e-1");
-        let payload = writer().schema.to_json(&event.payload).unwrap();
+        assert_eq!(id.unwrap(), "e-1");
         assert_eq!(payload["Order_Number__c"], "A-17");
     }
 
@@ -177,10 +154,9 @@ mod tests {
             r#"{"type": "record", "name": "Wrapped__e", "fields": [
                 {"name": "payload", "type": {"type": "map", "values": "string"}}]}"#,
         );
-        let writer = EventWriter::new(schema.unwrap(), "s".into(), ManualClock::default());
-        let encoded = writer.encode(br#"{"payload": {"a": "b"}}"#).unwrap();
-        let event = ProducerEvent::decode(encoded.bytes).unwrap();
-        let payload = writer.schema.to_json(&event.payload).unwrap();
+        let schema = TopicSchema::new(schema.unwrap(), "s");
+        let writer = EventWriter::new(schema, ManualClock::default());
+        let (payload, _) = encoded(&writer, r#"{"payload": {"a": "b"}}"#);
         assert_eq!(payload["payload"]["a"], "b");
     }
 
@@ -200,12 +176,5 @@ mod tests {
         assert!(id.contains("36"), "{id}");
         assert!(refusal(r#"{"event_id": 5, "payload": {}}"#).contains("event_id"));
         assert!(refusal(r#"{"event_id": "x", "payload": {}, "topc": ""}"#).contains("no field"));
-    }
-
-    #[test]
-    fn an_event_that_is_too_large_is_not_sent() {
-        let text = "x".repeat(EVENT_BYTES_MAX - 60);
-        let refusal = writer().encode(format!(r#"{{"Order_Number__c": "{text}"}}"#).as_bytes());
-        assert!(refusal.unwrap_err().contains("at most 1048576 bytes"));
     }
 }

@@ -1,60 +1,49 @@
-//! Requests of many events, several of them under way at once, and results in the order of the
-//! input.
-//!
-//! A request is sent as soon as one may be and there is nothing more to put into it at hand: a
-//! single event never waits, and when the gateway is behind, requests grow until they are full.
+//! From an input through a publisher to result lines, in the order of the input.
 
-use std::{collections::VecDeque, future::ready};
+use std::{collections::VecDeque, time::Duration};
 
-use bytes::Bytes;
 use indicatif::ProgressBar;
-use prost::Message;
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
 
 use super::{
-    event::{Encoded, EventWriter},
-    input::{Line, Lines},
+    event::EventWriter,
+    resume::Resume,
+    source::{Content, Item, Place, Source},
 };
 use crate::{
     cli::{
         exit::Failure,
-        output::{Output, Record, hex},
+        output::{Output, Record, hex, warn},
     },
-    client::{CallError, ClientError, Connection},
-    proto::{
-        PublishResult,
-        raw::{PublishRequest, PublishResponse, Repeated},
-    },
-    types::{
-        TopicName,
-        limits::{
-            PUBLISH_BATCH_BYTES_MAX, PUBLISH_BATCH_EVENTS_MAX, PUBLISH_LINE_BYTES_MAX,
-            PUBLISH_REQUESTS_IN_FLIGHT_MAX,
-        },
-    },
+    client::{ClientError, Connection},
+    publisher::{Event, FailedEvent, PublishError, Published, Publisher, Ticket},
+    schema::Schema,
+    types::limits::{PUBLISH_INTERRUPT_WAIT, PUBLISH_LINE_BYTES_MAX, PUBLISH_RESULTS_PENDING_MAX},
 };
 
-/// Publishes lines and writes what became of each.
+/// Publishes what an input has and writes what became of each.
 pub(super) struct Pipeline<'a, W> {
     connection: &'a Connection,
-    topic: TopicName,
+    publisher: Publisher,
     writer: EventWriter,
     output: &'a mut Output<W>,
     progress: &'a ProgressBar,
-    /// What the next request will hold.
-    batch: Batch,
-    /// An event that the batch has no room for.
-    held: Option<(Slot, Bytes)>,
-    /// What was sent and awaits its answer, oldest first.
-    in_flight: VecDeque<Vec<Slot>>,
-    stream: Option<Stream>,
+    resume: Option<Resume>,
+    /// How the records of a container are sent, once its schema is known.
+    container: Option<ContainerPlan>,
+    /// How many items were read.
+    read: u64,
+    /// What has no result line yet, oldest first.
+    pending: VecDeque<Slot>,
     tally: Tally,
+    /// What ended the publisher, or one of its events without a final result.
+    failure: Option<PublishError>,
+    /// Whether an event may be stored that has no final result.
+    is_in_doubt: bool,
 }
 
 /// How many events came to what.
@@ -62,306 +51,423 @@ pub(super) struct Pipeline<'a, W> {
 pub(super) struct Tally {
     pub(super) published: u64,
     pub(super) refused: u64,
+    /// Not sent, or not answered.
+    pub(super) unsettled: u64,
 }
 
-/// The call that carries the requests. Dropping `requests` tells the gateway that there are no more.
-struct Stream {
-    requests: mpsc::Sender<PublishRequest>,
-    responses: Streaming<PublishResponse>,
-}
-
-#[derive(Default)]
-struct Batch {
-    events: Vec<Bytes>,
-    bytes: usize,
-    slots: Vec<Slot>,
-}
-
-/// The place of one line among the results.
-struct Slot {
-    line: Option<u64>,
-    state: SlotState,
-}
-
-enum SlotState {
-    /// Part of a request; holds the event's id.
-    Sent(String),
-    /// Refused before anything was sent; holds the reason.
-    Refused(String),
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.slots.len() >= PUBLISH_BATCH_EVENTS_MAX || self.bytes >= PUBLISH_BATCH_BYTES_MAX
+impl Tally {
+    pub(super) fn total(self) -> u64 {
+        self.published + self.refused + self.unsettled
     }
+
+    /// The whole run in one line.
+    pub(super) fn summary(self, elapsed: Duration) -> String {
+        let mut text = format!(
+            "published {} events in {:.1} s",
+            grouped(self.published),
+            elapsed.as_secs_f64()
+        );
+        for (count, what) in [
+            (self.refused, "refused"),
+            (self.unsettled, "not confirmed or not sent"),
+        ] {
+            if count > 0 {
+                text += &format!(", {} {what}", grouped(count));
+            }
+        }
+        text
+    }
+}
+
+/// A number with a comma before every three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// How the records of a container become events.
+enum ContainerPlan {
+    /// As they are: the gateway knows their schema by this id.
+    AsIs(std::sync::Arc<str>),
+    /// As JSON, by the topic's schema: theirs is not the gateway's.
+    ByJson(Schema),
+}
+
+/// The place of one item among the results.
+struct Slot {
+    place: Place,
+    state: State,
+}
+
+enum State {
+    Sent(Ticket),
+    /// It is no event; holds the reason.
+    Refused(String),
+    /// The publisher took it no more.
+    Unsent(FailedEvent),
+}
+
+/// Why no more is read.
+enum Stop {
+    /// There is no more, or reading it failed.
+    InputEnded(Result<(), Failure>),
+    Interrupted,
+    /// Nothing more can be published.
+    Failed,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Pipeline<'a, W> {
     pub(super) fn new(
         connection: &'a Connection,
-        topic: TopicName,
+        publisher: Publisher,
         writer: EventWriter,
         output: &'a mut Output<W>,
         progress: &'a ProgressBar,
+        resume: Option<Resume>,
     ) -> Self {
         Self {
             connection,
-            topic,
+            publisher,
             writer,
             output,
             progress,
-            batch: Batch::default(),
-            held: None,
-            in_flight: VecDeque::new(),
-            stream: None,
+            resume,
+            container: None,
+            read: 0,
+            pending: VecDeque::new(),
             tally: Tally::default(),
+            failure: None,
+            is_in_doubt: false,
         }
     }
 
-    pub(super) fn tally(&self) -> Tally {
-        self.tally
+    /// Publishes one event, or says why there is none.
+    pub(super) async fn run_single(
+        mut self,
+        event: Result<Event, String>,
+    ) -> (Tally, Result<(), Failure>) {
+        _ = self.put(Place::Only, event).await;
+        let stop = Stop::InputEnded(Ok(()));
+        self.end(stop).await
     }
 
-    /// Publishes every line of `source`. Each line that was read has its result when this returns,
-    /// unless nobody reads results any more.
+    /// Publishes every item of `source` until `interrupted`. Each item that was read has its result
+    /// line when this returns, unless nobody reads results any more.
     pub(super) async fn run<R: AsyncRead + Unpin>(
-        &mut self,
-        mut source: Lines<R>,
-    ) -> Result<(), Failure> {
-        let ended = self.publish_all(&mut source).await;
-        if let Err(Failure::Client(error)) = &ended {
-            self.give_up(error).await?;
-        }
-        ended
+        mut self,
+        mut source: Source<R>,
+        interrupted: impl Future<Output = ()>,
+    ) -> (Tally, Result<(), Failure>) {
+        let mut interrupted = std::pin::pin!(interrupted);
+        let stop = match self.publish_all(&mut source, interrupted.as_mut()).await {
+            Ok(stop) => stop,
+            Err(failure) => return (self.tally, Err(failure)),
+        };
+        self.end(stop).await
     }
 
     async fn publish_all<R: AsyncRead + Unpin>(
         &mut self,
-        source: &mut Lines<R>,
-    ) -> Result<(), Failure> {
-        let mut input = Ok(());
-        let mut is_at_end = false;
+        source: &mut Source<R>,
+        mut interrupted: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Stop, Failure> {
+        let mut input = None;
         loop {
-            if let Some((slot, event)) = self.held.take() {
-                self.add(slot, event);
+            self.write_settled().await?;
+            if self.failure.is_some() {
+                return Ok(Stop::Failed);
             }
-            let may_read = !is_at_end && self.held.is_none() && !self.batch.is_full();
-            let may_send = !self.batch.slots.is_empty()
-                && self.in_flight.len() < PUBLISH_REQUESTS_IN_FLIGHT_MAX;
+            if self.pending.is_empty()
+                && let Some(ended) = input.take()
+            {
+                return Ok(Stop::InputEnded(ended));
+            }
+            let reads = input.is_none() && self.pending.len() < PUBLISH_RESULTS_PENDING_MAX;
+            let oldest = self.pending.front();
             tokio::select! {
-                // Answers first: they make room. Then whatever can still join the next request;
-                // it goes out when nothing more is at hand.
+                // Results first: they make room.
                 biased;
-                response = next_response(&mut self.stream), if !self.in_flight.is_empty() => {
-                    self.answered(response?).await?;
-                }
-                line = source.next(), if may_read => {
-                    match line {
-                        Ok(Some(line)) => self.prepare(line),
-                        Ok(None) => is_at_end = true,
+                () = settled(oldest), if oldest.is_some() => {}
+                () = &mut interrupted => return Ok(Stop::Interrupted),
+                item = source.next(), if reads => {
+                    self.progress.set_position(source.bytes_read());
+                    let item = match item {
+                        Ok(Some(item)) => item,
+                        Ok(None) => {
+                            input = Some(expect_whole(source));
+                            continue;
+                        }
                         // What was read before is published all the same.
                         Err(error) => {
                             let message = format!("the events cannot be read on: {error}");
-                            input = Err(Failure::failed(message));
-                            is_at_end = true;
+                            input = Some(Err(Failure::failed(message)));
+                            continue;
                         }
+                    };
+                    self.read += 1;
+                    if self.resume.as_ref().is_some_and(|resume| self.read <= resume.began_at()) {
+                        continue;
                     }
-                    self.progress.set_position(source.bytes_read());
+                    let (place, event) = (item.place, self.prepare(item, source).await?);
+                    tokio::select! {
+                        biased;
+                        is_taken = self.put(place, event) => {
+                            if !is_taken {
+                                return Ok(Stop::Failed);
+                            }
+                        }
+                        // It waits for room, and has no place among the results yet.
+                        () = &mut interrupted => return Ok(Stop::Interrupted),
+                    }
                 }
-                () = ready(()), if may_send => self.send().await?,
-                else => break,
             }
         }
-        self.finish().await?;
-        input
     }
 
-    /// Encodes a line into the batch.
-    fn prepare(&mut self, line: Line) {
-        let encoded = match line.text {
-            Some(text) => self.writer.encode(&text),
-            None => Err(format!("a line has at most {PUBLISH_LINE_BYTES_MAX} bytes")),
-        };
-        self.put(line.number, encoded);
-    }
-
-    /// Puts an event into the batch, or the reason why there is none in its place.
-    pub(super) fn put(&mut self, line: Option<u64>, event: Result<Encoded, String>) {
-        match event {
-            Ok(encoded) => {
-                let slot = Slot {
-                    line,
-                    state: SlotState::Sent(encoded.id),
-                };
-                self.add(slot, encoded.bytes);
+    /// Makes an event of an item, or says why there is none.
+    async fn prepare<R: AsyncRead + Unpin>(
+        &mut self,
+        item: Item,
+        source: &Source<R>,
+    ) -> Result<Result<Event, String>, Failure> {
+        let event = match item.content {
+            Content::Line(None) => {
+                Err(format!("a line has at most {PUBLISH_LINE_BYTES_MAX} bytes"))
             }
-            Err(reason) => self.batch.slots.push(Slot {
-                line,
-                state: SlotState::Refused(reason),
-            }),
-        }
-    }
-
-    /// Adds an event to the batch, or holds it if that would make the request too large.
-    fn add(&mut self, slot: Slot, event: Bytes) {
-        if self.batch.bytes + event.len() > PUBLISH_BATCH_BYTES_MAX {
-            self.held = Some((slot, event));
-            return;
-        }
-        self.batch.bytes += event.len();
-        self.batch.events.push(event);
-        self.batch.slots.push(slot);
-    }
-
-    /// Sends the batch; a batch without events has its results at once, or after those before it.
-    async fn send(&mut self) -> Result<(), Failure> {
-        let batch = std::mem::take(&mut self.batch);
-        self.in_flight.push_back(batch.slots);
-        if batch.events.is_empty() {
-            return self.write_results_that_need_no_answer().await;
-        }
-        let request = PublishRequest {
-            topic_name: self.topic.to_string(),
-            events: Repeated::of(batch.events),
-            auth_refresh: String::new(),
+            Content::Line(Some(text)) => self.writer.encode(&text),
+            Content::Datum(payload) => {
+                if self.container.is_none() {
+                    let schema = source.schema().expect("a record comes after its schema");
+                    self.container = Some(self.plan(schema).await?);
+                }
+                match &self.container {
+                    Some(ContainerPlan::ByJson(schema)) => match schema.to_json(&payload) {
+                        Ok(json) => self.writer.encode_payload(&json).map(|event| (event, None)),
+                        Err(error) => Err(error.to_string()),
+                    },
+                    Some(ContainerPlan::AsIs(id)) => Ok((Event::avro(id.clone(), payload), None)),
+                    None => unreachable!("it was just made"),
+                }
+            }
         };
-        if let Some(stream) = &self.stream {
-            // A closed channel means that the call ended; its status comes as the next response.
-            _ = stream.requests.send(request).await;
-            return Ok(());
+        Ok(event.map(|(event, id)| {
+            let derived = || Some(self.resume.as_ref()?.event_id(self.read));
+            match id.or_else(derived) {
+                Some(id) => event.with_id(id),
+                None => event,
+            }
+        }))
+    }
+
+    /// Finds out whether the gateway knows the schema of a container, as one of the topic's.
+    async fn plan(&self, schema: &Schema) -> Result<ContainerPlan, Failure> {
+        let id = schema.id().to_string();
+        if id == **self.writer.topic_schema().id() {
+            return Ok(ContainerPlan::AsIs(id.into()));
         }
-        // A gateway may answer the call only once it has the first request.
-        let (requests, receiver) = mpsc::channel(PUBLISH_REQUESTS_IN_FLIGHT_MAX);
-        requests
-            .try_send(request)
-            .expect("the channel is new and has room");
-        let call = self.connection.pub_sub();
-        let responses = { call }
-            .publish_stream(ReceiverStream::new(receiver))
-            .await?
-            .into_inner();
-        self.stream = Some(Stream {
-            requests,
-            responses,
-        });
+        let request = crate::proto::SchemaRequest { schema_id: id };
+        let known = match self.connection.pub_sub().get_schema(request).await {
+            Ok(known) => known.into_inner(),
+            Err(status) => match ClientError::from(status) {
+                ClientError::Call(error) if !error.is_connection_lost() => {
+                    return Ok(ContainerPlan::ByJson(schema.clone()));
+                }
+                error => return Err(error.into()),
+            },
+        };
+        Ok(
+            match schema.full_name() == self.writer.schema().full_name() {
+                true => ContainerPlan::AsIs(known.schema_id.into()),
+                // It is the schema of another topic, which this one takes no events of.
+                false => ContainerPlan::ByJson(schema.clone()),
+            },
+        )
+    }
+
+    /// Sends an event, or puts the reason why there is none in its place. False when nothing more
+    /// can be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the event was not sent then, and has no place.
+    async fn put(&mut self, place: Place, event: Result<Event, String>) -> bool {
+        let state = match event {
+            Err(reason) => State::Refused(reason),
+            Ok(event) => {
+                let event_id = event.id().unwrap_or_default().to_owned();
+                match self.publisher.send(event).await {
+                    Ok(ticket) => State::Sent(ticket),
+                    Err(PublishError::Event(error)) => State::Refused(error.to_string()),
+                    Err(error) => State::Unsent(FailedEvent { event_id, error }),
+                }
+            }
+        };
+        let is_taken = !matches!(state, State::Unsent(_));
+        self.pending.push_back(Slot { place, state });
+        is_taken
+    }
+
+    /// Writes the result lines that are known, up to the first that is not.
+    async fn write_settled(&mut self) -> Result<(), Failure> {
+        let mut is_any = false;
+        while let Some(slot) = self.pending.pop_front_if(|slot| slot.is_settled()) {
+            is_any = true;
+            self.write(slot).await;
+        }
+        if is_any {
+            self.output.flush().await?;
+            self.note_progress(false);
+        }
         Ok(())
     }
 
-    /// Writes the results of the oldest request.
-    async fn answered(&mut self, response: PublishResponse) -> Result<(), Failure> {
-        let slots = self.in_flight.pop_front().unwrap_or_default();
-        let results = decode_results(&response)?;
-        let sent = slots.iter().filter(|slot| slot.is_sent()).count();
-        if results.len() != sent {
-            let found = results.len();
-            self.in_flight.push_front(slots);
-            let reason = format!("it answered {sent} events with {found} results");
-            return Err(CallError::connection_lost(&reason).into());
-        }
-        let mut results = results.into_iter();
-        for slot in slots {
-            let line = match slot.state {
-                SlotState::Sent(id) => {
-                    let result = results.next().expect("as many as were sent");
-                    ResultLine::of_result(slot.line, id, result)
-                }
-                SlotState::Refused(reason) => ResultLine::refused(slot.line, None, &reason),
-            };
-            self.write(&line);
-        }
-        self.write_results_that_need_no_answer().await
-    }
-
-    async fn write_results_that_need_no_answer(&mut self) -> Result<(), Failure> {
-        while let Some(slots) = self
-            .in_flight
-            .pop_front_if(|slots| !slots.iter().any(Slot::is_sent))
-        {
-            for slot in slots {
-                if let SlotState::Refused(reason) = slot.state {
-                    self.write(&ResultLine::refused(slot.line, None, &reason));
-                }
+    async fn write(&mut self, slot: Slot) {
+        let result = match slot.state {
+            State::Sent(ticket) => ticket.result().await,
+            State::Unsent(failed) => Err(failed),
+            State::Refused(reason) => {
+                return self.record(ResultLine::refused(slot.place, None, &reason), Ok(()));
             }
-        }
-        self.output.flush().await
-    }
-
-    /// Ends the call in good order.
-    async fn finish(&mut self) -> Result<(), Failure> {
-        let Some(stream) = self.stream.take() else {
-            return Ok(());
         };
-        drop(stream.requests);
-        let mut responses = stream.responses;
-        match responses.message().await? {
-            None => Ok(()),
-            Some(_) => Err(Failure::failed(
-                "the gateway answered more requests than were sent",
-            )),
-        }
-    }
-
-    /// Writes a result for every line whose fate is unknown.
-    async fn give_up(&mut self, error: &ClientError) -> Result<(), Failure> {
-        let is_in_doubt = matches!(error, ClientError::Call(call) if call.is_connection_lost());
-        let mut unsent = std::mem::take(&mut self.batch).slots;
-        unsent.extend(self.held.take().map(|(slot, _)| slot));
-        let unanswered: Vec<Slot> = self.in_flight.drain(..).flatten().collect();
-        for (slots, reason) in [
-            (
-                unanswered,
-                if is_in_doubt {
-                    format!("not confirmed, and perhaps stored: {error}")
-                } else {
-                    error.to_string()
-                },
-            ),
-            (unsent, format!("not sent: {error}")),
-        ] {
-            for slot in slots {
-                let line = match slot.state {
-                    SlotState::Sent(id) => ResultLine::refused(slot.line, Some(id), &reason),
-                    SlotState::Refused(own) => ResultLine::refused(slot.line, None, &own),
-                };
-                self.write(&line);
+        match result {
+            Ok(published) => self.record(ResultLine::published(published), Ok(())),
+            Err(failed) => {
+                let id = Some(failed.event_id).filter(|id| !id.is_empty());
+                let reason = failed.error.to_string();
+                let line = ResultLine::refused(slot.place, id, &reason);
+                let is_final = matches!(failed.error, PublishError::Refused { .. });
+                self.record(line, if is_final { Ok(()) } else { Err(failed.error) });
             }
         }
-        self.output.flush().await
     }
 
-    fn write(&mut self, line: &ResultLine) {
-        match line.error {
-            None => self.tally.published += 1,
-            Some(_) => self.tally.refused += 1,
+    /// Adds a result line. An error says that the event's fate is not settled by it.
+    fn record(&mut self, line: ResultLine, settled: Result<(), PublishError>) {
+        match (settled, &line.error) {
+            (Ok(()), None) => self.tally.published += 1,
+            (Ok(()), Some(_)) => self.tally.refused += 1,
+            (Err(error), _) => {
+                self.tally.unsettled += 1;
+                self.is_in_doubt |= error.may_be_stored();
+                self.failure.get_or_insert(error);
+            }
         }
-        self.output.record(line);
+        // What is behind an event that is not settled is done again too, under the same ids.
+        if self.failure.is_none()
+            && let Some(resume) = &mut self.resume
+        {
+            resume.settled();
+        }
+        self.output.record(&line);
+    }
+
+    /// Writes the resume file if it is time, or if it `must` be.
+    fn note_progress(&mut self, must: bool) {
+        let Some(resume) = &mut self.resume else {
+            return;
+        };
+        if (must || resume.is_due())
+            && let Err(error) = resume.write()
+        {
+            // The file as it was written before the first event still covers every id.
+            let path = resume.path().display();
+            warn(&format!("{path} cannot be written: {error}"));
+        }
+    }
+
+    async fn end(mut self, stop: Stop) -> (Tally, Result<(), Failure>) {
+        let ended = self.finish(stop).await;
+        if ended.is_ok() {
+            // Every event has its result already.
+            _ = self.publisher.close().await;
+        }
+        (self.tally, ended)
+    }
+
+    /// Waits for what is under way, writes its results, and what a later run needs.
+    async fn finish(&mut self, stop: Stop) -> Result<(), Failure> {
+        if let Stop::Interrupted = stop {
+            // Answers that are on their way are worth a moment, and no more than that.
+            let settling = async {
+                for slot in &self.pending {
+                    settled(Some(slot)).await;
+                }
+            };
+            if timeout(PUBLISH_INTERRUPT_WAIT, settling).await.is_err() {
+                self.publisher.abandon();
+            }
+        }
+        while let Some(slot) = self.pending.pop_front() {
+            self.write(slot).await;
+        }
+        self.output.flush().await?;
+        let ended = match (stop, self.failure.take()) {
+            (Stop::InputEnded(ended), None) => ended,
+            (Stop::Interrupted, _) => Err(Failure::failed("interrupted")),
+            (Stop::InputEnded(_) | Stop::Failed, error) => {
+                Err(error.and_then(|error| error.client_error()).map_or_else(
+                    || Failure::failed("nothing more can be published"),
+                    Failure::Client,
+                ))
+            }
+        };
+        self.leave_resume_file(&ended);
+        ended
+    }
+
+    fn leave_resume_file(&mut self, ended: &Result<(), Failure>) {
+        let Some(resume) = &self.resume else {
+            return;
+        };
+        let path = resume.path().display().to_string();
+        let is_untouched = resume.settled_count() == 0 && !self.is_in_doubt;
+        if ended.is_ok() || is_untouched {
+            if let Err(error) = resume.remove() {
+                warn(&format!("{path} cannot be removed: {error}"));
+            }
+            return;
+        }
+        self.note_progress(true);
+        warn(&format!(
+            "not all events are published; the same command goes on where this one ended, by {path}"
+        ));
     }
 }
 
 impl Slot {
-    fn is_sent(&self) -> bool {
-        matches!(self.state, SlotState::Sent(_))
+    fn is_settled(&self) -> bool {
+        match &self.state {
+            State::Sent(ticket) => ticket.is_settled(),
+            State::Refused(_) | State::Unsent(_) => true,
+        }
     }
 }
 
-/// The next response. An end without a status is a connection that broke.
-async fn next_response(stream: &mut Option<Stream>) -> Result<PublishResponse, ClientError> {
-    let Some(stream) = stream else {
-        // Requests are only in flight on a stream; this arm keeps a mistake from spinning.
-        return std::future::pending().await;
-    };
-    match stream.responses.message().await? {
-        Some(response) => Ok(response),
-        None => Err(CallError::connection_lost("the gateway ended the call").into()),
+/// Waits until there is something to write for a slot.
+async fn settled(slot: Option<&Slot>) {
+    match slot.map(|slot| &slot.state) {
+        Some(State::Sent(ticket)) => ticket.settled().await,
+        Some(State::Refused(_) | State::Unsent(_)) => {}
+        None => std::future::pending().await,
     }
 }
 
-fn decode_results(response: &PublishResponse) -> Result<Vec<PublishResult>, ClientError> {
-    let results = response.results.values().iter();
-    results
-        .map(PublishResult::decode)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Status::internal(format!("a result is malformed: {error}")).into())
+/// Refuses a file that has less than when it was opened: its end is not the end of the events.
+fn expect_whole<R: AsyncRead + Unpin>(source: &Source<R>) -> Result<(), Failure> {
+    let (read, bytes) = (source.bytes_read(), source.bytes.unwrap_or(0));
+    if read < bytes {
+        return Err(Failure::failed(format!(
+            "the file became smaller while it was read: it had {bytes} bytes, and {read} were found"
+        )));
+    }
+    Ok(())
 }
 
 /// What became of one event. The fields are the keys in JSON.
@@ -376,26 +482,19 @@ struct ResultLine {
 }
 
 impl ResultLine {
-    fn of_result(line: Option<u64>, id: String, result: PublishResult) -> Self {
-        match result.error {
-            Some(error) => Self::refused(line, Some(id), &error.msg),
-            None => Self {
-                replay_id: Some(hex(&result.replay_id)),
-                event_id: Some(id),
-                error: None,
-            },
+    fn published(published: Published) -> Self {
+        Self {
+            replay_id: Some(hex(&published.replay_id)),
+            event_id: Some(published.event_id),
+            error: None,
         }
     }
 
-    fn refused(line: Option<u64>, event_id: Option<String>, reason: &str) -> Self {
-        let error = match line {
-            Some(number) => format!("line {number}: {reason}"),
-            None => reason.to_owned(),
-        };
+    fn refused(place: Place, event_id: Option<String>, reason: &str) -> Self {
         Self {
             replay_id: None,
             event_id,
-            error: Some(error),
+            error: Some(format!("{place}{reason}")),
         }
     }
 }

@@ -1,6 +1,6 @@
 use prost::Message;
 
-use super::*;
+use super::{container::tests::container, *};
 use crate::{
     cli::{
         fake_gateway::{BREAKING_ID, FakeGateway, REFUSED_ID},
@@ -17,17 +17,31 @@ async fn publish_lines(
     lines: &str,
 ) -> (Vec<serde_json::Value>, Result<(), Failure>) {
     let mut output = Output::new(Format::Json, Vec::new());
-    let ended = publish(
-        &gateway.connect().await,
-        TOPIC.parse().unwrap(),
-        Lines::new(lines.as_bytes()),
-        &mut output,
-        &ProgressBar::hidden(),
-    )
-    .await;
+    let (_, ended) = run_publish(gateway, Source::new(lines.as_bytes()), &mut output).await;
     let text = String::from_utf8(output.into_writer()).unwrap();
     let results = text.lines().map(|line| serde_json::from_str(line).unwrap());
     (results.collect(), ended)
+}
+
+async fn run_publish<R: AsyncRead + Unpin>(
+    gateway: &FakeGateway,
+    source: Source<R>,
+    output: &mut Output<Vec<u8>>,
+) -> (Tally, Result<(), Failure>) {
+    let job = Job {
+        source,
+        progress: &ProgressBar::hidden(),
+        resume: None,
+        retry_for: Duration::ZERO,
+        interrupted: std::future::pending(),
+    };
+    publish(
+        &gateway.connect().await,
+        TOPIC.parse().unwrap(),
+        job,
+        output,
+    )
+    .await
 }
 
 fn line(id: &str) -> String {
@@ -174,14 +188,7 @@ async fn text_results_are_lines_for_people() {
     let gateway = FakeGateway::start().await;
     let mut output = Output::new(Format::Text, Vec::new());
     let lines = [line("e-1"), line(REFUSED_ID)].concat();
-    let ended = publish(
-        &gateway.connect().await,
-        TOPIC.parse().unwrap(),
-        Lines::new(lines.as_bytes()),
-        &mut output,
-        &ProgressBar::hidden(),
-    )
-    .await;
+    let (_, ended) = run_publish(&gateway, Source::new(lines.as_bytes()), &mut output).await;
     assert!(ended.is_err());
     let text = String::from_utf8(output.into_writer()).unwrap();
     assert_eq!(
@@ -195,12 +202,10 @@ async fn text_results_are_lines_for_people() {
 async fn one_event_has_no_line_number() {
     let gateway = FakeGateway::start().await;
     let mut output = Output::new(Format::Json, Vec::new());
-    let ended = publish(
-        &gateway.connect().await,
-        TOPIC.parse().unwrap(),
-        Lines::single(&b"{\n\"Amount__c\": \"much\"}"[..]),
+    let (_, ended) = run_publish(
+        &gateway,
+        Source::single(&b"{\n\"Amount__c\": \"much\"}"[..]),
         &mut output,
-        &ProgressBar::hidden(),
     )
     .await;
     assert_eq!(
@@ -216,14 +221,7 @@ async fn input_that_breaks_off_publishes_what_was_read() {
     let gateway = FakeGateway::start().await;
     let broken = tokio::io::AsyncReadExt::chain(&b"{}\n{}\n"[..], Broken);
     let mut output = Output::new(Format::Json, Vec::new());
-    let ended = publish(
-        &gateway.connect().await,
-        TOPIC.parse().unwrap(),
-        Lines::new(broken),
-        &mut output,
-        &ProgressBar::hidden(),
-    )
-    .await;
+    let (_, ended) = run_publish(&gateway, Source::new(broken), &mut output).await;
     assert!(ended.unwrap_err().to_string().contains("cannot be read on"));
     assert_eq!(
         output
@@ -249,4 +247,242 @@ impl AsyncRead for Broken {
     ) -> std::task::Poll<std::io::Result<()>> {
         std::task::Poll::Ready(Err(std::io::Error::other("the disk failed")))
     }
+}
+
+/// Another version of the topic's schema: one field less, one more.
+fn other_version() -> String {
+    let other = r#"{"name":"Gift__c","type":["null","string"],"default":null}"#;
+    let mut schema: serde_json::Value =
+        serde_json::from_str(crate::cli::fake_gateway::ORDER_CREATED).unwrap();
+    schema["fields"][4] = serde_json::from_str(other).unwrap();
+    schema.to_string()
+}
+
+async fn publish_container(
+    gateway: &FakeGateway,
+    container: &[u8],
+) -> (Vec<serde_json::Value>, Result<(), Failure>) {
+    let mut output = Output::new(Format::Json, Vec::new());
+    let (_, ended) = run_publish(gateway, Source::new(container), &mut output).await;
+    let text = String::from_utf8(output.into_writer()).unwrap();
+    let results = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (results.collect(), ended)
+}
+
+#[tokio::test]
+async fn the_records_of_a_container_are_published_as_they_are() {
+    use crate::cli::fake_gateway::{ORDER_CREATED, ORDER_CREATED_ID};
+    for codec in ["null", "deflate"] {
+        let gateway = FakeGateway::start().await;
+        let file = container(ORDER_CREATED, codec, 250);
+        let (results, ended) = publish_container(&gateway, &file).await;
+        ended.unwrap();
+        assert_eq!(results.len(), 250);
+        let state = gateway.state.lock().unwrap();
+        assert_eq!(state.events.len(), 250);
+        assert_eq!(state.events[249].schema_id, ORDER_CREATED_ID);
+        // They keep what they say of their making, which JSON would have filled in.
+        let schema = crate::schema::Schema::parse(ORDER_CREATED).unwrap();
+        let payload = schema.to_json(&state.events[249].payload).unwrap();
+        assert_eq!(payload["Order_Number__c"], "A-249");
+        assert_eq!(payload["CreatedDate"], 0);
+    }
+}
+
+#[tokio::test]
+async fn a_container_of_a_schema_that_the_gateway_knows_keeps_it() {
+    let gateway = FakeGateway::start().await;
+    let other = other_version();
+    let id = crate::schema::Schema::parse(&other)
+        .unwrap()
+        .id()
+        .to_string();
+    let known = (id.clone(), other.clone());
+    gateway.state.lock().unwrap().schemas.extend([known]);
+    let (_, ended) = publish_container(&gateway, &container(&other, "null", 1)).await;
+    ended.unwrap();
+    assert_eq!(gateway.state.lock().unwrap().events[0].schema_id, id);
+}
+
+#[tokio::test]
+async fn a_container_of_another_schema_is_published_by_the_topics_own() {
+    use crate::cli::fake_gateway::ORDER_CREATED_ID;
+    // It has a field that the topic does not know, and each of its records says so.
+    let gateway = FakeGateway::start().await;
+    let (results, ended) =
+        publish_container(&gateway, &container(&other_version(), "null", 2)).await;
+    assert_eq!(
+        ended.unwrap_err().to_string(),
+        "2 of 2 events were not published"
+    );
+    let error = results[1]["error"].as_str().unwrap();
+    assert!(error.starts_with("event 2: "), "{error}");
+    assert!(error.contains("Gift__c"), "{error}");
+
+    let narrow = r#"{"type":"record","name":"Narrow","fields":[
+        {"name":"Order_Number__c","type":["null","string"],"default":null}]}"#;
+    let (_, ended) = publish_container(&gateway, &container(narrow, "deflate", 2)).await;
+    ended.unwrap();
+    let state = gateway.state.lock().unwrap();
+    assert_eq!(state.events.len(), 2);
+    assert_eq!(state.events[1].schema_id, ORDER_CREATED_ID);
+}
+
+#[tokio::test]
+async fn a_damaged_container_publishes_what_was_read_before_the_damage() {
+    let gateway = FakeGateway::start().await;
+    let mut file = container(crate::cli::fake_gateway::ORDER_CREATED, "null", 25);
+    file.truncate(file.len() - 1);
+    let (results, ended) = publish_container(&gateway, &file).await;
+    let failure = ended.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Failed);
+    assert!(failure.to_string().contains("after event 20"), "{failure}");
+    assert_eq!(results.len(), 20);
+}
+
+#[tokio::test]
+async fn a_file_that_became_smaller_is_not_taken_for_whole() {
+    let gateway = FakeGateway::start().await;
+    let mut output = Output::new(Format::Json, Vec::new());
+    let mut source = Source::new(&b"{}\n"[..]);
+    source.bytes = Some(6);
+    let (tally, ended) = run_publish(&gateway, source, &mut output).await;
+    let failure = ended.unwrap_err().to_string();
+    assert!(
+        failure.contains("it had 6 bytes, and 3 were found"),
+        "{failure}"
+    );
+    assert_eq!(tally.published, 1);
+    output.into_writer();
+}
+
+/// A directory with a file of events.
+struct Inputs(tempfile::TempDir);
+
+impl Inputs {
+    fn new(lines: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("events"), lines).unwrap();
+        Self(dir)
+    }
+
+    fn resume(&self) -> Resume {
+        let file = self.0.path().join("events");
+        let tenant_id = "00D000000000001".parse().unwrap();
+        let topic = TOPIC.parse().unwrap();
+        let resume = open_resume(None, &file, &topic, &tenant_id);
+        resume.unwrap().unwrap()
+    }
+
+    fn has_resume_file(&self) -> bool {
+        self.0.path().join("events.tidegate-resume").exists()
+    }
+
+    /// Publishes the file until `interrupted`.
+    async fn publish(
+        &self,
+        gateway: &FakeGateway,
+        interrupted: impl Future<Output = ()>,
+    ) -> (Tally, Result<(), Failure>) {
+        let lines = std::fs::read(self.0.path().join("events")).unwrap();
+        let mut output = Output::new(Format::Json, Vec::new());
+        let job = Job {
+            source: Source::new(lines.as_slice()),
+            progress: &ProgressBar::hidden(),
+            resume: Some(self.resume()),
+            retry_for: Duration::ZERO,
+            interrupted,
+        };
+        let topic = TOPIC.parse().unwrap();
+        let ended = publish(&gateway.connect().await, topic, job, &mut output).await;
+        output.into_writer();
+        ended
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_broke_off_goes_on_behind_what_is_settled_under_the_same_ids() {
+    let gateway = FakeGateway::start().await;
+    // A request of its own, and then one that breaks: nothing of the second is settled.
+    let first = "{}\n".repeat(PUBLISH_BATCH_EVENTS_MAX);
+    let lines = [first.as_str(), "{}\n", &line(BREAKING_ID), "oops\n"].concat();
+    let inputs = Inputs::new(&lines);
+    let (tally, ended) = inputs.publish(&gateway, std::future::pending()).await;
+    assert!(matches!(ended, Err(Failure::Client(_))), "{ended:?}");
+    assert_eq!((tally.published, tally.unsettled), (200, 2));
+    assert!(inputs.has_resume_file());
+    let resume = inputs.resume();
+    assert_eq!(resume.began_at(), 200);
+
+    // Another gateway, which takes everything: what is asked of it is what was not settled.
+    let second = FakeGateway::start().await;
+    second.state.lock().unwrap().takes_everything = true;
+    let (tally, ended) = inputs.publish(&second, std::future::pending()).await;
+    assert_eq!(
+        ended.unwrap_err().to_string(),
+        "1 of 3 events were not published"
+    );
+    assert_eq!((tally.published, tally.refused), (2, 1));
+    let state = second.state.lock().unwrap();
+    assert_eq!(state.events[0].id, resume.event_id(201));
+    assert_eq!(state.events[1].id, BREAKING_ID);
+    assert_eq!(
+        gateway.state.lock().unwrap().events[0].id,
+        resume.event_id(1)
+    );
+    assert!(!inputs.has_resume_file(), "everything has its result");
+}
+
+#[tokio::test]
+async fn an_interrupted_run_says_so_and_can_go_on() {
+    let gateway = FakeGateway::start().await;
+    let inputs = Inputs::new(&"{}\n".repeat(1_000));
+    let state = std::sync::Arc::clone(&gateway.state);
+    let interrupted = async move {
+        while state.lock().unwrap().events.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (tally, ended) = inputs.publish(&gateway, interrupted).await;
+    assert_eq!(ended.unwrap_err().to_string(), "interrupted");
+    assert!(tally.published > 0 && tally.published < 1_000, "{tally:?}");
+    assert_eq!(inputs.resume().began_at(), tally.published);
+    let (rest, ended) = inputs.publish(&gateway, std::future::pending()).await;
+    ended.unwrap();
+    assert_eq!(tally.published + rest.published, 1_000);
+    let state = gateway.state.lock().unwrap();
+    let ids: std::collections::HashSet<_> = state.events.iter().map(|event| &event.id).collect();
+    assert_eq!((ids.len(), state.events.len()), (1_000, 1_000));
+    assert!(!inputs.has_resume_file());
+}
+
+#[tokio::test]
+async fn a_run_that_could_not_begin_leaves_nothing_behind() {
+    let gateway = FakeGateway::start().await;
+    let inputs = Inputs::new("{}\n");
+    gateway.state.lock().unwrap().refuses_publishing = true;
+    let (_, ended) = inputs.publish(&gateway, std::future::pending()).await;
+    assert_eq!(ended.unwrap_err().exit(), Exit::NotPermitted);
+    assert!(!inputs.has_resume_file());
+}
+
+#[test]
+fn a_run_is_summed_up_in_one_line() {
+    let mut tally = Tally {
+        published: 10_000,
+        ..Tally::default()
+    };
+    let took = Duration::from_millis(1_240);
+    assert_eq!(tally.summary(took), "published 10,000 events in 1.2 s");
+    tally.refused = 3;
+    assert_eq!(
+        tally.summary(took),
+        "published 10,000 events in 1.2 s, 3 refused"
+    );
+    tally.unsettled = 1_234_567;
+    let summary = tally.summary(took);
+    assert!(
+        summary.ends_with("3 refused, 1,234,567 not confirmed or not sent"),
+        "{summary}"
+    );
 }
