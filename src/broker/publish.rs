@@ -602,8 +602,18 @@ pub enum EventRefusal {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// The log stored other events of the request, but not this one.
-    #[error(transparent)]
+    #[error("{}", not_stored(.0))]
     NotStored(AppendError),
+}
+
+/// In the words of [`PublishError::Unconfirmed`], by which publishers tell doubt from refusal.
+fn not_stored(error: &AppendError) -> String {
+    match error {
+        AppendError::Unconfirmed(_) => {
+            "the event may or may not have been stored; publish it again with the same id".into()
+        }
+        refused @ AppendError::Refused(_) => refused.to_string(),
+    }
 }
 
 impl EventRefusal {
