@@ -5,12 +5,15 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use tokio::sync::SetOnce;
+use tonic::Status;
 
 use super::{
     error::{FailedEvent, PublishError},
     event::Ready,
+    retry,
 };
 use crate::{
+    client::CallError,
     proto::{
         PublishResult,
         raw::{PublishRequest, PublishResponse, Repeated},
@@ -136,6 +139,10 @@ impl Sealed {
             let result = PublishResult::decode(result)?;
             Ok(match result.error {
                 None => Ok(result.replay_id),
+                Some(error) if retry::is_in_doubt(&error.msg) => {
+                    let error = CallError::from(Status::unavailable(error.msg));
+                    Err(PublishError::Unconfirmed(error.into()))
+                }
                 Some(error) => Err(PublishError::Refused {
                     code: error.code,
                     message: error.msg,

@@ -25,6 +25,17 @@ pub enum Resend {
     Never,
 }
 
+/// By these words a gateway of ours tells that a refusal, whose code leaves it open, stored nothing.
+const NOTHING_STORED: &str = "nothing was stored";
+/// By these words it tells of a call or of a single event that it does not know; see
+/// [`durability`](crate::manual::durability).
+const MAY_BE_STORED: &str = "may or may not have been stored";
+
+/// Whether an event's error says that the event may be stored all the same.
+pub(super) fn is_in_doubt(message: &str) -> bool {
+    message.contains(MAY_BE_STORED)
+}
+
 /// What the failure of a call says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -52,6 +63,7 @@ impl Meaning {
         }
         match error.code() {
             Code::ResourceExhausted => Self::Busy,
+            Code::Unavailable if error.to_string().contains(NOTHING_STORED) => Self::Busy,
             // Without the topic or its schema no gateway gets as far as storing an event.
             Code::Unavailable
                 if error.has_error_code("topic.api.unavailable")
@@ -168,6 +180,8 @@ mod tests {
         ] {
             assert_eq!(meaning(code, suffix), expected, "{suffix}");
         }
+        let full = Status::unavailable("the disk is full; nothing was stored");
+        assert_eq!(Meaning::of(&full.into()), Meaning::Busy);
         let lost = CallError::connection_lost("reset");
         assert_eq!(Meaning::of(&lost), Meaning::InDoubt);
     }

@@ -30,6 +30,9 @@ pub(super) const SCHEMA: &str = include_str!("../../../schemas/OrderCreated__e.a
 /// An event with this id gets a result with an error.
 pub(super) const REFUSED_ID: &str = "refuse-me";
 
+/// An event with this id gets a result that leaves open whether it is stored.
+pub(super) const DOUBTFUL_ID: &str = "doubt-me";
+
 /// What is done with a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reply {
@@ -158,6 +161,9 @@ fn reply(state: &Mutex<State>, stream: usize, request: &PublishRequest) -> Answe
         let mut result = PublishResult::default();
         if event.id == REFUSED_ID {
             let msg = "this event is not wanted".into();
+            result.error = Some(Error { code: 1, msg });
+        } else if event.id == DOUBTFUL_ID {
+            let msg = "the event may or may not have been stored".into();
             result.error = Some(Error { code: 1, msg });
         } else {
             state.stored.push(event);

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::*;
 use crate::types::limits::{PUBLISH_BATCH_EVENTS_MAX, PUBLISH_REQUESTS_IN_FLIGHT_MAX};
-use gateway::{Gateway, REFUSED_ID, Reply, SCHEMA, TOPIC, payload};
+use gateway::{DOUBTFUL_ID, Gateway, REFUSED_ID, Reply, SCHEMA, TOPIC, payload};
 
 fn builder(gateway: &Gateway) -> Builder {
     let topic = TOPIC.parse().unwrap();
@@ -136,6 +136,16 @@ async fn a_refused_event_fails_alone_with_its_id_and_is_not_sent_again() {
     results.into_iter().for_each(|result| drop(result.unwrap()));
     assert_eq!(gateway.stored(), ["a", "b"]);
     assert_eq!(gateway.state.lock().unwrap().requests.len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_whose_sync_failed_is_not_called_refused() {
+    let gateway = Gateway::start([]).await;
+    let publisher = builder(&gateway).start();
+    let mut results = send(&publisher, ["a", DOUBTFUL_ID]).await;
+    let failed = results.remove(1).unwrap_err();
+    assert!(failed.error.may_be_stored() && failed.error.is_retryable());
+    results.remove(0).unwrap();
 }
 
 #[tokio::test]
