@@ -169,15 +169,21 @@ fn no_event_is_missing_when_the_gateway_is_killed_and_comes_back() {
 
 #[test]
 fn no_event_is_missing_when_the_publisher_is_killed_and_run_again() {
-    let orders = 4 * ORDERS;
+    let orders = 2 * ORDERS;
     let shop = Shop::open(orders);
     let mut publishing = shop.begin("first");
-    let settled = wait::until("progress", || {
+    let size = || {
+        let results = shop.gateway.dir().join("first");
+        fs::metadata(results).unwrap().len()
+    };
+    // Where publishing is so fast that nothing was noted yet, the second half is still to come.
+    wait::until("progress", || {
         expect_running(&mut publishing);
-        Some(shop.settled()).filter(|&settled| settled > 0)
+        (shop.settled() > 0 || size() > 50 * orders as u64).then_some(())
     });
     publishing.kill().unwrap();
     publishing.wait().unwrap();
+    let settled = shop.settled();
     let first = shop.results("first");
     assert!(
         first.len() as u64 >= settled,
@@ -202,7 +208,7 @@ fn no_event_is_missing_when_the_publisher_is_killed_and_run_again() {
     expect_all(&shop.stored(), orders);
     let summary = shop.stderr("third");
     assert!(
-        summary.contains("events are settled; going on behind them"),
+        settled == 0 || summary.contains("events are settled; going on behind them"),
         "{summary}"
     );
     assert!(summary.contains("events in "), "{summary}");
