@@ -118,6 +118,11 @@ pub(super) enum OddAnswer {
 }
 
 impl Sealed {
+    /// Bytes that it keeps until it is answered.
+    pub(super) fn bytes(&self) -> usize {
+        self.fields.len()
+    }
+
     pub(super) fn request(&self, topic: &TopicName) -> PublishRequest {
         PublishRequest {
             topic_name: topic.to_string(),

@@ -22,8 +22,8 @@ use crate::{
     types::{
         TopicName,
         limits::{
-            PUBLISH_ANSWER_WAIT, PUBLISH_PARTIAL_IN_FLIGHT_MAX, PUBLISH_REQUESTS_IN_FLIGHT_MAX,
-            PUBLISH_STREAM_KEPT,
+            PUBLISH_ANSWER_WAIT, PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_PARTIAL_IN_FLIGHT_MAX,
+            PUBLISH_REQUESTS_IN_FLIGHT_MAX, PUBLISH_STREAM_KEPT,
         },
     },
 };
@@ -36,7 +36,8 @@ pub(super) struct StreamTask {
     resend: Resend,
     retry: Retry,
     waits: Waits,
-    /// What has no answer, oldest first; at most [`PUBLISH_REQUESTS_IN_FLIGHT_MAX`].
+    /// What has no answer, oldest first; at most [`PUBLISH_REQUESTS_IN_FLIGHT_MAX`], and no more
+    /// once these are [`PUBLISH_BYTES_IN_FLIGHT_MAX`].
     in_flight: VecDeque<Sealed>,
     /// How many of these, from the oldest, were sent on the stream that stands.
     sent: usize,
@@ -152,7 +153,10 @@ impl StreamTask {
         }
         loop {
             if self.sent == self.in_flight.len() {
-                if self.sent >= PUBLISH_REQUESTS_IN_FLIGHT_MAX {
+                let bytes: usize = self.in_flight.iter().map(Sealed::bytes).sum();
+                if self.sent >= PUBLISH_REQUESTS_IN_FLIGHT_MAX
+                    || bytes >= PUBLISH_BYTES_IN_FLIGHT_MAX
+                {
                     return;
                 }
                 let partial = self.sent < PUBLISH_PARTIAL_IN_FLIGHT_MAX;

@@ -384,7 +384,7 @@ pub const CONTAINER_BLOCK_BYTES_MAX: usize = 16 * MIB;
 /// Bytes of a block once it is inflated. Ours: four times as many.
 pub const CONTAINER_INFLATED_BYTES_MAX: usize = 64 * MIB;
 /// Events of `publish` whose results are not written yet. Ours: more than can be under way.
-pub const PUBLISH_RESULTS_PENDING_MAX: usize = 4_000;
+pub const PUBLISH_RESULTS_PENDING_MAX: usize = 16_000;
 /// How long `publish` waits for answers that are under way when it is asked to end. Ours: a sync
 /// takes less, and whoever asked is waiting.
 pub const PUBLISH_INTERRUPT_WAIT: Duration = Duration::from_secs(5);
@@ -392,8 +392,12 @@ pub const PUBLISH_INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 pub const PUBLISH_BATCH_EVENTS_MAX: usize = 200;
 /// Bytes of events that a publisher puts in one request. Documented as advice.
 pub const PUBLISH_BATCH_BYTES_MAX: usize = 3 * MIB;
-/// Requests of a publisher that await their answers. Ours: enough to hide a sync and a round trip.
-pub const PUBLISH_REQUESTS_IN_FLIGHT_MAX: usize = 8;
+/// Requests of a publisher that await their answers. Ours: as many as the gateway works on at once,
+/// so that a slow sync does not keep it waiting.
+pub const PUBLISH_REQUESTS_IN_FLIGHT_MAX: usize = PUBLISH_STREAM_PIPELINE_MAX;
+/// Bytes of events in requests that await their answers, beyond which no more are sent. Ours: what a
+/// publisher holds in memory, but for one request more.
+pub const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 8 * PUBLISH_BATCH_BYTES_MAX;
 /// Requests that may await their answers when one that is not full is sent. Ours: a lone event waits
 /// for nothing, and events that come while others are under way share a request.
 pub const PUBLISH_PARTIAL_IN_FLIGHT_MAX: usize = 2;
