@@ -157,6 +157,11 @@ impl Lane {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets the state of the connection, and returns the one before.
+    pub(super) fn replace_state(&self, state: State) -> State {
+        std::mem::replace(&mut self.lock().state, state)
+    }
+
     /// Takes in events, and the position behind them, and queues the events that are to be handled:
     /// not those that are `handled`, by their order, nor those whose id is that of another that came
     /// before. Returns how many are queued.

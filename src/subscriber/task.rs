@@ -176,7 +176,9 @@ impl LaneTask {
             return Ok(());
         }
         while self.room().await {
-            self.set_state(State::Connecting);
+            if self.lane.lock().state != State::StandingBy {
+                self.set_state(State::Connecting);
+            }
             let generation = self.connection.credentials_generation();
             let end = match Stream::open(self).await {
                 Ok(None) => return Ok(()),
@@ -289,8 +291,12 @@ impl LaneTask {
     ) -> Result<Duration, SubscribeError> {
         let wait = match remedy {
             Remedy::StandBy => {
-                self.set_state(State::StandingBy);
-                return Ok(self.waits.standby.endless_wait());
+                let wait = self.waits.standby.endless_wait();
+                // However long that takes, it is told once.
+                if self.lane.replace_state(State::StandingBy) != State::StandingBy {
+                    self.tell_of_break(error, wait);
+                }
+                return Ok(wait);
             }
             Remedy::WaitLong => self.waits.limit.endless_wait(),
             _ => self.waits.usual.endless_wait(),
@@ -299,16 +305,17 @@ impl LaneTask {
         if (self.config.tries_max).is_some_and(|tries_max| self.waits.in_a_row > tries_max) {
             return Err(error.into());
         }
+        self.set_state(State::Waiting(error.to_string()));
+        self.tell_of_break(error, wait);
+        Ok(wait)
+    }
+
+    fn tell_of_break(&self, cause: ClientError, wait: Duration) {
         let topic = self.lane.topic.clone();
         let seconds = wait.as_secs_f32();
-        tracing::info!(%topic, "{error}; trying again in {seconds:.1} s");
-        self.set_state(State::Waiting(error.to_string()));
-        self.lane.queue.notice(Item::Disconnected(Disconnected {
-            topic,
-            cause: error,
-            wait,
-        }));
-        Ok(wait)
+        tracing::info!(%topic, "{cause}; trying again in {seconds:.1} s");
+        let broken = Disconnected { topic, cause, wait };
+        self.lane.queue.notice(Item::Disconnected(broken));
     }
 
     /// Leaves a position that was refused, as the policy says, once.

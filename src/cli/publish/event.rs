@@ -10,7 +10,14 @@ use crate::{
 };
 
 /// The keys of a line that `subscribe --output json` printed.
-const PRINTED_KEYS: [&str; 5] = ["replay_id", "event_id", "schema_id", "topic", "payload"];
+const PRINTED_KEYS: [&str; 6] = [
+    "replay_id",
+    "event_id",
+    "schema_id",
+    "topic",
+    "payload",
+    "change",
+];
 
 /// Writes events of one schema.
 #[derive(Debug)]

@@ -11,7 +11,10 @@ use gateway::{DOUBTFUL_ID, Gateway, REFUSED_ID, Reply, SCHEMA, TOPIC, payload};
 
 fn builder(gateway: &Gateway) -> Builder {
     let topic = TOPIC.parse().unwrap();
-    Publisher::builder(gateway.connection(), topic).backoff(Backoff::brief())
+    Publisher::builder(gateway.connection(), topic).backoff(Backoff::new(
+        Duration::from_millis(1),
+        Duration::from_millis(1),
+    ))
 }
 
 fn event(id: impl Into<String>) -> Event {
