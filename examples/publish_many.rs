@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use tidegate::{
-    client::{Endpoint, Profile},
+    client::Endpoint,
     publisher::{Event, Publisher},
     types::TopicName,
 };
@@ -18,15 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .next()
         .map_or(Ok(1_000_000), |text| text.parse())?;
     let data_dir = arguments.next().unwrap_or_else(|| "./tidegate-data".into());
-    let profile = Profile::read(&PathBuf::from(data_dir))?;
-    let endpoint = Endpoint {
-        url: profile
-            .endpoint()
-            .ok_or("the gateway has no gRPC listener")?,
-        ca_file: Some(profile.ca_pem.clone()),
-        credentials: profile.credentials(),
-        allow_plaintext: false,
-    };
+    let endpoint = Endpoint::of_profile(&PathBuf::from(data_dir))?;
     let topic: TopicName = "/event/OrderCreated__e".parse()?;
     let publisher = Publisher::builder(endpoint.connect().await?, topic).start();
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use prost::Message;
 use serde_json::Value;
 use tidegate::{
-    client::{Connection, Endpoint, Profile},
+    client::{Connection, Endpoint},
     proto::{
         ConsumerEvent, FetchRequest, ProducerEvent, PublishResult, ReplayPreset, SchemaRequest,
         TopicRequest,
@@ -27,16 +27,8 @@ impl Service {
     pub(crate) async fn connect(name: &'static str) -> anyhow::Result<Self> {
         let data_dir = std::env::var("TIDEGATE_SERVER__DATA_DIR");
         let data_dir = data_dir.unwrap_or_else(|_| "./tidegate-data".into());
-        let profile =
-            Profile::read(Path::new(&data_dir)).context("is the gateway running here?")?;
-        let endpoint = Endpoint {
-            url: profile
-                .endpoint()
-                .context("the gateway has no gRPC listener")?,
-            ca_file: Some(profile.ca_pem.clone()),
-            credentials: profile.credentials(),
-            allow_plaintext: false,
-        };
+        let endpoint =
+            Endpoint::of_profile(Path::new(&data_dir)).context("is the gateway running here?")?;
         Ok(Self {
             name,
             connection: endpoint.connect().await?,

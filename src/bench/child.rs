@@ -120,10 +120,8 @@ impl Child {
         let url = addr.and_then(|addr| addr.parse().ok());
         let url = url.ok_or_else(|| self.failed("does not listen"))?;
         let endpoint = Endpoint {
-            url,
             ca_file: Some(profile.ca_pem.clone()),
-            credentials: profile.credentials(),
-            allow_plaintext: false,
+            ..Endpoint::new(url, profile.credentials())
         };
         Target::new(endpoint, topics).await
     }

@@ -8,11 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::exit::Failure;
+use super::{
+    exit::Failure,
+    sign_in::{Layers, Settings, SignInArgs, proxy_of},
+};
 use crate::{
     client::{
-        Connection, Credentials, Endpoint, EndpointUrl, Profile, ProfileError,
-        profile::PROFILE_FILE,
+        ClientCertificate, Connection, CredentialSource, Credentials, Endpoint, EndpointUrl, Grant,
+        Profile, ProfileError, ProxyUrlError, SignIn, profile::PROFILE_FILE,
     },
     types::TenantId,
 };
@@ -47,6 +50,8 @@ pub(super) struct ConnectionArgs {
     /// Send events and the token in the clear to another machine, if the URL is http://
     #[arg(long)]
     allow_plaintext: bool,
+    #[command(flatten)]
+    sign_in: Box<SignInArgs>,
 }
 
 impl std::fmt::Debug for ConnectionArgs {
@@ -86,73 +91,42 @@ impl ConnectionArgs {
 
     /// What to connect to.
     fn resolve(&self, environment: Environment<'_>) -> Result<Endpoint, Failure> {
-        let text = |flag: &Option<String>, name: &str| match flag {
-            Some(value) => Ok(Some(value.clone()).filter(|value| !value.is_empty())),
-            None => text_variable(environment, name),
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let flags = Settings {
+            endpoint: given(&self.endpoint),
+            ca: self.ca.clone(),
+            token: given(&self.token),
+            instance_url: given(&self.instance_url),
+            tenant: given(&self.tenant),
+            ..Settings::of_flags(&self.sign_in)
         };
-        let path = |flag: &Option<PathBuf>, name| {
-            flag.clone()
-                .or_else(|| variable(environment, name).map(PathBuf::from))
-        };
-        let url = text(&self.endpoint, "TIDEGATE_ENDPOINT")?;
+        let file = Settings::of_file(self.sign_in.profile.as_deref(), environment)?;
+        let layers = Layers([flags, Settings::of_environment(environment)?, file]);
+        let url = layers.first(|layer| &layer.endpoint);
         let url: Option<EndpointUrl> = url
             .map(|url| url.parse())
             .transpose()
             .map_err(|error: crate::client::EndpointUrlError| Failure::Usage(error.to_string()))?;
         let data_dir = data_dir_of(self.data_dir.clone(), environment);
-
-        let given = Given {
-            ca_file: path(&self.ca, "TIDEGATE_CA"),
-            access_token: text(&self.token, "TIDEGATE_TOKEN")?,
-            instance_url: text(&self.instance_url, "TIDEGATE_INSTANCE_URL")?,
-            tenant: text(&self.tenant, "TIDEGATE_TENANT")?,
-            allow_plaintext: self.allow_plaintext,
-        };
-        given.complete(url, &data_dir)
+        let endpoint = self.complete(&layers, url, &data_dir)?;
+        let proxy = layers.first(|layer| &layer.proxy);
+        let proxy = proxy.or_else(|| proxy_of(environment, endpoint.url.host()));
+        let proxy = proxy.map(|proxy| proxy.parse()).transpose();
+        let proxy = proxy.map_err(|error: ProxyUrlError| Failure::Usage(error.to_string()))?;
+        Ok(Endpoint { proxy, ..endpoint })
     }
-}
 
-/// The data directory that a flag names, or the environment, or nobody.
-pub(super) fn data_dir(flag: Option<PathBuf>) -> PathBuf {
-    data_dir_of(flag, &|name| std::env::var_os(name))
-}
-
-fn data_dir_of(flag: Option<PathBuf>, environment: Environment<'_>) -> PathBuf {
-    let variable = || variable(environment, "TIDEGATE_SERVER__DATA_DIR").map(PathBuf::from);
-    flag.or_else(variable)
-        .unwrap_or_else(|| DATA_DIR_DEFAULT.into())
-}
-
-fn variable(environment: Environment<'_>, name: &str) -> Option<OsString> {
-    environment(name).filter(|value| !value.is_empty())
-}
-
-fn text_variable(environment: Environment<'_>, name: &str) -> Result<Option<String>, Failure> {
-    variable(environment, name)
-        .map(OsString::into_string)
-        .transpose()
-        .map_err(|_| Failure::Usage(format!("the environment variable {name} is not UTF-8")))
-}
-
-/// What flags and environment say; the profile completes it.
-struct Given {
-    ca_file: Option<PathBuf>,
-    access_token: Option<String>,
-    instance_url: Option<String>,
-    tenant: Option<String>,
-    allow_plaintext: bool,
-}
-
-impl Given {
-    fn complete(self, url: Option<EndpointUrl>, data_dir: &Path) -> Result<Endpoint, Failure> {
+    fn complete(
+        &self,
+        layers: &Layers,
+        url: Option<EndpointUrl>,
+        data_dir: &Path,
+    ) -> Result<Endpoint, Failure> {
         let (url, profile) = match url {
             None => {
                 let profile = read_profile(data_dir)?;
                 let url = profile.endpoint().ok_or_else(|| {
-                    Failure::Usage(format!(
-                        "the gateway of {} has no gRPC listener; start it with one",
-                        data_dir.display()
-                    ))
+                    Failure::Usage(ProfileError::NoListener(data_dir.to_owned()).to_string())
                 })?;
                 (url, Some(profile))
             }
@@ -163,40 +137,75 @@ impl Given {
                 (url, profile)
             }
         };
-        let profile_credentials = profile.as_ref().map(Profile::credentials);
-        let access_token = self
-            .access_token
-            .or_else(|| Some(profile_credentials.as_ref()?.access_token.clone()));
-        let instance_url = self
-            .instance_url
-            .or_else(|| Some(profile_credentials.as_ref()?.instance_url.clone()));
-        let tenant_id = match self.tenant {
-            Some(text) => Some(text.parse().map_err(|error| {
-                Failure::Usage(format!("--tenant or TIDEGATE_TENANT: {error}"))
-            })?),
-            None => access_token
-                .as_deref()
-                .and_then(tenant_of_token)
-                .or_else(|| Some(profile_credentials.as_ref()?.tenant_id)),
-        };
-
-        match (access_token, instance_url, tenant_id) {
-            (Some(access_token), Some(instance_url), Some(tenant_id)) => Ok(Endpoint {
-                ca_file: self
-                    .ca_file
-                    .or_else(|| Some(profile.as_ref()?.ca_pem.clone())),
-                credentials: Credentials {
-                    access_token,
-                    tenant_id,
-                    instance_url,
-                },
-                allow_plaintext: self.allow_plaintext,
-                url,
+        let client_certificate = match (
+            layers.first(|layer| &layer.client_cert),
+            layers.first(|layer| &layer.client_key),
+        ) {
+            (None, None) => None,
+            (Some(cert_file), Some(key_file)) => Some(ClientCertificate {
+                cert_file,
+                key_file,
             }),
+            _ => {
+                return Err(Failure::Usage(
+                    "a client certificate and its key go together: --client-cert and --client-key"
+                        .into(),
+                ));
+            }
+        };
+        let ca_file = layers.first(|layer| &layer.ca);
+        Ok(Endpoint {
+            credentials: self.credentials(layers, profile.as_ref(), &url, data_dir)?,
+            ca_file: ca_file.or_else(|| Some(profile.as_ref()?.ca_pem.clone())),
+            client_certificate,
+            proxy: None,
+            allow_plaintext: self.allow_plaintext,
+            url,
+        })
+    }
+
+    fn credentials(
+        &self,
+        layers: &Layers,
+        profile: Option<&Profile>,
+        url: &EndpointUrl,
+        data_dir: &Path,
+    ) -> Result<CredentialSource, Failure> {
+        let instance_url = layers.first(|layer| &layer.instance_url);
+        let tenant = layers.first(|layer| &layer.tenant);
+        let tenant_id: Option<TenantId> = tenant
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error| Failure::Usage(format!("--tenant or TIDEGATE_TENANT: {error}")))?;
+        let access_token = layers.first(|layer| &layer.token);
+        let grant = match (layers.grant()?, &access_token, profile) {
+            (Some(grant), _, _) => Some(grant),
+            // Read again from there if it is not taken any more.
+            (None, None, Some(_)) => Some(Grant::Profile(data_dir.to_owned())),
+            (None, _, _) => None,
+        };
+        if let Some(grant) = grant {
+            return Ok(CredentialSource::SignIn(SignIn {
+                grant,
+                instance_url,
+                tenant_id,
+            }));
+        }
+        let instance_url = instance_url.or_else(|| Some(profile?.instance_url.clone()));
+        let tenant_id = tenant_id
+            .or_else(|| access_token.as_deref().and_then(tenant_of_token))
+            .or_else(|| Some(profile?.tenant_id));
+        match (access_token, instance_url, tenant_id) {
+            (Some(access_token), Some(instance_url), Some(tenant_id)) => Ok(Credentials {
+                access_token,
+                tenant_id,
+                instance_url,
+            }
+            .into()),
             (access_token, instance_url, tenant_id) => {
                 let missing = [
                     (
-                        "an access token: --token or TIDEGATE_TOKEN",
+                        "an access token: --token or TIDEGATE_TOKEN, or a way to sign in",
                         access_token.is_none(),
                     ),
                     (
@@ -222,6 +231,21 @@ impl Given {
     }
 }
 
+/// The data directory that a flag names, or the environment, or nobody.
+pub(super) fn data_dir(flag: Option<PathBuf>) -> PathBuf {
+    data_dir_of(flag, &|name| std::env::var_os(name))
+}
+
+fn data_dir_of(flag: Option<PathBuf>, environment: Environment<'_>) -> PathBuf {
+    let variable = || variable(environment, "TIDEGATE_SERVER__DATA_DIR").map(PathBuf::from);
+    flag.or_else(variable)
+        .unwrap_or_else(|| DATA_DIR_DEFAULT.into())
+}
+
+fn variable(environment: Environment<'_>, name: &str) -> Option<OsString> {
+    environment(name).filter(|value| !value.is_empty())
+}
+
 fn read_profile(data_dir: &Path) -> Result<Profile, Failure> {
     Profile::read(data_dir).map_err(|error| {
         let advice = match error {
@@ -232,6 +256,7 @@ fn read_profile(data_dir: &Path) -> Result<Profile, Failure> {
             ProfileError::Unreadable { .. } => {
                 "use the account that the gateway runs as, or give --endpoint and --token"
             }
+            ProfileError::NoListener(_) => "start it with one",
             ProfileError::Malformed { .. } => {
                 "give --endpoint and --token, or remove the file and start the gateway again, which \
                  makes it anew"
@@ -264,6 +289,18 @@ mod tests {
         }
     }
 
+    /// The credentials that are there, or in the profile.
+    fn credentials(endpoint: &Endpoint) -> Credentials {
+        match &endpoint.credentials {
+            CredentialSource::Fixed(credentials) => credentials.clone(),
+            CredentialSource::SignIn(SignIn {
+                grant: Grant::Profile(directory),
+                ..
+            }) => Profile::read(directory).unwrap().credentials(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn data_dir() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         profile().write(directory.path()).unwrap();
@@ -291,7 +328,7 @@ mod tests {
         let of_profile = resolve(ConnectionArgs::default(), &[], directory.path()).unwrap();
         assert_eq!(of_profile.url.to_string(), "https://127.0.0.1:7443");
         assert_eq!(of_profile.ca_file, Some("ca-of-profile.pem".into()));
-        assert_eq!(of_profile.credentials, profile().credentials());
+        assert_eq!(credentials(&of_profile), profile().credentials());
 
         let environment = [
             ("TIDEGATE_ENDPOINT", "http://localhost:7011"),
@@ -304,7 +341,7 @@ mod tests {
             resolve(ConnectionArgs::default(), &environment, directory.path()).unwrap();
         assert_eq!(of_environment.url.to_string(), "http://localhost:7011");
         assert_eq!(of_environment.ca_file, Some("ca-of-environment.pem".into()));
-        let credentials = of_environment.credentials;
+        let credentials = credentials(&of_environment);
         assert_eq!(credentials.access_token, "00D000000000002!of-environment");
         assert_eq!(credentials.instance_url, "https://of-environment");
         let tenant = credentials.tenant_id.as_short_str();
@@ -318,10 +355,10 @@ mod tests {
         };
         let of_flags = resolve(flags, &environment, directory.path()).unwrap();
         assert_eq!(of_flags.url.to_string(), "https://127.0.0.1:7443");
-        assert_eq!(of_flags.credentials.access_token, "of-flag");
-        let tenant = of_flags.credentials.tenant_id;
-        assert_eq!(tenant.as_short_str(), "00D000000000003");
-        assert_eq!(of_flags.credentials.instance_url, "https://of-environment");
+        let credentials = super::tests::credentials(&of_flags);
+        assert_eq!(credentials.access_token, "of-flag");
+        assert_eq!(credentials.tenant_id.as_short_str(), "00D000000000003");
+        assert_eq!(credentials.instance_url, "https://of-environment");
     }
 
     #[test]
@@ -331,7 +368,7 @@ mod tests {
             let path = directory.path().as_os_str().to_owned();
             (name == "TIDEGATE_SERVER__DATA_DIR").then_some(path)
         });
-        assert_eq!(found.unwrap().credentials, profile().credentials());
+        assert_eq!(credentials(&found.unwrap()), profile().credentials());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use crate::client::ClientError;
+use crate::client::{ClientError, ConnectError};
 
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,11 @@ impl Failure {
             Self::Usage(_) => Exit::Usage,
             Self::OutputClosed => Exit::Ok,
             Self::Other(exit, _) => *exit,
+            Self::Client(ClientError::Connect(ConnectError::SignIn(error)))
+                if error.is_permission() =>
+            {
+                Exit::NotPermitted
+            }
             Self::Client(ClientError::Connect(error)) => {
                 if error.is_usage() {
                     Exit::Usage

@@ -151,16 +151,13 @@ impl FakeGateway {
 
     /// What to connect to.
     pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            url: format!("http://{}", self.addr).parse().unwrap(),
-            ca_file: None,
-            credentials: Credentials {
-                access_token: "00D000000000001!secret".into(),
-                tenant_id: "00D000000000001".parse().unwrap(),
-                instance_url: "https://localhost".into(),
-            },
-            allow_plaintext: false,
-        }
+        let url = format!("http://{}", self.addr).parse().unwrap();
+        let credentials = Credentials {
+            access_token: "00D000000000001!secret".into(),
+            tenant_id: "00D000000000001".parse().unwrap(),
+            instance_url: "https://localhost".into(),
+        };
+        Endpoint::new(url, credentials)
     }
 
     pub(super) async fn connect(&self) -> Connection {

@@ -19,6 +19,7 @@ mod publish;
 mod replay;
 mod schema;
 mod serve;
+mod sign_in;
 mod subscribe;
 mod token;
 mod topic;

@@ -3,25 +3,38 @@
 //! Source: the public Pub/Sub API Developer Guide, "Include Authorization Headers": the metadata
 //! `accesstoken`, `instanceurl` and `tenantid` on every call.
 
-use std::{fmt, fs, net::IpAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
 
 use http::Uri;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig},
+    transport::Channel,
 };
+use tower::Service;
 
-use super::error::ConnectError;
+use super::{
+    dial::{ClientCertificate, Dialer, ProxyUrl, TlsFiles},
+    error::{ClientError, ConnectError},
+    http::HttpClient,
+    sign_in::{ANSWER_TIMEOUT, CredentialSource},
+};
 use crate::{
+    clock::SystemClock,
     proto::{admin::admin_client::AdminClient, pub_sub_client::PubSubClient},
     types::{
         TenantId,
         limits::{
-            ADMIN_RESPONSE_BYTES_MAX, CA_FILE_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES,
-            HTTP2_FRAME_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES,
+            ADMIN_RESPONSE_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX,
+            HTTP2_STREAM_WINDOW_BYTES,
         },
     },
 };
@@ -39,10 +52,14 @@ pub struct Endpoint {
     /// Where it listens.
     pub url: EndpointUrl,
     /// A PEM file with the authority that issued its certificate; without one, the authorities
-    /// that browsers trust.
+    /// that browsers trust. Login hosts are trusted by the same.
     pub ca_file: Option<PathBuf>,
-    /// Sent with every call.
-    pub credentials: Credentials,
+    /// A certificate that shows who connects.
+    pub client_certificate: Option<ClientCertificate>,
+    /// The proxy that connections go through, to the gateway and to login hosts alike.
+    pub proxy: Option<ProxyUrl>,
+    /// Where the token comes from that is sent with every call.
+    pub credentials: CredentialSource,
     /// Whether plaintext may leave this machine.
     pub allow_plaintext: bool,
 }
@@ -69,7 +86,19 @@ impl fmt::Debug for Credentials {
 }
 
 impl Endpoint {
-    /// Connects, and returns once the connection stands.
+    /// The gateway at `url`, called with these credentials, directly and by what browsers trust.
+    pub fn new(url: EndpointUrl, credentials: impl Into<CredentialSource>) -> Self {
+        Self {
+            url,
+            ca_file: None,
+            client_certificate: None,
+            proxy: None,
+            credentials: credentials.into(),
+            allow_plaintext: false,
+        }
+    }
+
+    /// Signs in if need be, connects, and returns once the connection stands.
     ///
     /// # Errors
     ///
@@ -88,14 +117,66 @@ impl Endpoint {
         &self,
         frame_bytes_max: u32,
     ) -> Result<Connection, ConnectError> {
-        if self.url.is_plaintext() && !self.url.is_loopback() && !self.allow_plaintext {
-            return Err(ConnectError::PlaintextRefused(self.url.clone()));
+        self.check_plaintext()?;
+        let signed = self.sign_in().await?;
+        let endpoint = self.transport(frame_bytes_max)?;
+        // Not for this machine, which no proxy leads to.
+        let proxy = self.proxy.clone().filter(|_| !self.url.is_loopback());
+        let channel = endpoint.connect_with_connector(Dialer::new(proxy)).await;
+        let channel = channel.map_err(|error| self.failed(&error))?;
+        Ok(Connection { channel, signed })
+    }
+
+    /// Connects by a connector of the caller's own, such as a network that is simulated; a proxy is
+    /// its business too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::connect`].
+    pub async fn connect_with<C>(&self, connector: C) -> Result<Connection, ConnectError>
+    where
+        C: Service<Uri> + Send + 'static,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin,
+        C::Future: Send,
+        C::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+        Box<dyn std::error::Error + Send + Sync>: From<C::Error>,
+    {
+        self.check_plaintext()?;
+        let signed = self.sign_in().await?;
+        let endpoint = self.transport(HTTP2_FRAME_BYTES_MAX)?;
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        Ok(Connection { channel, signed })
+    }
+
+    fn check_plaintext(&self) -> Result<(), ConnectError> {
+        match self.url.is_plaintext() && !self.url.is_loopback() && !self.allow_plaintext {
+            true => Err(ConnectError::PlaintextRefused(self.url.clone())),
+            false => Ok(()),
         }
-        let metadata = CallMetadata::new(&self.credentials)?;
-        let mut endpoint = Channel::builder(self.url.0.clone())
+    }
+
+    async fn sign_in(&self) -> Result<Arc<SignedIn>, ConnectError> {
+        let http = HttpClient::new(&self.tls_files(), self.proxy.clone(), ANSWER_TIMEOUT)?;
+        let source = self.credentials.clone();
+        let clock = SystemClock;
+        let signing_in = source.credentials(&http, &clock, self.allow_plaintext, None);
+        let credentials = signing_in.await?;
+        Ok(Arc::new(SignedIn {
+            current: RwLock::new(Current {
+                generation: 0,
+                metadata: Metadata::new(&credentials)?,
+                credentials,
+            }),
+            renewing: tokio::sync::Mutex::new(()),
+            source,
+            http,
+            allow_plaintext: self.allow_plaintext,
+        }))
+    }
+
+    fn transport(&self, frame_bytes_max: u32) -> Result<tonic::transport::Endpoint, ConnectError> {
+        let endpoint = Channel::builder(self.url.0.clone())
             .connect_timeout(CONNECT_TIMEOUT)
-            // Requests are small and someone waits for their answers.
-            .tcp_nodelay(true)
             // A whole response fits, so that catching up does not wait for window updates.
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
@@ -106,48 +187,24 @@ impl Endpoint {
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
-        let failed = |error: tonic::transport::Error| {
-            ConnectError::of_transport(&self.url, CONNECT_TIMEOUT, &error)
-        };
-        if !self.url.is_plaintext() {
-            endpoint = endpoint.tls_config(self.tls_config()?).map_err(failed)?;
+        if self.url.is_plaintext() {
+            return Ok(endpoint);
         }
-        let channel = endpoint.connect().await.map_err(failed)?;
-        Ok(Connection {
-            channel,
-            metadata,
-            tenant_id: self.credentials.tenant_id,
-        })
+        let tls = self.tls_files().grpc()?;
+        endpoint
+            .tls_config(tls)
+            .map_err(|error| self.failed(&error))
     }
 
-    fn tls_config(&self) -> Result<ClientTlsConfig, ConnectError> {
-        let config = ClientTlsConfig::new().timeout(CONNECT_TIMEOUT);
-        Ok(match &self.ca_file {
-            Some(path) => config.ca_certificate(Certificate::from_pem(read_ca_file(path)?)),
-            None => config.with_webpki_roots(),
-        })
+    fn failed(&self, error: &tonic::transport::Error) -> ConnectError {
+        ConnectError::of_transport(&self.url, CONNECT_TIMEOUT, error)
     }
-}
 
-/// Reads a PEM file that holds at least one certificate: the TLS library skips what it cannot
-/// read, and would then trust nobody without saying why.
-fn read_ca_file(path: &Path) -> Result<Vec<u8>, ConnectError> {
-    let refused = |reason: String| ConnectError::CaFile {
-        path: path.to_owned(),
-        reason,
-    };
-    let size = fs::metadata(path)
-        .map_err(|error| refused(error.to_string()))?
-        .len();
-    if size > CA_FILE_BYTES_MAX {
-        return Err(refused(format!(
-            "such a file has at most {CA_FILE_BYTES_MAX} bytes, this one has {size}"
-        )));
-    }
-    let pem = fs::read(path).map_err(|error| refused(error.to_string()))?;
-    match CertificateDer::pem_slice_iter(&pem).next() {
-        Some(Ok(_)) => Ok(pem),
-        Some(Err(_)) | None => Err(refused("found no certificate in PEM form".into())),
+    fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca_file: self.ca_file.clone(),
+            client_certificate: self.client_certificate.clone(),
+        }
     }
 }
 
@@ -155,8 +212,40 @@ fn read_ca_file(path: &Path) -> Result<Vec<u8>, ConnectError> {
 #[derive(Clone, Debug)]
 pub struct Connection {
     channel: Channel,
-    metadata: CallMetadata,
-    tenant_id: TenantId,
+    signed: Arc<SignedIn>,
+}
+
+/// Whom calls are made as, and where the next token comes from.
+struct SignedIn {
+    /// Held for a moment by each call.
+    current: RwLock<Current>,
+    /// Held while a new token is got, so that all who need one share it.
+    renewing: tokio::sync::Mutex<()>,
+    source: CredentialSource,
+    http: HttpClient,
+    allow_plaintext: bool,
+}
+
+struct Current {
+    generation: u64,
+    credentials: Credentials,
+    metadata: Metadata,
+}
+
+impl SignedIn {
+    fn read(&self) -> RwLockReadGuard<'_, Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SignedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.read();
+        f.debug_struct("SignedIn")
+            .field("generation", &current.generation)
+            .field("credentials", &current.credentials)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the clients of [`Connection`] send their calls through.
@@ -165,55 +254,85 @@ pub type Calls = InterceptedService<Channel, CallMetadata>;
 impl Connection {
     /// A client of the Pub/Sub API.
     pub fn pub_sub(&self) -> PubSubClient<Calls> {
-        PubSubClient::with_interceptor(self.channel.clone(), self.metadata.clone())
+        PubSubClient::with_interceptor(self.channel.clone(), self.metadata())
+    }
+
+    fn metadata(&self) -> CallMetadata {
+        CallMetadata(Arc::clone(&self.signed))
     }
 
     /// The tenant that is called on behalf of.
     pub fn tenant_id(&self) -> TenantId {
-        self.tenant_id
+        self.signed.read().credentials.tenant_id
     }
 
-    /// A connection over a channel of a test.
-    #[cfg(test)]
-    pub(crate) fn over(channel: Channel, credentials: &Credentials) -> Self {
-        let metadata = CallMetadata::new(credentials).unwrap();
-        Self {
-            channel,
-            metadata,
-            tenant_id: credentials.tenant_id,
-        }
-    }
-
-    /// How many times the credentials were renewed.
+    /// How many times the credentials were renewed. Taken before a call, and given to
+    /// [`Self::renew_credentials`] when the call is refused as unauthenticated.
     pub fn credentials_generation(&self) -> u64 {
-        0
+        self.signed.read().generation
     }
 
-    /// Stand-in.
+    /// Gets new credentials from where they come from, unless that has been done since `seen`. All who
+    /// ask at once share one sign-in; every call after it is made with the new ones.
     ///
     /// # Errors
     ///
-    /// Always.
-    pub async fn renew_credentials(&self, _seen: u64) -> Result<(), super::ClientError> {
-        Err(super::CallError::from(tonic::Status::unauthenticated("a fixed token")).into())
+    /// [`ConnectError::SignIn`]; the credentials are those from before.
+    ///
+    /// # Cancel safety
+    ///
+    /// A token may have been made that nobody has.
+    pub async fn renew_credentials(&self, seen: u64) -> Result<(), ClientError> {
+        let _turn = self.signed.renewing.lock().await;
+        let known = {
+            let current = self.signed.read();
+            if current.generation != seen {
+                return Ok(());
+            }
+            current.credentials.clone()
+        };
+        let SignedIn {
+            source,
+            http,
+            allow_plaintext,
+            ..
+        } = &*self.signed;
+        let renewing = source.credentials(http, &SystemClock, *allow_plaintext, Some(&known));
+        let credentials = renewing.await.map_err(ConnectError::from)?;
+        let metadata = Metadata::new(&credentials)?;
+        let mut current = self
+            .signed
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Current {
+            generation: current.generation + 1,
+            credentials,
+            metadata,
+        };
+        Ok(())
     }
 
     /// A client of the admin service.
     pub fn admin(&self) -> AdminClient<Calls> {
-        let client = AdminClient::with_interceptor(self.channel.clone(), self.metadata.clone());
+        let client = AdminClient::with_interceptor(self.channel.clone(), self.metadata());
         client.max_decoding_message_size(ADMIN_RESPONSE_BYTES_MAX)
     }
 }
 
 /// Adds to each call who makes it, and a trace id of its own.
 #[derive(Clone)]
-pub struct CallMetadata {
+pub struct CallMetadata(Arc<SignedIn>);
+
+/// Credentials as calls carry them.
+#[derive(Clone)]
+struct Metadata {
     access_token: MetadataValue<Ascii>,
     tenant_id: MetadataValue<Ascii>,
     instance_url: MetadataValue<Ascii>,
 }
 
-impl CallMetadata {
+impl Metadata {
     fn new(credentials: &Credentials) -> Result<Self, ConnectError> {
         let value = |name, text: &str| {
             if text.is_empty() {
@@ -236,10 +355,11 @@ impl CallMetadata {
 impl Interceptor for CallMetadata {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let trace_id = uuid::Uuid::new_v4().to_string();
+        let who = self.0.read().metadata.clone();
         let metadata = request.metadata_mut();
-        metadata.insert("accesstoken", self.access_token.clone());
-        metadata.insert("instanceurl", self.instance_url.clone());
-        metadata.insert("tenantid", self.tenant_id.clone());
+        metadata.insert("accesstoken", who.access_token);
+        metadata.insert("instanceurl", who.instance_url);
+        metadata.insert("tenantid", who.tenant_id);
         metadata.insert(
             "x-client-trace-id",
             trace_id.parse().expect("a UUID is ASCII"),
@@ -398,14 +518,13 @@ mod tests {
             tenant_id: "00D000000000001".parse().unwrap(),
             instance_url: "https://localhost".into(),
         };
-        let metadata = CallMetadata::new(&credentials).unwrap();
-        assert!(!format!("{credentials:?} {metadata:?}").contains("secret"));
+        assert!(!format!("{credentials:?}").contains("secret"));
 
         let odd = Credentials {
             access_token: "secret\n".into(),
             ..credentials
         };
-        let error = CallMetadata::new(&odd).unwrap_err().to_string();
+        let error = Metadata::new(&odd).err().unwrap().to_string();
         assert!(error.contains("access token") && !error.contains("secret"));
     }
 }

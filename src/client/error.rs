@@ -7,7 +7,7 @@ use std::{error::Error, io, path::PathBuf, time::Duration};
 
 use tonic::{Code, Status};
 
-use super::connect::EndpointUrl;
+use super::{connect::EndpointUrl, dial::ProxyError, sign_in::SignInError};
 
 /// What every error code of the Pub/Sub API begins with.
 const ERROR_CODE_PREFIX: &str = "sfdc.platform.eventbus.grpc.";
@@ -55,6 +55,27 @@ pub enum ConnectError {
         /// What was found.
         reason: String,
     },
+    /// The file of a client certificate or its key cannot be used.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// There is no token.
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    /// The proxy on the way, and not the gateway, is at fault.
+    #[error("cannot connect to {url} through the proxy {proxy}: {reason}")]
+    Proxy {
+        /// Where the connection goes to.
+        url: EndpointUrl,
+        /// The proxy, without whoever it is used as.
+        proxy: Box<str>,
+        /// What it did.
+        reason: Box<str>,
+    },
     /// A credential that no call can carry. Names it, and never shows it.
     #[error("the {0} is empty or holds characters other than printable ASCII")]
     Credential(&'static str),
@@ -94,20 +115,29 @@ impl ConnectError {
     /// Whether the same may be tried again with some hope.
     pub fn is_retryable(&self) -> bool {
         match self {
+            Self::SignIn(error) => error.is_retryable(),
             Self::PlaintextRefused(_)
             | Self::CaFile { .. }
+            | Self::File { .. }
             | Self::Credential(_)
             | Self::Untrusted { .. }
             | Self::NotTls(_) => false,
-            Self::Refused(_) | Self::Timeout { .. } | Self::Failed { .. } => true,
+            Self::Refused(_) | Self::Timeout { .. } | Self::Proxy { .. } | Self::Failed { .. } => {
+                true
+            }
         }
     }
 
     /// Whether what was asked for is at fault, before anything was sent.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::PlaintextRefused(_) | Self::CaFile { .. } | Self::Credential(_) => true,
+            Self::PlaintextRefused(_)
+            | Self::CaFile { .. }
+            | Self::File { .. }
+            | Self::Credential(_) => true,
+            Self::SignIn(error) => !error.is_retryable() && !error.is_permission(),
             Self::Refused(_)
+            | Self::Proxy { .. }
             | Self::Timeout { .. }
             | Self::Untrusted { .. }
             | Self::NotTls(_)
@@ -123,6 +153,13 @@ impl ConnectError {
     ) -> Self {
         let url = url.clone();
         for cause in causes(error) {
+            if let Some(ProxyError { proxy, reason }) = cause.downcast_ref() {
+                return Self::Proxy {
+                    url,
+                    proxy: proxy.as_str().into(),
+                    reason: reason.as_str().into(),
+                };
+            }
             if let Some(tls) = tls_error(cause) {
                 return match tls {
                     rustls::Error::InvalidCertificate(reason) => Self::Untrusted {

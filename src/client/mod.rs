@@ -11,16 +11,23 @@
 
 pub mod backoff;
 pub mod connect;
+pub mod dial;
 pub mod error;
+pub(crate) mod http;
 mod managed;
 pub mod profile;
+pub mod sign_in;
 mod subscription;
 
 pub use backoff::Backoff;
 pub use connect::{Connection, Credentials, Endpoint, EndpointUrl, EndpointUrlError};
+pub use dial::{ClientCertificate, ProxyUrl, ProxyUrlError};
 pub use error::{CallError, ClientError, ConnectError};
 pub use managed::ManagedSubscription;
 pub use profile::{Profile, ProfileError};
+pub use sign_in::{
+    ClientSecret, CredentialSource, Grant, LoginUrl, LoginUrlError, Secret, SignIn, SignInError,
+};
 pub use subscription::Subscription;
 
 // A gateway to connect to takes the server's half of the RPC library.

@@ -1,8 +1,14 @@
 //! What a client makes of a [`Profile`]: where to call, as whom, and which URLs may see the token.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
 
-use super::connect::{Credentials, EndpointUrl};
+use super::{
+    connect::{Credentials, Endpoint, EndpointUrl},
+    sign_in::{CredentialSource, Grant, SignIn},
+};
 
 pub use crate::net::profile::{PROFILE_FILE, Profile, ProfileError};
 
@@ -42,6 +48,29 @@ impl Profile {
             tenant_id: self.tenant_id,
             instance_url: self.instance_url.clone(),
         }
+    }
+}
+
+impl Endpoint {
+    /// The gateway on this machine with this data directory, called as its profile lets call. The token
+    /// is read again from there if it is not taken any more.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError`]; [`ProfileError::NoListener`] if it listens for no gRPC.
+    pub fn of_profile(data_dir: &Path) -> Result<Self, ProfileError> {
+        let profile = Profile::read(data_dir)?;
+        let url = profile.endpoint();
+        let url = url.ok_or_else(|| ProfileError::NoListener(data_dir.to_owned()))?;
+        let sign_in = SignIn {
+            grant: Grant::Profile(data_dir.to_owned()),
+            instance_url: None,
+            tenant_id: None,
+        };
+        Ok(Self {
+            ca_file: Some(profile.ca_pem),
+            ..Self::new(url, CredentialSource::SignIn(sign_in))
+        })
     }
 }
 

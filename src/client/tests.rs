@@ -14,15 +14,15 @@ use super::*;
 use crate::proto::TopicRequest;
 
 fn endpoint(scheme: &str, addr: SocketAddr, ca_file: Option<&Path>) -> Endpoint {
+    let url = format!("{scheme}://{addr}").parse().unwrap();
+    let credentials = Credentials {
+        access_token: "00D000000000001!secret".into(),
+        tenant_id: "00D000000000001".parse().unwrap(),
+        instance_url: "https://localhost".into(),
+    };
     Endpoint {
-        url: format!("{scheme}://{addr}").parse().unwrap(),
         ca_file: ca_file.map(Path::to_owned),
-        credentials: Credentials {
-            access_token: "00D000000000001!secret".into(),
-            tenant_id: "00D000000000001".parse().unwrap(),
-            instance_url: "https://localhost".into(),
-        },
-        allow_plaintext: false,
+        ..Endpoint::new(url, credentials)
     }
 }
 
@@ -125,7 +125,12 @@ async fn plaintext_does_not_leave_this_machine_unless_forced() {
         "{error:?}"
     );
     endpoint.allow_plaintext = true;
-    endpoint.credentials.access_token.clear();
+    let nothing = Credentials {
+        access_token: String::new(),
+        tenant_id: "00D000000000001".parse().unwrap(),
+        instance_url: "https://localhost".into(),
+    };
+    endpoint.credentials = nothing.into();
     let error = endpoint.connect().await.unwrap_err();
     assert!(
         matches!(error, ConnectError::Credential(_)),

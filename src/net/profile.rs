@@ -111,6 +111,9 @@ pub enum ProfileError {
     /// No gateway was ever started with this data directory.
     #[error("there is no profile at {}", .0.display())]
     Missing(PathBuf),
+    /// The gateway of this data directory listens for no gRPC.
+    #[error("the gateway of {} has no gRPC listener; start it with one", .0.display())]
+    NoListener(PathBuf),
     /// The file system refused.
     #[error("the profile {} cannot be read: {reason}", path.display())]
     Unreadable {

@@ -27,8 +27,8 @@
 //! use tidegate::{client::Endpoint, subscriber::{CheckpointFile, Item, Start, Subscriber}};
 //!
 //! # async fn example(endpoint: Endpoint) -> Result<(), Box<dyn std::error::Error>> {
-//! let tenant = endpoint.credentials.tenant_id;
 //! let connection = endpoint.connect().await?;
+//! let tenant = connection.tenant_id();
 //! let mut events = Subscriber::builder(connection)
 //!     .topic("/event/OrderCreated__e".parse()?)
 //!     .start_at(Start::Earliest)

@@ -7,6 +7,7 @@ mod file;
 mod line;
 mod print;
 mod program;
+mod webhook;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -10,7 +10,12 @@ use std::{
 
 use tokio::time::{Instant, interval};
 
-use super::{EndArgs, exec::Exec, tell};
+use super::{
+    EndArgs,
+    exec::Exec,
+    tell,
+    webhook::{Webhook, WebhookArgs},
+};
 use crate::{
     cli::{exit::Failure, output::warn},
     subscriber::{
@@ -26,6 +31,8 @@ pub(in crate::cli) struct ProgramArgs {
     /// if the event is done, with 65 if it never will be, and with anything else to be run again
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
+    #[command(flatten)]
+    webhook: WebhookArgs,
     /// Which events wait for which: in-order, unordered, key:FIELD, or record for change events
     #[arg(long, value_name = "ORDER", default_value = "in-order", value_parser = parse_order)]
     order: Order,
@@ -52,10 +59,11 @@ pub(in crate::cli) struct ProgramArgs {
 impl ProgramArgs {
     /// What handles events; `None` if they are printed or written.
     pub(in crate::cli) fn handler(&self) -> Result<Option<Program>, Failure> {
-        Ok(self
-            .exec
-            .as_ref()
-            .map(|command| Program::Exec(Exec::new(command))))
+        if let Some(webhook) = self.webhook.open(self.timeout)? {
+            return Ok(Some(Program::Webhook(Box::new(webhook))));
+        }
+        let exec = self.exec.as_ref();
+        Ok(exec.map(|command| Program::Exec(Exec::new(command))))
     }
 
     /// How it is run.
@@ -78,12 +86,14 @@ impl ProgramArgs {
 #[derive(Debug)]
 pub(in crate::cli) enum Program {
     Exec(Exec),
+    Webhook(Box<Webhook>),
 }
 
 impl Handler for Program {
     async fn handle(&self, event: &Arc<Event>, attempt: Attempt) -> Outcome {
         match self {
             Self::Exec(exec) => exec.handle(event, attempt).await,
+            Self::Webhook(webhook) => webhook.handle(event, attempt).await,
         }
     }
 }

@@ -149,7 +149,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             let letters = state.open()?;
             let Some(handler) = program.handler()? else {
                 return Err(Failure::Usage(
-                    "say what is to handle them: --exec CMD".into(),
+                    "say what is to handle them: --exec CMD or --webhook URL".into(),
                 ));
             };
             let connection = connection.connect().await?;

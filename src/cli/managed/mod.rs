@@ -82,7 +82,7 @@ Example:
         connection: ConnectionArgs,
     },
     /// Print its events as they arrive, and commit what was printed
-    Subscribe(subscribe::Args),
+    Subscribe(Box<subscribe::Args>),
     /// Take a managed subscription from the stream that has it
     Release {
         #[command(flatten)]
@@ -235,7 +235,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        Command::Subscribe(args) => subscribe::run(args).await,
+        Command::Subscribe(args) => subscribe::run(*args).await,
         Command::Release { key, connection } => {
             let connection = connection.connect().await?;
             let mut admin = connection.admin();

@@ -105,15 +105,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
     let is_single = args.json.is_some();
     let (source, progress) = open(args.json, args.file.as_deref(), args.stdin.is_some()).await?;
-    let endpoint = args.connection.endpoint()?;
+    let connection = args.connection.connect().await?;
     let resume = match &args.file {
         Some(file) if source.bytes.is_some() => {
-            let tenant_id = &endpoint.credentials.tenant_id;
-            open_resume(args.resume, file, &args.topic, tenant_id)?
+            open_resume(args.resume, file, &args.topic, &connection.tenant_id())?
         }
         _ => None,
     };
-    let connection = endpoint.connect().await?;
     let mut output = Output::stdout(args.output);
     let interrupted = async {
         match args.file {

@@ -51,7 +51,7 @@ pub(super) struct Args {
     from: Start,
     /// Write events to this file instead: an Avro file if its name ends in .avro, else lines of JSON,
     /// which are added to it
-    #[arg(long, value_name = "FILE", conflicts_with = "exec")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["exec", "webhook"])]
     to_file: Option<PathBuf>,
     #[command(flatten)]
     end: EndArgs,

@@ -96,16 +96,13 @@ impl Gateway {
             .add_service(PubSubServer::new(Service(Arc::clone(&state))))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let server = runtime.spawn(async move { serving.await.unwrap() });
-        let endpoint = Endpoint {
-            url: format!("http://{addr}").parse().unwrap(),
-            ca_file: None,
-            credentials: Credentials {
-                access_token: "00D000000000001!secret".into(),
-                tenant_id: "00D000000000001".parse().unwrap(),
-                instance_url: "https://localhost".into(),
-            },
-            allow_plaintext: false,
+        let url = format!("http://{addr}").parse().unwrap();
+        let credentials = Credentials {
+            access_token: "00D000000000001!secret".into(),
+            tenant_id: "00D000000000001".parse().unwrap(),
+            instance_url: "https://localhost".into(),
         };
+        let endpoint = Endpoint::new(url, credentials);
         Self {
             state,
             connection: endpoint.connect().await.unwrap(),

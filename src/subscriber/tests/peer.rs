@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures_util::Stream;
+use futures_util::{FutureExt, Stream};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::{io::DuplexStream, sync::mpsc};
@@ -19,11 +19,11 @@ use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::{
     Code, Request, Response, Status, Streaming,
     metadata::MetadataMap,
-    transport::{Endpoint, Server, server::Connected},
+    transport::{Server, server::Connected},
 };
 
 use crate::{
-    client::{Connection, Credentials},
+    client::{Connection, CredentialSource, Credentials, Endpoint},
     proto::{
         CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, FetchRequest,
         ManagedFetchRequest, ProducerEvent, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
@@ -68,6 +68,16 @@ pub(super) struct ManagedCall {
 impl Peer {
     /// A gateway that grants so much credit to streams that ask for more than is usual.
     pub(super) fn start(granted: Option<u32>) -> Self {
+        let credentials = Credentials {
+            access_token: "00D000000000001!secret".into(),
+            tenant_id: "00D000000000001".parse().unwrap(),
+            instance_url: "https://localhost".into(),
+        };
+        Self::start_with(granted, credentials.into())
+    }
+
+    /// The same, called with credentials from where these come from.
+    pub(super) fn start_with(granted: Option<u32>, credentials: CredentialSource) -> Self {
         let (call_sender, calls) = mpsc::unbounded_channel();
         let (managed_sender, managed_calls) = mpsc::unbounded_channel();
         let schemas = Arc::new(Mutex::new(HashMap::from([(
@@ -96,15 +106,14 @@ impl Peer {
                 Ok::<_, io::Error>(TokioIo::new(client))
             }
         });
-        let channel =
-            Endpoint::from_static("http://gateway").connect_with_connector_lazy(connector);
-        let credentials = Credentials {
-            access_token: "00D000000000001!secret".into(),
-            tenant_id: "00D000000000001".parse().unwrap(),
-            instance_url: "https://localhost".into(),
-        };
+        let url = "http://localhost".parse().unwrap();
+        let endpoint = Endpoint::new(url, credentials);
         Self {
-            connection: Connection::over(channel, &credentials),
+            connection: endpoint
+                .connect_with(connector)
+                .now_or_never()
+                .unwrap()
+                .unwrap(),
             schemas,
             schema_calls,
             calls,
@@ -138,6 +147,11 @@ impl Call {
         let request = self.requests.message().await.ok()??;
         self.credit += request.num_requested;
         Some(request)
+    }
+
+    /// The token that the subscriber called with.
+    pub(super) fn token(&self) -> &str {
+        self.headers.get("accesstoken").unwrap().to_str().unwrap()
     }
 
     /// The credit that the subscriber wished to be able to have.

@@ -10,6 +10,7 @@ use super::{
     peer::{ORDERS, Peer, id_bytes, refused},
 };
 use crate::{
+    client::{CredentialSource, Grant, Profile, SignIn},
     proto::{FetchRequest, ReplayPreset},
     subscriber::*,
 };
@@ -177,6 +178,65 @@ async fn what_cannot_pass_ends_at_once() {
         assert!(error.to_string().contains(suffix), "{error}");
         assert!(peer.has_no_call(), "{suffix}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_not_taken_is_renewed_once_and_the_stream_resumed() {
+    let directory = tempfile::tempdir().unwrap();
+    let write_token = |token: &str| {
+        let profile = Profile {
+            grpc_tls_addr: None,
+            grpc_addr: None,
+            http_addr: None,
+            https_addr: None,
+            ca_pem: "ca.pem".into(),
+            tenant_id: "00D000000000001".parse().unwrap(),
+            access_token: token.into(),
+            instance_url: "https://localhost".into(),
+        };
+        profile.write(directory.path()).unwrap();
+    };
+    write_token("first");
+    let source = CredentialSource::SignIn(SignIn {
+        grant: Grant::Profile(directory.path().to_owned()),
+        instance_url: None,
+        tenant_id: None,
+    });
+    let mut peer = Peer::start_with(None, source);
+    let builder = subscriber(&peer).start_at(Start::Earliest);
+    let mut events = builder.build().unwrap().start();
+    let expired = || refused(Code::Unauthenticated, "service.auth.error");
+    let (mut call, _) = peer.call().await;
+    assert_eq!(call.token(), "first");
+    call.send_orders(1..=3).await;
+    assert_eq!(next_positions(&mut events, 3).await, [1, 2, 3]);
+    write_token("second");
+    call.fail(expired()).await;
+    let since = Instant::now();
+    let (mut call, request) = peer.call().await;
+    assert_eq!(
+        since.elapsed(),
+        Duration::ZERO,
+        "there is nothing to wait for"
+    );
+    assert_eq!(call.token(), "second");
+    assert!(is_behind(&request, 3), "not where it started: {request:?}");
+    call.send_orders(4..=4).await;
+    assert_eq!(next_positions(&mut events, 1).await, [4]);
+    // Later it may be renewed again, but not twice for one refusal.
+    write_token("third");
+    call.fail(expired()).await;
+    let (call, _) = peer.call().await;
+    assert_eq!(call.token(), "third");
+    write_token("fourth");
+    call.fail(expired()).await;
+    let error = loop {
+        if let Err(error) = events.next().await {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("service.auth.error"), "{error}");
+    assert!(peer.has_no_call());
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Setup, USERNAME, command, text};
 use crate::support::http::Answer;
 
-fn rsa() -> KeyPair {
+pub(super) fn rsa() -> KeyPair {
     KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()
 }
 
@@ -51,7 +51,7 @@ async fn bearer(setup: &Setup, assertion: &str) -> Answer {
 }
 
 /// Makes a client application that signs with `key`; returns it, and the certificate in PEM.
-fn signer(setup: &Setup, key: &KeyPair) -> (Value, String) {
+pub(super) fn signer(setup: &Setup, key: &KeyPair) -> (Value, String) {
     let certificate = CertificateParams::default().self_signed(key).unwrap();
     let file = setup.gateway.dir().join("client.crt");
     fs::write(&file, certificate.pem()).unwrap();

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod assertions;
+mod commands;
 mod oauth;
 mod sessions;
 mod soap;
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use crate::support::{
     client::{Client, Failure},
-    gateway::{Gateway, Settings},
+    gateway::{Gateway, Settings, without_settings},
     http::{Answer, send},
     order::TOPIC,
     wire::{TopicInfo, TopicRequest},
