@@ -95,17 +95,18 @@ impl Flow {
         self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(events));
     }
 
-    /// A response came with this many events, after which the gateway counts `pending`.
+    /// A response came with this many events, after which the gateway counts `pending`; and whether it
+    /// must have seen the last request by then.
     ///
     /// Returns how many of them were not asked for.
-    pub(super) fn received(&mut self, events: usize, pending: i32) -> u32 {
+    pub(super) fn received(&mut self, events: usize, pending: i32, is_seen: bool) -> u32 {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         let excess = events.saturating_sub(self.credit);
         self.credit = self.credit.saturating_sub(events);
-        if events == 0 {
-            // A sign of life tells what the gateway believes. With events it may not yet have seen
-            // the last request; a gateway that granted less than was asked for would leave a stream
-            // waiting for ever.
+        if events == 0 && is_seen {
+            // A sign of life tells what the gateway believes: one that granted less than was asked for
+            // would leave a stream waiting for ever. What crosses a request on its way, as the answer
+            // to a commit does, knows nothing of it: what is asked for then would be asked for twice.
             self.credit = self.credit.min(u32::try_from(pending).unwrap_or(0));
         }
         excess
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(flow.worth_asking(0), 100);
         flow.asked(100);
         assert_eq!(flow.worth_asking(0), 0);
-        flow.received(100, 0);
+        flow.received(100, 0, true);
         assert_eq!(flow.worth_asking(100), 0);
         assert_eq!(flow.worth_asking(51), 0);
         assert_eq!(flow.worth_asking(50), 50);
@@ -138,7 +139,7 @@ mod tests {
         let mut flow = Flow::new(1, None);
         assert_eq!(flow.worth_asking(0), 1);
         flow.asked(1);
-        flow.received(1, 0);
+        flow.received(1, 0, true);
         assert_eq!(flow.worth_asking(1), 0);
         assert_eq!(flow.worth_asking(0), 1);
     }
@@ -158,13 +159,13 @@ mod tests {
         let mut flow = Flow::new(100, Some(120));
         assert_eq!(flow.worth_asking(0), 100);
         flow.asked(100);
-        flow.received(100, 0);
+        flow.received(100, 0, true);
         flow.taken(100);
         assert_eq!(flow.asks_at(), Some(80));
         assert_eq!(flow.worth_asking(80), 20, "all that is wanted is enough");
         flow.asked(20);
         assert_eq!((flow.worth_asking(0), flow.asks_at()), (0, None));
-        flow.received(20, 0);
+        flow.received(20, 0, true);
         flow.taken(20);
         assert_eq!((flow.worth_asking(0), flow.room(0)), (0, 0));
     }
@@ -173,8 +174,8 @@ mod tests {
     fn what_was_not_asked_for_is_told() {
         let mut flow = Flow::new(10, None);
         flow.asked(10);
-        assert_eq!(flow.received(4, 6), 0);
-        assert_eq!(flow.received(9, 0), 3);
+        assert_eq!(flow.received(4, 6, true), 0);
+        assert_eq!(flow.received(9, 0, true), 3);
         assert_eq!(flow.credit(), 0);
     }
 
@@ -182,13 +183,21 @@ mod tests {
     fn a_sign_of_life_corrects_the_account() {
         let mut flow = Flow::new(100, None);
         flow.asked(100);
-        flow.received(0, 40);
+        flow.received(0, 40, true);
         assert_eq!(flow.worth_asking(0), 60);
-        flow.received(0, 0);
+        flow.received(0, 0, true);
         assert_eq!(flow.room(0), 100);
         flow.asked(100);
-        flow.received(0, -5);
+        flow.received(0, -5, true);
         assert_eq!(flow.credit(), 0, "nonsense is nothing");
+    }
+
+    #[test]
+    fn a_sign_of_life_that_crosses_a_request_corrects_nothing() {
+        let mut flow = Flow::new(1, None);
+        flow.asked(1);
+        flow.received(0, 0, false);
+        assert_eq!((flow.credit(), flow.worth_asking(0)), (1, 0));
     }
 
     proptest! {
@@ -202,7 +211,7 @@ mod tests {
             for (is_delivery, count) in steps {
                 if is_delivery {
                     let events = count.min(flow.credit() as usize);
-                    flow.received(events, (flow.credit() as usize - events) as i32);
+                    flow.received(events, (flow.credit() as usize - events) as i32, true);
                     in_flight += events;
                 } else {
                     in_flight -= count.min(in_flight);

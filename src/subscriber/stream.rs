@@ -16,7 +16,10 @@ use super::{
     wire::{Response, Wire},
 };
 use crate::{
-    client::{CallError, ClientError},
+    client::{
+        CallError, ClientError,
+        connect::{PING_INTERVAL, PING_TIMEOUT},
+    },
     types::limits::{
         SUBSCRIBER_IN_FLIGHT_BYTES_MAX, SUBSCRIBER_SILENCE_MAX, SUBSCRIBER_SPAN_FACTOR,
     },
@@ -25,6 +28,9 @@ use crate::{
 /// How long a stream may stay without credit while there is room for an event: less than the 60 s after
 /// which gateways may end it.
 const ZERO_CREDIT_MAX: Duration = Duration::from_secs(20);
+/// How long a request may be on its way on a connection that stands: one whose PINGs are not answered
+/// by then counts as lost.
+const REQUEST_ON_ITS_WAY_MAX: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
 /// How long a managed subscription's last commit is awaited at the end.
 const LAST_COMMIT_WAIT: Duration = Duration::from_secs(10);
 
@@ -34,6 +40,8 @@ pub(super) struct Stream<'a> {
     wire: Wire,
     flow: Flow,
     heard_at: Instant,
+    /// When more events were last asked for.
+    asked_at: Instant,
     events_at: Instant,
     /// Since when nothing is asked for.
     zero_since: Option<Instant>,
@@ -100,6 +108,7 @@ impl<'a> Stream<'a> {
             wire,
             flow,
             heard_at: now,
+            asked_at: now,
             events_at: now,
             zero_since: None,
             is_caught_up: false,
@@ -171,6 +180,9 @@ impl<'a> Stream<'a> {
             };
             let was_zero = self.flow.credit() == 0;
             self.flow.asked(more);
+            if more > 0 {
+                self.asked_at = Instant::now();
+            }
             if was_zero && more > 0 {
                 // The silence of a gateway that was asked for nothing does not count.
                 self.heard_at = Instant::now();
@@ -215,7 +227,9 @@ impl<'a> Stream<'a> {
         if count > 0 {
             self.events_at = self.heard_at;
         }
-        let excess = self.flow.received(count, fetch.pending_num_requested);
+        let is_seen = self.asked_at.elapsed() >= REQUEST_ON_ITS_WAY_MAX;
+        let pending = fetch.pending_num_requested;
+        let excess = self.flow.received(count, pending, is_seen);
         let mut events = Vec::with_capacity(count);
         for encoded in fetch.events.values().shares() {
             let event = Unread::decode(encoded).map_err(|reason| lost(&reason))?;

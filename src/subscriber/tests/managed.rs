@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::{
@@ -45,6 +46,31 @@ async fn what_is_handled_is_committed_and_the_end_waits_for_the_answer() {
     call.send(&[], 3, Some(&commit.commit_request_id)).await;
     drop(call);
     closing.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_crosses_a_request_has_nothing_asked_for_twice() {
+    let mut peer = Peer::start(None);
+    let key = ManagedKey::Name("Billing".into());
+    let builder = Subscriber::builder(peer.connection.clone());
+    let builder = builder.managed(key, ORDERS.parse().unwrap());
+    let builder = builder.max_in_flight(1).save_after(1, Duration::ZERO);
+    let mut events = builder.build().unwrap().start();
+    let (mut call, first) = peer.managed_call().await;
+    assert_eq!(first.num_requested, 1);
+    call.send_with(&[order(1)], 1, 0, None).await;
+    assert_eq!(next_positions(&mut events, 1).await, [1]);
+    let (mut asked, mut commit) = (0, None);
+    while asked == 0 || commit.is_none() {
+        let request = call.requests.message().await.unwrap().unwrap();
+        asked += request.num_requested;
+        commit = commit.or(request.commit_replay_id_request);
+    }
+    // It was written before the request for one more event was read.
+    let number = commit.unwrap().commit_request_id;
+    call.send_with(&[], 1, 0, Some(&number)).await;
+    let more = timeout(Duration::from_secs(5), call.requests.message()).await;
+    assert!(more.is_err(), "one event may be in flight: {more:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -367,8 +367,19 @@ impl ManagedCall {
         latest: u64,
         answer: Option<&str>,
     ) {
+        self.send_with(events, latest, 50, answer).await;
+    }
+
+    /// Sends orders, the credit that is left, and perhaps the answer to a commit.
+    pub(super) async fn send_with(
+        &mut self,
+        events: &[ConsumerEvent],
+        latest: u64,
+        pending: i32,
+        answer: Option<&str>,
+    ) {
         let response = ManagedFetchResponse {
-            fetch: response(events, &id_bytes(latest), 50),
+            fetch: response(events, &id_bytes(latest), pending),
             commit_response: answer.map(|id| CommitReplayResponse {
                 commit_request_id: id.into(),
                 ..CommitReplayResponse::default()
