@@ -249,6 +249,11 @@ impl<'a> Stream<'a> {
             Wire::Managed(_) => self.take_out_repeated(&mut events, latest),
         };
         let handled = self.handled(&events).await?;
+        if let Wire::Managed(_) = self.wire {
+            // Not before nothing can fail any more: what is not taken in has to come again.
+            let new = events.iter().map(|event| event.replay_id()).chain(latest);
+            new.for_each(|id| self.task.redelivery.reached(id));
+        }
         let position = latest.or_else(|| Some(events.last()?.replay_id()));
         self.task
             .heard(events.first().map(|event| event.replay_id()).or(latest));
@@ -278,12 +283,10 @@ impl<'a> Stream<'a> {
         events: &mut Vec<Event>,
         latest: Option<OpaqueReplayId>,
     ) -> Option<OpaqueReplayId> {
-        let redelivery = &mut self.task.redelivery;
+        let redelivery = &self.task.redelivery;
         let count = events.len();
         events.retain(|event| !redelivery.is_repeated(event.replay_id()));
         let latest = latest.filter(|&id| !redelivery.is_repeated(id));
-        let new = events.iter().map(|event| event.replay_id()).chain(latest);
-        new.for_each(|id| redelivery.reached(id));
         let repeated = (count - events.len()) as u64;
         self.task.lane.lock().counters.duplicates += repeated;
         latest

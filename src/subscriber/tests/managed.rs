@@ -1,15 +1,18 @@
 //! Managed subscriptions: the gateway keeps the position.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 use tonic::Code;
 
 use super::{
-    next_positions,
+    io_failure, next_positions,
     peer::{ORDERS, Peer, id_bytes, order, refused},
 };
-use crate::subscriber::*;
+use crate::{clock::Timestamp, subscriber::*};
 
 fn subscriber(peer: &Peer) -> Events {
     let key = ManagedKey::Name("Billing".into());
@@ -71,6 +74,39 @@ async fn an_answer_that_crosses_a_request_has_nothing_asked_for_twice() {
     call.send_with(&[], 1, 0, Some(&number)).await;
     let more = timeout(Duration::from_secs(5), call.requests.message()).await;
     assert!(more.is_err(), "one event may be in flight: {more:?}");
+}
+
+/// A store of ids that fails once.
+#[derive(Debug, Default)]
+struct FailsOnce(AtomicBool);
+
+#[async_trait::async_trait]
+impl DedupeStore for FailsOnce {
+    async fn seen(&self, _: &str, ids: Vec<String>) -> Result<Vec<bool>, StoreError> {
+        match self.0.swap(true, Ordering::SeqCst) {
+            true => Ok(vec![false; ids.len()]),
+            false => Err(io_failure()),
+        }
+    }
+
+    async fn record(&self, _: &str, _: Vec<String>, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_taken_in_because_a_store_failed_is_taken_when_it_comes_again() {
+    let mut peer = Peer::start(None);
+    let key = ManagedKey::Name("Billing".into());
+    let builder = Subscriber::builder(peer.connection.clone());
+    let builder = builder.managed(key, ORDERS.parse().unwrap());
+    let builder = builder.dedupe(FailsOnce::default());
+    let mut events = builder.build().unwrap().start();
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1)], 1, None).await;
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1), order(2)], 2, None).await;
+    assert_eq!(next_positions(&mut events, 2).await, [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
