@@ -528,12 +528,8 @@ impl Gateway {
 
     async fn connect(&self, options: &Options) -> anyhow::Result<Connection> {
         let profile = Profile::read(&options.data_dir())?;
-        let endpoint = Endpoint {
-            url: format!("http://{}", profile.grpc_addr.context("a listener")?).parse()?,
-            ca_file: None,
-            credentials: profile.credentials(),
-            allow_plaintext: false,
-        };
+        let url = format!("http://{}", profile.grpc_addr.context("a listener")?).parse()?;
+        let endpoint = Endpoint::new(url, profile.credentials());
         Ok(endpoint.connect().await?)
     }
 

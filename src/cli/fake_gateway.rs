@@ -94,8 +94,6 @@ pub(super) struct State {
     pub(super) taken: usize,
     /// What a stream of a managed subscription does once it is half-closed; by default it ends well.
     pub(super) breaks_at_half_close: bool,
-    /// Whether the first commit of a stream is answered at its end, and those after it are refused.
-    pub(super) answers_late: bool,
     /// The number of streams of a managed subscription.
     pub(super) managed_streams: usize,
     /// The number of commits on them.
@@ -341,22 +339,14 @@ async fn deliver_managed(
     sender: &mpsc::Sender<Result<ManagedFetchResponse, Status>>,
 ) -> Result<(), Status> {
     let mut is_first = true;
-    let mut late = None;
     while let Some(request) = requests.message().await? {
         let commit = request.commit_replay_id_request;
         state.lock().unwrap().managed_commits += usize::from(commit.is_some());
-        let mut commit_response = commit.map(|commit| CommitReplayResponse {
+        let commit_response = commit.map(|commit| CommitReplayResponse {
             commit_request_id: commit.commit_request_id,
             replay_id: commit.replay_id,
             ..CommitReplayResponse::default()
         });
-        if state.lock().unwrap().answers_late {
-            if late.is_none() {
-                late = commit_response.take();
-            } else if let Some(refusal) = &mut commit_response {
-                refusal.error = Some(Error::default());
-            }
-        }
         let fetch = {
             let state = state.lock().unwrap();
             let stored = (1..).zip(&state.events);
@@ -383,13 +373,6 @@ async fn deliver_managed(
         if sender.send(Ok(response)).await.is_err() {
             return Ok(());
         }
-    }
-    if late.is_some() {
-        let response = ManagedFetchResponse {
-            commit_response: late,
-            ..ManagedFetchResponse::default()
-        };
-        _ = sender.send(Ok(response)).await;
     }
     match state.lock().unwrap().breaks_at_half_close {
         true => Err(refused(tonic::Code::Unavailable, "service.unavailable")),

@@ -42,9 +42,9 @@ use crate::{
 /// How long a connection may take, and then its TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval of the client's HTTP/2 PINGs: gateways answer any rate of one in 10 s or less.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a PING may stay unanswered before the connection counts as lost.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A gateway and whom to call it as.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use hyper_util::rt::TokioIo;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tidegate::{
@@ -333,24 +334,24 @@ impl World {
     async fn connect(self: &Arc<Self>, token: usize, is_subscriber: bool) -> Connection {
         let mut tokens = self.tokens.subscribe();
         let tokens = tokens.wait_for(|tokens| !tokens.is_empty()).await.unwrap();
+        let url = format!("http://{GATEWAY}:{PORT}").parse().unwrap();
+        let credentials = Credentials {
+            access_token: tokens[token].1.clone(),
+            tenant_id: tenant(),
+            instance_url: "https://localhost".into(),
+        };
         let endpoint = Endpoint {
-            url: format!("http://{GATEWAY}:{PORT}").parse().unwrap(),
-            ca_file: None,
-            credentials: Credentials {
-                access_token: tokens[token].1.clone(),
-                tenant_id: tenant(),
-                instance_url: "https://localhost".into(),
-            },
             allow_plaintext: true,
+            ..Endpoint::new(url, credentials)
         };
         let world = Arc::clone(self);
-        let connect = move |_| {
+        let connector = tower::service_fn(move |_: http::Uri| {
             if is_subscriber {
                 world.oracle.attempt();
             }
-            TcpStream::connect((GATEWAY, PORT))
-        };
-        endpoint.connect_with(connect).unwrap()
+            async { TcpStream::connect((GATEWAY, PORT)).await.map(TokioIo::new) }
+        });
+        endpoint.connect_with(connector).await.unwrap()
     }
 
     /// The subscriber's process, and whoever starts it again when it came to an end.

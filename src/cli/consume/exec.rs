@@ -2,15 +2,17 @@
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, ChildStderr, ChildStdin, Command},
+    process::{ChildStderr, ChildStdin, Command},
     time::timeout,
 };
 
 use super::EventLine;
-use crate::subscriber::{Attempt, Event, Outcome};
+use crate::{
+    net::child_group::ChildGroup,
+    subscriber::{Attempt, Event, Outcome},
+};
 
 /// The exit code that says that no further try will help: `EX_DATAERR` of `sysexits.h`.
 const EXIT_PARK: i32 = 65;
@@ -42,26 +44,21 @@ impl Exec {
         let (line, _) = EventLine::of(event);
         let mut json = serde_json::to_vec(&line).expect("lines have text keys");
         json.push(b'\n');
-        let spawned = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", &self.command])
             .env("TIDEGATE_REPLAY_ID", event.replay_id().to_string())
             .env("TIDEGATE_EVENT_ID", event.id())
             .env("TIDEGATE_TOPIC", event.topic().to_string())
             .env("TIDEGATE_ATTEMPT", attempt.number.to_string())
             .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: it can be killed as a whole, and an interruption of this program
-            // from the terminal does not reach it.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn();
-        let mut child = match spawned {
-            Ok(child) => child,
+            .stderr(Stdio::piped());
+        let mut group = match ChildGroup::spawn(&mut command) {
+            Ok(group) => group,
             Err(error) => return Outcome::Retry(format!("the command cannot be run: {error}")),
         };
-        let stdin = child.stdin.take();
-        let stderr = child.stderr.take();
-        let mut group = Group(child);
+        let stdin = group.0.stdin.take();
+        let stderr = group.0.stderr.take();
         let mut said = Vec::new();
         let status = {
             let telling = tell(stdin, &json);
@@ -116,21 +113,5 @@ async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
         said.extend_from_slice(&chunk[..read]);
         let excess = said.len().saturating_sub(CAUSE_BYTES);
         said.drain(..excess);
-    }
-}
-
-/// A command and what it started. Killed when dropped, unless it has ended.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Without an id it was waited for, and the id may be another's by now.
-        let id = self
-            .0
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(id) = id {
-            _ = kill_process_group(id, Signal::KILL);
-        }
     }
 }

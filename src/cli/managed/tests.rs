@@ -157,25 +157,6 @@ async fn an_end_whose_last_commit_is_not_answered_is_told_and_final() {
     assert_eq!(streams(), 2);
 }
 
-#[tokio::test]
-async fn a_last_commit_that_was_refused_is_told_whatever_is_answered_behind_it() {
-    let gateway = FakeGateway::with_events(2).await;
-    gateway.state.lock().unwrap().answers_late = true;
-    let twice = async {
-        once_committed(&gateway, 1).await;
-        gateway.add_event("e-3", Vec::new());
-        once_committed(&gateway, 2).await;
-    };
-    let (ids, ended) = subscribe(&gateway, None, twice).await;
-    assert_eq!(ids.len(), 2);
-    let failure = ended.unwrap_err();
-    assert_eq!(failure.exit(), Exit::Failed);
-    assert!(
-        failure.to_string().contains("the last commit was refused"),
-        "{failure}"
-    );
-}
-
 /// An interruption once the gateway was brought so many commits.
 async fn once_committed(gateway: &FakeGateway, commits: usize) {
     while gateway.state.lock().unwrap().managed_commits < commits {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
 
 use super::{SignInError, Token};
+use crate::net::child_group::ChildGroup;
 
 /// How long it may take. Somebody may have to touch a key, or a server to answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,26 +26,24 @@ struct Printed {
 ///
 /// # Cancel safety
 ///
-/// The command is killed.
+/// The command is killed, with what it started.
 pub(super) async fn run(command: &str) -> Result<Token, SignInError> {
     let failed = |reason: String| SignInError::Command(reason);
-    let spawned = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = spawned.map_err(|error| failed(format!("cannot be run: {error}")))?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]);
+    shell.stdin(Stdio::null()).stdout(Stdio::piped());
+    let spawned = ChildGroup::spawn(&mut shell);
+    let mut group = spawned.map_err(|error| failed(format!("cannot be run: {error}")))?;
     let mut output = Vec::new();
     let running = async {
-        if let Some(stdout) = child.stdout.take() {
+        if let Some(stdout) = group.0.stdout.take() {
             let mut bounded = stdout.take(OUTPUT_BYTES_MAX + 1);
             bounded.read_to_end(&mut output).await?;
         }
         if output.len() as u64 > OUTPUT_BYTES_MAX {
             return Ok(None);
         }
-        child.wait().await.map(Some)
+        group.0.wait().await.map(Some)
     };
     let ended = timeout(TIMEOUT, running).await;
     let ended = ended.map_err(|_| failed(format!("took longer than {} s", TIMEOUT.as_secs())))?;

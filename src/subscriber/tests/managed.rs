@@ -124,6 +124,27 @@ async fn a_last_commit_without_an_answer_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_last_commit_that_is_refused_is_an_error_whatever_is_answered_behind_it() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1)], 1, None).await;
+    next_positions(&mut events, 1).await;
+    let first = call.requests.message().await.unwrap().unwrap();
+    let first = first.commit_replay_id_request.unwrap().commit_request_id;
+    call.send(&[order(2)], 2, None).await;
+    next_positions(&mut events, 1).await;
+    let closing = tokio::spawn(events.close());
+    let last = call.requests.message().await.unwrap().unwrap();
+    let last = last.commit_replay_id_request.unwrap().commit_request_id;
+    call.refuse_commit(&last).await;
+    call.send(&[], 2, Some(&first)).await;
+    drop(call);
+    let error = closing.await.unwrap().unwrap_err();
+    assert!(matches!(error, SubscribeError::CommitRefused), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_sent_again_since_the_last_commit_is_passed_over() {
     let mut peer = Peer::start(None);
     let mut events = subscriber(&peer);

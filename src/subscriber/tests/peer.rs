@@ -25,7 +25,7 @@ use tonic::{
 use crate::{
     client::{Connection, CredentialSource, Credentials, Endpoint},
     proto::{
-        CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, FetchRequest,
+        CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, Error, FetchRequest,
         ManagedFetchRequest, ProducerEvent, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
         pub_sub_server::{PubSub, PubSubServer},
         raw::{FetchResponse, ManagedFetchResponse, PublishRequest, PublishResponse, Repeated},
@@ -382,6 +382,22 @@ impl ManagedCall {
             fetch: response(events, &id_bytes(latest), pending),
             commit_response: answer.map(|id| CommitReplayResponse {
                 commit_request_id: id.into(),
+                ..CommitReplayResponse::default()
+            }),
+        };
+        _ = self.responses.send(Ok(response)).await;
+    }
+
+    /// Answers a commit with a refusal.
+    pub(super) async fn refuse_commit(&mut self, id: &str) {
+        let response = ManagedFetchResponse {
+            fetch: response(&[], &id_bytes(1), 50),
+            commit_response: Some(CommitReplayResponse {
+                commit_request_id: id.into(),
+                error: Some(Error {
+                    msg: "not delivered yet".into(),
+                    ..Error::default()
+                }),
                 ..CommitReplayResponse::default()
             }),
         };
