@@ -10,7 +10,8 @@
 //! 6. [`sign_in`]: how clients come by access tokens, and how those end.
 //! 7. [`durability`]: what an acknowledgement means, and what recovery does.
 //! 8. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 9. [`operations`]: files, metrics, health and what to do about messages.
+//! 9. [`patterns`]: what to build out of events, and when not to.
+//! 10. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -35,6 +36,9 @@ pub mod removal {}
 
 #[doc = include_str!("sign_in.md")]
 pub mod sign_in {}
+
+#[doc = include_str!("patterns.md")]
+pub mod patterns {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}

@@ -107,10 +107,11 @@ impl Subscriber {
             let is_saved = self.stores.has_checkpoints() || self.stores.has_dedupe();
             let unsaved_max = is_saved.then_some(config.save_every);
             let has_dedupe = self.stores.has_dedupe();
-            let lane = Lane::new(topic, Arc::clone(&queue), has_dedupe, unsaved_max);
+            let lane = Lane::new(topic, has_dedupe, unsaved_max);
             let lane = Arc::new(lane);
             let task = LaneTask::new(Parts {
                 lane: Arc::clone(&lane),
+                queue: Arc::clone(&queue),
                 connection: self.connection.clone(),
                 source,
                 start: self.start,

@@ -111,6 +111,12 @@ impl Events {
         result
     }
 
+    /// The first topic's share of memory, to see it go.
+    #[cfg(test)]
+    pub(super) fn weak_lane(&self) -> std::sync::Weak<Lane> {
+        Arc::downgrade(&self.lanes[0])
+    }
+
     /// The items as a stream, whose last may be an error.
     pub fn into_stream(self) -> ItemStream {
         ItemStream(next_of(self))

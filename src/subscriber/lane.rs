@@ -84,11 +84,11 @@ impl Queue {
     }
 }
 
-/// One topic of a subscriber.
+/// One topic of a subscriber. Each event that waits has a share of it, so it has none of the queue: what
+/// nobody reads any more would keep both for ever.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) topic: TopicName,
-    pub(super) queue: Arc<Queue>,
     shared: Mutex<Shared>,
     /// Told when there is something for the task to do.
     wake: Notify,
@@ -123,15 +123,9 @@ pub(super) struct Shared {
 }
 
 impl Lane {
-    pub(super) fn new(
-        topic: TopicName,
-        queue: Arc<Queue>,
-        has_dedupe: bool,
-        unsaved_max: Option<u64>,
-    ) -> Self {
+    pub(super) fn new(topic: TopicName, has_dedupe: bool, unsaved_max: Option<u64>) -> Self {
         Self {
             topic,
-            queue,
             wake: Notify::new(),
             saved: Notify::new(),
             unsaved_max,
@@ -170,6 +164,7 @@ impl Lane {
         events: Vec<Event>,
         handled: &[bool],
         latest: Option<OpaqueReplayId>,
+        queue: &Queue,
     ) -> u64 {
         let mut numbers = Vec::with_capacity(events.len());
         {
@@ -200,7 +195,7 @@ impl Lane {
             };
             Some(Ok(Item::Event(Delivery { event, receipt })))
         });
-        self.queue.push(queued);
+        queue.push(queued);
         numbers.iter().flatten().count() as u64
     }
 

@@ -131,17 +131,12 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::subscriber::lane::{Lane, Queue};
+    use crate::subscriber::lane::Lane;
 
     #[test]
     fn each_topic_has_its_metrics() {
         let lane = |topic: &str| {
-            let lane = Lane::new(
-                topic.parse().unwrap(),
-                Arc::new(Queue::default()),
-                false,
-                None,
-            );
+            let lane = Lane::new(topic.parse().unwrap(), false, None);
             lane.lock().counters.received = 7;
             Arc::new(lane)
         };

@@ -143,7 +143,7 @@ impl<'a> Stream<'a> {
                     if quiet.is_some_and(|at| at <= now) {
                         self.is_caught_up = true;
                         let topic = self.task.lane.topic.clone();
-                        self.task.lane.queue.notice(Item::CaughtUp(topic));
+                        self.task.queue.notice(Item::CaughtUp(topic));
                     }
                 }
             }
@@ -269,7 +269,10 @@ impl<'a> Stream<'a> {
         if let Some(position) = position {
             self.task.next = Start::Behind(position);
         }
-        let queued = self.task.lane.receive(events, &handled, latest);
+        let queued = self
+            .task
+            .lane
+            .receive(events, &handled, latest, &self.task.queue);
         self.flow.taken(queued);
         let wanted = &mut self.task.wanted;
         *wanted = wanted.map(|wanted| wanted.saturating_sub(queued));

@@ -15,7 +15,7 @@ use super::{
     error::SubscribeError,
     event::Context,
     item::{Disconnected, Gap, Item, Reconnected},
-    lane::Lane,
+    lane::{Lane, Queue},
     redelivery::Redelivery,
     saving::Saver,
     schemas::Schemas,
@@ -54,6 +54,7 @@ const OLD_CHECKPOINT: f64 = 2.0 / 3.0;
 /// The task of one topic.
 pub(super) struct LaneTask {
     pub(super) lane: Arc<Lane>,
+    pub(super) queue: Arc<Queue>,
     pub(super) connection: Connection,
     pub(super) source: Source,
     pub(super) config: Arc<Config>,
@@ -107,6 +108,7 @@ struct Waits {
 /// What the task is made of.
 pub(super) struct Parts {
     pub(super) lane: Arc<Lane>,
+    pub(super) queue: Arc<Queue>,
     pub(super) connection: Connection,
     pub(super) source: Source,
     pub(super) start: Start,
@@ -128,6 +130,7 @@ impl LaneTask {
         );
         Self {
             lane: parts.lane,
+            queue: parts.queue,
             connection: parts.connection,
             source: parts.source,
             stores: parts.stores,
@@ -166,7 +169,7 @@ impl LaneTask {
         self.set_state(State::Ended);
         let result = ended.and(saved.map_err(SubscribeError::from));
         if let Err(error) = &result {
-            self.lane.queue.push([Err(error.clone())]);
+            self.queue.push([Err(error.clone())]);
         }
         result
     }
@@ -315,7 +318,7 @@ impl LaneTask {
         let seconds = wait.as_secs_f32();
         tracing::info!(%topic, "{cause}; trying again in {seconds:.1} s");
         let broken = Disconnected { topic, cause, wait };
-        self.lane.queue.notice(Item::Disconnected(broken));
+        self.queue.notice(Item::Disconnected(broken));
     }
 
     /// Leaves a position that was refused, as the policy says, once.
@@ -372,7 +375,7 @@ impl LaneTask {
         if let Some(to) = first
             && let Some(gap) = self.gap.take()
         {
-            self.lane.queue.push([Ok(Item::Gap(Gap {
+            self.queue.push([Ok(Item::Gap(Gap {
                 topic,
                 from: gap.from,
                 to,
@@ -380,7 +383,7 @@ impl LaneTask {
                 reason: gap.reason,
             }))]);
         } else if let Some(down) = down {
-            self.lane.queue.notice(Item::Reconnected(Reconnected {
+            self.queue.notice(Item::Reconnected(Reconnected {
                 topic,
                 cause: down.cause,
                 attempts: down.attempts,

@@ -1,18 +1,18 @@
-//! The example that the README points to does what it says, against a real gateway.
+//! The examples do what they say, against a real gateway.
 
 use std::process::Command;
 
 use crate::support::gateway::{Gateway, without_settings};
 
-#[test]
-fn every_order_of_the_story_arrives_once_and_is_answered() {
+/// Runs an example, which is to succeed, and returns what it told.
+fn run(example: &str) -> String {
     let gateway = Gateway::start();
     // Cargo knows where the example is, and builds it if only these tests were built.
     let mut command = Command::new(env!("CARGO"));
     without_settings(&mut command);
     let output = command
         .args(["run", "--quiet", "--locked", "--all-features"])
-        .args(["--example", "order_story"])
+        .args(["--example", example])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("TIDEGATE_SERVER__DATA_DIR", gateway.data_dir())
         .output()
@@ -20,9 +20,38 @@ fn every_order_of_the_story_arrives_once_and_is_answered() {
     let told = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}\n{stderr}");
+    told.into_owned()
+}
+
+#[test]
+fn every_order_of_the_story_arrives_once_and_is_answered() {
+    let told = run("order_story");
     for number in 1..=5 {
         let number = format!("A-00{number}");
         let lines = told.lines().filter(|line| line.contains(&number));
         assert_eq!(lines.count(), 3, "ordered, got, shipped: {told}");
     }
+}
+
+#[test]
+fn what_is_fired_and_forgotten_is_stored() {
+    let told = run("fire_and_forget");
+    assert!(told.contains("1000 are stored, 0 failed"), "{told}");
+}
+
+#[test]
+fn a_question_is_answered_or_given_up() {
+    let told = run("request_reply");
+    assert_eq!(told.matches("SHIPPED").count(), 2, "{told}");
+    assert_eq!(told.matches("Elapsed").count(), 1, "{told}");
+}
+
+#[test]
+fn an_idempotent_consumer_counts_right_and_the_other_does_not() {
+    let told = run("idempotent_consumer");
+    assert!(
+        told.contains("every event that comes  1250  (wrong)"),
+        "{told}"
+    );
+    assert!(told.contains("every event id once     1000"), "{told}");
 }

@@ -421,3 +421,24 @@ fn what_makes_no_subscriber_is_refused() {
         }
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_read_goes_with_the_reader() {
+    let mut peer = Peer::start(None);
+    let builder = subscriber(&peer).start_at(Start::Earliest);
+    let mut events = builder.build().unwrap().start();
+    let (mut call, _) = peer.call().await;
+    call.send_orders(1..=50).await;
+    assert_eq!(next_positions(&mut events, 1).await, [1]);
+    call.send_orders(51..=80).await;
+    while events.statuses()[0].counters.received < 80 {
+        tokio::task::yield_now().await;
+    }
+    let lane = events.weak_lane();
+    drop(events);
+    // Its task is told to end, and ends with its next step.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lane.strong_count(), 0, "nobody has any of it");
+}
