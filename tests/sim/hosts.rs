@@ -80,6 +80,22 @@ const TOPICS: [(&str, &str); 2] = [
     ),
 ];
 
+/// Does what uses threads, such as parsing schemas, while the simulation stands still. In a host's own
+/// runtime the order of its tasks would depend on how soon those threads are done; and so would what
+/// is random after them, since every thread draws from the same.
+fn apart<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let randomness = StdRng::from_rng(&mut *mad_turmoil::rand::get_rng());
+    let working = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        // Clocks are simulated in the whole process: this one may as well stand.
+        let runtime = builder.enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(work)
+    };
+    let done = std::thread::scope(|scope| scope.spawn(working).join());
+    *mad_turmoil::rand::get_rng() = randomness;
+    done.expect("what is done apart")
+}
+
 /// Everything that survives a process, and what the hosts are told.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -224,18 +240,21 @@ impl World {
         let clock = Arc::new(self.gateway_clock.clone());
         let registry = Registry::new(Arc::clone(&store), clock.clone(), Rules::default());
         let is_new = self.tokens.borrow().is_empty();
-        if is_new {
-            let schemas = registry.tenant(tenant()).await?;
-            for (_, text) in TOPICS {
-                let schema = Schema::parse(text)?;
+        // Held, or the broker would read them again.
+        let schemas = apart(async {
+            let schemas = registry.tenant(tenant()).await.expect("the schemas");
+            let topics = TOPICS.iter().filter(|_| is_new);
+            for (_, text) in topics {
+                let schema = Schema::parse(text).expect("a schema");
                 let new = Registering {
                     is_new_topic: true,
                     ..Registering::new(&schema, "the simulation")
                 };
-                let verdict = schemas.register(new).await?;
+                let verdict = schemas.register(new).await.expect("a verdict");
                 assert!(!verdict.is_refused(), "{verdict:?}");
             }
-        }
+            schemas
+        });
         let config = broker::Config {
             keepalive: self.scenario.keepalive,
             ..broker::Config::default()
@@ -243,6 +262,7 @@ impl World {
         let log = Arc::clone(&self.log) as Arc<dyn EventLog>;
         let broker = Broker::new(config, log, registry, Arc::clone(&store), clock.clone());
         broker.open(tenant()).await?;
+        drop(schemas);
         let tokens = Arc::new(TokenStore::open(store, clock).await?);
         if is_new {
             self.set_up(&broker, &tokens).await?;
