@@ -101,13 +101,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
     let progress = Progress::new();
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = measure(args.command, &progress) => result,
-            // Whatever was started has to be ended.
-            () = super::interrupted() => Err(Failure::failed("stopped before it was done")),
-        }
-    });
+    // Whatever was started has to be ended.
+    let result = runtime.block_on(super::unless_interrupted(measure(args.command, &progress)));
     progress.clear();
     runtime.shutdown_background();
     result

@@ -10,12 +10,12 @@ use std::{
 
 use super::{
     exit::Failure,
-    sign_in::{Layers, Settings, SignInArgs, proxy_of},
+    sign_in::{Layers, Settings, SignInArgs, proxy_of, variable},
 };
 use crate::{
     client::{
         ClientCertificate, Connection, CredentialSource, Credentials, Endpoint, EndpointUrl, Grant,
-        Profile, ProfileError, ProxyUrlError, SignIn, profile::PROFILE_FILE,
+        Profile, ProfileError, SignIn, profile::PROFILE_FILE,
     },
     types::TenantId,
 };
@@ -72,7 +72,8 @@ impl ConnectionArgs {
     ///
     /// [`Failure::Usage`] names everything that is missing or wrong, and what to do.
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
-        Ok(self.endpoint()?.connect().await?)
+        // A command that prints a token may be at work.
+        super::unless_interrupted(async { Ok(self.endpoint()?.connect().await?) }).await
     }
 
     /// What to connect to.
@@ -109,10 +110,13 @@ impl ConnectionArgs {
             .map_err(|error: crate::client::EndpointUrlError| Failure::Usage(error.to_string()))?;
         let data_dir = data_dir_of(self.data_dir.clone(), environment);
         let endpoint = self.complete(&layers, url, &data_dir)?;
-        let proxy = layers.first(|layer| &layer.proxy);
-        let proxy = proxy.or_else(|| proxy_of(environment, endpoint.url.host()));
-        let proxy = proxy.map(|proxy| proxy.parse()).transpose();
-        let proxy = proxy.map_err(|error: ProxyUrlError| Failure::Usage(error.to_string()))?;
+        let proxy = match proxy_of(layers.first(|layer| &layer.proxy), environment) {
+            // Whatever is wrong with it, nothing would go through it.
+            _ if endpoint.url.is_loopback() && layers.first(|layer| &layer.login_url).is_none() => {
+                None
+            }
+            proxy => proxy?,
+        };
         Ok(Endpoint { proxy, ..endpoint })
     }
 
@@ -240,10 +244,6 @@ fn data_dir_of(flag: Option<PathBuf>, environment: Environment<'_>) -> PathBuf {
     let variable = || variable(environment, "TIDEGATE_SERVER__DATA_DIR").map(PathBuf::from);
     flag.or_else(variable)
         .unwrap_or_else(|| DATA_DIR_DEFAULT.into())
-}
-
-fn variable(environment: Environment<'_>, name: &str) -> Option<OsString> {
-    environment(name).filter(|value| !value.is_empty())
 }
 
 fn read_profile(data_dir: &Path) -> Result<Profile, Failure> {

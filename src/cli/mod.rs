@@ -92,16 +92,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Publish(args) => wait_for(publish::run(args)),
         Command::Subscribe(args) => wait_for(subscribe::run(args)),
         Command::Replay(args) => wait_for(replay::run(args)),
-        Command::Deadletter(args) => wait_for(deadletter::run(args)),
-        Command::Topic(args) => wait_for(topic::run(args)),
-        Command::Schema(args) => wait_for(schema::run(args)),
+        Command::Deadletter(args) => wait_for(unless_interrupted(deadletter::run(args))),
+        Command::Topic(args) => wait_for(unless_interrupted(topic::run(args))),
+        Command::Schema(args) => wait_for(unless_interrupted(schema::run(args))),
         Command::Managed(args) => wait_for(managed::run(args)),
-        Command::Token(args) => wait_for(token::run(args)),
-        Command::Client(args) => wait_for(client::run(args)),
-        Command::User(args) => wait_for(user::run(args)),
-        Command::Certs(args) => wait_for(certs::run(args)),
-        Command::Config(args) => wait_for(config::run(args)),
-        Command::Log(args) => wait_for(log::run(args)),
+        Command::Token(args) => wait_for(unless_interrupted(token::run(args))),
+        Command::Client(args) => wait_for(unless_interrupted(client::run(args))),
+        Command::User(args) => wait_for(unless_interrupted(user::run(args))),
+        Command::Certs(args) => wait_for(unless_interrupted(certs::run(args))),
+        Command::Config(args) => wait_for(unless_interrupted(config::run(args))),
+        Command::Log(args) => wait_for(unless_interrupted(log::run(args))),
         Command::Bench(args) => bench::run(args),
     }
 }
@@ -115,7 +115,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "wanted a time above zero with its unit, such as 3s, 500ms or 2m".into())
 }
 
-/// Runs a client command on a runtime of its own.
+/// Runs a client command on a runtime of its own. A command that leaves something behind when it is
+/// asked to end waits for [`interrupted`] itself; any other runs [`unless_interrupted`].
 fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     // The command itself runs here; the connection, which has to answer PINGs meanwhile, there.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -124,9 +125,23 @@ fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
         .build()
         .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
     let result = runtime.block_on(command);
-    // A thread may still read from a terminal or write to a full pipe, and nobody waits for it.
-    runtime.shutdown_background();
+    // Tasks end what they started, such as the command that prints a token. A thread may still read
+    // from a terminal or write to a full pipe, and nobody waits for it.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     result
+}
+
+/// How long tasks may take to be dropped.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Drops what is done when this process is asked to end: what it started ends with it.
+async fn unless_interrupted<T>(
+    done: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        result = done => result,
+        () = interrupted() => Err(Failure::failed("stopped before it was done")),
+    }
 }
 
 /// Resolves when this process is asked to end.

@@ -5,7 +5,6 @@
 
 use std::{
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,8 @@ use serde::Deserialize;
 
 use super::exit::Failure;
 use crate::{
-    client::{ClientSecret, Grant, Secret},
+    client::{ClientSecret, Grant, LoginUrlError, Proxy, ProxyUrlError, Secret},
+    net::whole_file,
     types::limits::PROFILE_BYTES_MAX,
 };
 
@@ -44,13 +44,17 @@ pub(super) struct SignInArgs {
     /// Sign in by an assertion that this RSA key signs [env: TIDEGATE_JWT_KEY]
     #[arg(long, value_name = "FILE")]
     jwt_key: Option<PathBuf>,
+    /// Address that assertion to this URL and not to the login host [env: TIDEGATE_JWT_AUDIENCE]
+    #[arg(long, value_name = "URL")]
+    jwt_audience: Option<String>,
     /// Sign in by the refresh token in this file [env: TIDEGATE_REFRESH_TOKEN has the token itself]
     #[arg(long, value_name = "FILE")]
     refresh_token_file: Option<PathBuf>,
     /// Take the access token that this command prints [env: TIDEGATE_TOKEN_COMMAND]
     #[arg(long, value_name = "CMD")]
     token_command: Option<String>,
-    /// Connect through this HTTP proxy [env: HTTPS_PROXY, unless NO_PROXY names the host]
+    /// Connect through this HTTP proxy, but not to this machine or to what NO_PROXY names
+    /// [env: HTTPS_PROXY]
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
     /// Show this certificate when connecting [env: TIDEGATE_CLIENT_CERT]
@@ -78,6 +82,7 @@ pub(super) struct Settings {
     pub(super) password: Option<String>,
     pub(super) password_file: Option<PathBuf>,
     pub(super) jwt_key: Option<PathBuf>,
+    pub(super) jwt_audience: Option<String>,
     pub(super) refresh_token: Option<String>,
     pub(super) refresh_token_file: Option<PathBuf>,
     pub(super) token_command: Option<String>,
@@ -119,6 +124,7 @@ impl Settings {
             username: args.username,
             password_file: args.password_file,
             jwt_key: args.jwt_key,
+            jwt_audience: args.jwt_audience,
             refresh_token_file: args.refresh_token_file,
             token_command: args.token_command,
             proxy: args.proxy,
@@ -130,18 +136,8 @@ impl Settings {
 
     /// What the environment says.
     pub(super) fn of_environment(environment: Environment<'_>) -> Result<Self, Failure> {
-        let path = |name: &str| {
-            let value = environment(name).filter(|value| !value.is_empty());
-            value.map(PathBuf::from)
-        };
-        let text = |name: &str| {
-            path(name)
-                .map(|value| value.into_os_string().into_string())
-                .transpose()
-                .map_err(|_| {
-                    Failure::Usage(format!("the environment variable {name} is not UTF-8"))
-                })
-        };
+        let path = |name: &str| variable(environment, name).map(PathBuf::from);
+        let text = |name: &str| text_variable(environment, name);
         Ok(Self {
             endpoint: text("TIDEGATE_ENDPOINT")?,
             ca: path("TIDEGATE_CA"),
@@ -156,6 +152,7 @@ impl Settings {
             password: text("TIDEGATE_PASSWORD")?,
             password_file: path("TIDEGATE_PASSWORD_FILE"),
             jwt_key: path("TIDEGATE_JWT_KEY"),
+            jwt_audience: text("TIDEGATE_JWT_AUDIENCE")?,
             refresh_token: text("TIDEGATE_REFRESH_TOKEN")?,
             refresh_token_file: path("TIDEGATE_REFRESH_TOKEN_FILE"),
             token_command: text("TIDEGATE_TOKEN_COMMAND")?,
@@ -170,11 +167,14 @@ impl Settings {
         flag: Option<&str>,
         environment: Environment<'_>,
     ) -> Result<Self, Failure> {
-        let variable = environment("TIDEGATE_PROFILE").and_then(|name| name.into_string().ok());
-        let Some(name) = flag.map(str::to_owned).or(variable) else {
+        let name = match flag {
+            Some(name) => Some(name.to_owned()),
+            None => text_variable(environment, "TIDEGATE_PROFILE")?,
+        };
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Ok(Self::default());
         };
-        let path = match name.contains(['/', '.']) {
+        let path = match name.contains('/') || name.ends_with(".toml") {
             true => PathBuf::from(&name),
             false => config_dir(environment)?.join(format!("tidegate/profiles/{name}.toml")),
         };
@@ -185,17 +185,29 @@ impl Settings {
         let refused = |reason: String| {
             Failure::Usage(format!("the settings file {}: {reason}", path.display()))
         };
-        let metadata = fs::metadata(path).map_err(|error| refused(error.to_string()))?;
-        if metadata.len() > PROFILE_BYTES_MAX {
+        let bytes = whole_file::read(path, PROFILE_BYTES_MAX);
+        let bytes = bytes.map_err(|error| refused(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8".into()))?;
+        // The parser's own words may quote the file, which may hold secrets.
+        let table: toml::Table = toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = 1 + text
+                .bytes()
+                .take(start)
+                .filter(|&byte| byte == b'\n')
+                .count();
+            refused(format!(
+                "line {line} is no TOML, wanted lines such as `key = \"value\"`"
+            ))
+        })?;
+        if let Some((key, _)) = table.iter().find(|(_, value)| !value.is_str()) {
             return Err(refused(format!(
-                "such a file has at most {PROFILE_BYTES_MAX} bytes, this one has {}",
-                metadata.len()
+                "the value of `{key}` is no text in quotes"
             )));
         }
-        let text = fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
-        // The parser's own words may quote the file, which may hold secrets: only its message.
-        let settings: Self =
-            toml::from_str(&text).map_err(|error| refused(error.message().to_owned()))?;
+        let settings = Self::deserialize(table);
+        // Every value is text: what is left to be wrong is a name.
+        let settings = settings.map_err(|error| refused(error.message().to_owned()))?;
         let has_secrets = [
             &settings.token,
             &settings.client_secret,
@@ -205,7 +217,8 @@ impl Settings {
         #[cfg(unix)]
         if has_secrets.into_iter().any(Option::is_some) {
             use std::os::unix::fs::PermissionsExt;
-            if metadata.permissions().mode() & 0o077 != 0 {
+            let metadata = std::fs::metadata(path);
+            if metadata.is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
                 let path = path.display();
                 super::output::warn(&format!(
                     "others on this machine can read the secrets in {path}; `chmod 600` keeps them out"
@@ -245,23 +258,46 @@ impl Layers {
         self.0.iter().find_map(|layer| field(layer).clone())
     }
 
-    /// A secret: as it is, or the file that it is in, whichever comes first.
+    /// A secret: as it is, or the file that it is in, whichever layer has one first.
     fn secret(
         &self,
+        name: &str,
         text: impl Fn(&Settings) -> &Option<String>,
         file: impl Fn(&Settings) -> &Option<PathBuf>,
-    ) -> Option<Secret> {
-        self.0.iter().find_map(|layer| {
-            let text = text(layer).clone().map(Secret::Text);
-            text.or_else(|| file(layer).clone().map(Secret::File))
-        })
+    ) -> Result<Option<Secret>, Failure> {
+        for layer in &self.0 {
+            match (text(layer), file(layer)) {
+                (None, None) => {}
+                (Some(text), None) => return Ok(Some(Secret::Text(text.clone()))),
+                (None, Some(file)) => return Ok(Some(Secret::File(file.clone()))),
+                (Some(_), Some(_)) => {
+                    return Err(Failure::Usage(format!(
+                        "there are both a {name} and a file with one; give one of them"
+                    )));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// How to sign in; `None` if nothing says so, or a token is there.
     pub(super) fn grant(&self) -> Result<Option<Grant>, Failure> {
         let kinds = self.0.iter().map(Settings::kinds);
         let Some(kinds) = kinds.into_iter().find(|kinds| !kinds.is_empty()) else {
-            return Ok(None);
+            // Whoever is named here is not to be taken for somebody else.
+            let named = [
+                ("a login host", self.first(|layer| &layer.login_url)),
+                ("a client", self.first(|layer| &layer.client_id)),
+                ("a user", self.first(|layer| &layer.username)),
+            ];
+            let Some((what, _)) = named.into_iter().find(|(_, value)| value.is_some()) else {
+                return Ok(None);
+            };
+            return Err(Failure::Usage(format!(
+                "{what} is named and nothing to sign in with there; give a client secret, a \
+                 password, an RSA key or a refresh token: --client-secret-file, --password-file, \
+                 --jwt-key or --refresh-token-file"
+            )));
         };
         if let [one, other, ..] = kinds[..] {
             let word = |kind| {
@@ -280,7 +316,7 @@ impl Layers {
             let text =
                 text.ok_or_else(|| missing("a login host: --login-url or TIDEGATE_LOGIN_URL"))?;
             text.parse()
-                .map_err(|error: crate::client::LoginUrlError| Failure::Usage(error.to_string()))
+                .map_err(|error: LoginUrlError| Failure::Usage(error.to_string()))
         };
         let client_id = || self.first(|layer| &layer.client_id);
         let needed_client = || {
@@ -293,6 +329,7 @@ impl Layers {
         };
         let secret = || {
             self.secret(
+                "client secret",
                 |layer| &layer.client_secret,
                 |layer| &layer.client_secret_file,
             )
@@ -300,7 +337,7 @@ impl Layers {
         let client = || {
             Ok::<_, Failure>(ClientSecret {
                 id: needed_client()?,
-                secret: secret(),
+                secret: secret()?,
             })
         };
         Ok(Some(match kinds[0] {
@@ -316,13 +353,15 @@ impl Layers {
                     client_id: needed_client()?,
                     username: username()?,
                     key: Secret::File(key.expect("it is what names this way")),
+                    audience: self.first(|layer| &layer.jwt_audience),
                 }
             }
             Kind::Refresh => {
                 let token = self.secret(
+                    "refresh token",
                     |layer| &layer.refresh_token,
                     |layer| &layer.refresh_token_file,
-                );
+                )?;
                 Grant::RefreshToken {
                     login: login()?,
                     client: client()?,
@@ -330,11 +369,15 @@ impl Layers {
                 }
             }
             Kind::Password => {
-                let password = self.secret(|layer| &layer.password, |layer| &layer.password_file);
-                let client = client_id().map(|id| ClientSecret {
-                    id,
-                    secret: secret(),
-                });
+                let password = self.secret(
+                    "password",
+                    |layer| &layer.password,
+                    |layer| &layer.password_file,
+                )?;
+                let client = match client_id() {
+                    Some(_) => Some(client()?),
+                    None => None,
+                };
                 Grant::Password {
                     login: login()?,
                     client,
@@ -350,30 +393,197 @@ impl Layers {
     }
 }
 
+pub(super) fn variable(environment: Environment<'_>, name: &str) -> Option<OsString> {
+    environment(name).filter(|value| !value.is_empty())
+}
+
+fn text_variable(environment: Environment<'_>, name: &str) -> Result<Option<String>, Failure> {
+    let text = variable(environment, name).map(OsString::into_string);
+    text.transpose()
+        .map_err(|_| Failure::Usage(format!("the environment variable {name} is not UTF-8")))
+}
+
 fn config_dir(environment: Environment<'_>) -> Result<PathBuf, Failure> {
-    let variable = |name| environment(name).filter(|value| !value.is_empty());
-    let dir = variable("XDG_CONFIG_HOME").map(PathBuf::from);
-    let dir = dir.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".config")));
+    let dir = variable(environment, "XDG_CONFIG_HOME").map(PathBuf::from);
+    let dir = dir.or_else(|| Some(PathBuf::from(variable(environment, "HOME")?).join(".config")));
     dir.ok_or_else(|| {
         Failure::Usage("there is no home directory to find the profile in; name its file".into())
     })
 }
 
-/// The proxy of the environment, unless it is not for this host.
-pub(super) fn proxy_of(environment: Environment<'_>, host: &str) -> Option<String> {
-    let text = |names: [&str; 2]| {
-        names
-            .iter()
-            .find_map(|name| environment(name)?.into_string().ok())
+/// The proxy that is named, or else the environment's; and where either does not lead.
+pub(super) fn proxy_of(
+    named: Option<String>,
+    environment: Environment<'_>,
+) -> Result<Option<Proxy>, Failure> {
+    let first = |[upper, lower]: [&str; 2]| match text_variable(environment, upper)? {
+        None => text_variable(environment, lower),
+        found => Ok(found),
     };
-    let proxy = text(["HTTPS_PROXY", "https_proxy"]).filter(|proxy| !proxy.is_empty())?;
-    let exempt = text(["NO_PROXY", "no_proxy"]).unwrap_or_default();
-    let is_exempt = exempt.split(',').map(str::trim).any(|entry| {
-        let domain = entry.trim_start_matches("*.").trim_start_matches('.');
-        let is_within = host
-            .strip_suffix(domain)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        entry == "*" || (!domain.is_empty() && is_within)
-    });
-    (!is_exempt).then_some(proxy)
+    let Some(url) = named.map_or_else(
+        || first(["HTTPS_PROXY", "https_proxy"]),
+        |url| Ok(Some(url)),
+    )?
+    else {
+        return Ok(None);
+    };
+    // Where a proxy is named so, others take it for one that speaks HTTP.
+    let url = match url.contains("://") {
+        true => url,
+        false => format!("http://{url}"),
+    };
+    let url = url
+        .parse()
+        .map_err(|error: ProxyUrlError| Failure::Usage(error.to_string()))?;
+    let except = first(["NO_PROXY", "no_proxy"])?.unwrap_or_default();
+    Ok(Some(Proxy { url, except }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::ffi::OsStringExt};
+
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    #[track_caller]
+    fn usage<T>(result: Result<T, Failure>) -> String {
+        let failure = result.err().expect("a refusal");
+        assert_eq!(failure.exit(), Exit::Usage);
+        failure.to_string()
+    }
+
+    fn environment(name: &str, variables: &[(&str, &str)]) -> Option<OsString> {
+        let found = variables.iter().find(|(known, _)| *known == name)?;
+        Some(found.1.into())
+    }
+
+    fn grant(variables: &[(&str, &str)]) -> Result<Option<Grant>, Failure> {
+        let settings = Settings::of_environment(&|name| environment(name, variables))?;
+        Layers([Settings::default(), settings, Settings::default()]).grant()
+    }
+
+    #[test]
+    fn whoever_is_named_is_not_taken_for_somebody_else() {
+        for (variable, wanted) in [
+            ("TIDEGATE_LOGIN_URL", "a login host is named"),
+            ("TIDEGATE_CLIENT_ID", "a client is named"),
+            ("TIDEGATE_USERNAME", "a user is named"),
+        ] {
+            let refusal = usage(grant(&[(variable, "https://login.example.com")]));
+            assert!(refusal.contains(wanted), "{refusal}");
+            assert!(refusal.contains("--client-secret-file"), "{refusal}");
+        }
+        let token = [("TIDEGATE_CLIENT_ID", "x"), ("TIDEGATE_TOKEN", "y")];
+        assert!(grant(&token).unwrap().is_none());
+        assert!(grant(&[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_way_to_sign_in_names_what_it_lacks_and_what_it_has_twice() {
+        let login = ("TIDEGATE_LOGIN_URL", "https://login.example.com");
+        let client = ("TIDEGATE_CLIENT_ID", "shop");
+        for (variables, wanted) in [
+            (&[("TIDEGATE_CLIENT_SECRET", "s3cret")][..], "--login-url"),
+            (
+                &[login, ("TIDEGATE_CLIENT_SECRET", "s3cret")],
+                "--client-id",
+            ),
+            (&[login, ("TIDEGATE_PASSWORD", "s3cret")], "--username"),
+            (&[login, client, ("TIDEGATE_JWT_KEY", "k")], "--username"),
+            (
+                &[
+                    login,
+                    client,
+                    ("TIDEGATE_CLIENT_SECRET", "s3cret"),
+                    ("TIDEGATE_CLIENT_SECRET_FILE", "f"),
+                ],
+                "both a client secret and a file",
+            ),
+            (
+                &[
+                    ("TIDEGATE_PASSWORD", "s3cret"),
+                    ("TIDEGATE_REFRESH_TOKEN", "s3cret"),
+                ],
+                "both a refresh token and a password",
+            ),
+        ] {
+            let refusal = usage(grant(variables));
+            assert!(refusal.contains(wanted), "{refusal}");
+            assert!(!refusal.contains("s3cret"), "{refusal}");
+        }
+        let jwt = [
+            login,
+            client,
+            ("TIDEGATE_USERNAME", "me"),
+            ("TIDEGATE_JWT_KEY", "k"),
+            ("TIDEGATE_JWT_AUDIENCE", "https://login.salesforce.com"),
+        ];
+        let Some(Grant::JwtBearer { audience, .. }) = grant(&jwt).unwrap() else {
+            panic!("another way");
+        };
+        assert_eq!(audience.as_deref(), Some("https://login.salesforce.com"));
+    }
+
+    #[test]
+    fn a_settings_file_is_read_or_told_what_is_wrong_with_it_and_not_what_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("odd.toml");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Settings::of_file(Some(path.to_str().unwrap()), &|_| None)
+        };
+        for (text, wanted) in [
+            ("password = 87654321", "the value of `password` is no text"),
+            ("token = [\"hunter2\"]", "the value of `token` is no text"),
+            ("client_id = \"x\"\npassword = hunter2", "line 2 is no TOML"),
+            ("password = \"hunter2", "line 1 is no TOML"),
+            ("hunter2", "line 1 is no TOML"),
+            ("pasword = \"hunter2\"", "unknown field `pasword`"),
+        ] {
+            let refusal = usage(read(text));
+            assert!(refusal.contains(wanted), "{refusal}");
+            assert!(refusal.contains("odd.toml"), "{refusal}");
+            let is_told = refusal.contains("hunter2") || refusal.contains("87654321");
+            assert!(!is_told, "{refusal}");
+        }
+        let settings = read("password = \"hunter2\"").unwrap();
+        assert_eq!(settings.password.as_deref(), Some("hunter2"));
+        let refusal = usage(Settings::of_file(Some("/dev/zero"), &|_| None));
+        assert!(refusal.contains("not a regular file"), "{refusal}");
+    }
+
+    #[test]
+    fn a_profile_is_found_by_its_name_and_an_empty_one_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let profiles = directory.path().join("tidegate/profiles");
+        fs::create_dir_all(&profiles).unwrap();
+        fs::write(profiles.join("prod.eu.toml"), "client_id = \"eu\"").unwrap();
+        let home = directory.path().to_str().unwrap();
+        let with = |name: &str| {
+            let variables = [("TIDEGATE_PROFILE", name), ("XDG_CONFIG_HOME", home)];
+            Settings::of_file(None, &|name| environment(name, &variables))
+        };
+        assert_eq!(with("prod.eu").unwrap().client_id.as_deref(), Some("eu"));
+        assert_eq!(with("").unwrap().client_id, None);
+        let refusal = usage(with("nobody"));
+        assert!(refusal.contains("profiles/nobody.toml"), "{refusal}");
+        let odd =
+            |name: &str| (name == "TIDEGATE_PROFILE").then(|| OsString::from_vec(b"\xff".to_vec()));
+        let refusal = usage(Settings::of_file(None, &odd));
+        assert!(refusal.contains("not UTF-8"), "{refusal}");
+    }
+
+    #[test]
+    fn a_proxy_comes_with_where_it_does_not_lead() {
+        let variables = [("https_proxy", "proxy:3128"), ("NO_PROXY", "a.example")];
+        let environment = |name: &str| environment(name, &variables);
+        let proxy = proxy_of(None, &environment).unwrap().unwrap();
+        assert_eq!(proxy.url.to_string(), "http://proxy:3128");
+        assert_eq!(proxy.except, "a.example");
+        let proxy = proxy_of(Some("http://other:1".into()), &environment);
+        assert_eq!(proxy.unwrap().unwrap().url.to_string(), "http://other:1");
+        let refusal = usage(proxy_of(Some("socks5://other:1".into()), &environment));
+        assert!(refusal.contains("http://host:port"), "{refusal}");
+    }
 }

@@ -5,7 +5,6 @@
 
 use std::{
     fmt,
-    net::IpAddr,
     path::PathBuf,
     str::FromStr,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
@@ -22,7 +21,7 @@ use tonic::{
 use tower::Service;
 
 use super::{
-    dial::{ClientCertificate, Dialer, ProxyUrl, TlsFiles},
+    dial::{ClientCertificate, Dialer, Proxy, TlsFiles, is_loopback},
     error::{ClientError, ConnectError},
     http::HttpClient,
     sign_in::{ANSWER_TIMEOUT, CredentialSource},
@@ -56,8 +55,9 @@ pub struct Endpoint {
     pub ca_file: Option<PathBuf>,
     /// A certificate that shows who connects.
     pub client_certificate: Option<ClientCertificate>,
-    /// The proxy that connections go through, to the gateway and to login hosts alike.
-    pub proxy: Option<ProxyUrl>,
+    /// The proxy that connections go through, to the gateway and to login hosts alike, but for those
+    /// that it does not lead to.
+    pub proxy: Option<Proxy>,
     /// Where the token comes from that is sent with every call.
     pub credentials: CredentialSource,
     /// Whether plaintext may leave this machine.
@@ -120,9 +120,8 @@ impl Endpoint {
         self.check_plaintext()?;
         let signed = self.sign_in().await?;
         let endpoint = self.transport(frame_bytes_max)?;
-        // Not for this machine, which no proxy leads to.
-        let proxy = self.proxy.clone().filter(|_| !self.url.is_loopback());
-        let channel = endpoint.connect_with_connector(Dialer::new(proxy)).await;
+        let dialer = Dialer::new(self.proxy.clone());
+        let channel = endpoint.connect_with_connector(dialer).await;
         let channel = channel.map_err(|error| self.failed(&error))?;
         Ok(Connection { channel, signed })
     }
@@ -386,10 +385,7 @@ impl EndpointUrl {
 
     /// Whether the host can only be this machine.
     pub fn is_loopback(&self) -> bool {
-        match self.host().parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host().eq_ignore_ascii_case("localhost"),
-        }
+        is_loopback(&self.0)
     }
 
     /// The host, without the brackets of an IPv6 address.

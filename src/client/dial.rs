@@ -3,17 +3,22 @@
 //! gRPC and signing in go the same way, so that whoever can reach one reaches the other.
 
 use std::{
-    fmt, fs,
+    fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
     pin::Pin,
     str::FromStr,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri};
 use hyper_util::{
-    client::legacy::connect::{HttpConnector, proxy::Tunnel},
+    client::{
+        legacy::connect::{HttpConnector, proxy::Tunnel},
+        proxy::matcher::Matcher,
+    },
     rt::TokioIo,
 };
 use rustls::{
@@ -25,7 +30,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use tower::Service;
 
 use super::{connect::CONNECT_TIMEOUT, error::ConnectError};
-use crate::types::limits::CA_FILE_BYTES_MAX;
+use crate::{net::whole_file, types::limits::CA_FILE_BYTES_MAX};
 
 /// A certificate that shows who calls, for gateways and proxies that want one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,15 +102,40 @@ impl fmt::Debug for ProxyUrl {
 #[error("a proxy looks like http://host:port, or http://user:password@host:port")]
 pub struct ProxyUrlError;
 
+/// A proxy, and where it does not lead. It never leads to this machine: what listens on loopback is
+/// out of its reach, and what goes there is not its business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Where it listens.
+    pub url: ProxyUrl,
+    /// Hosts that are connected to directly, as in the variable `NO_PROXY`: domains, which stand for
+    /// what is within them too, addresses and networks, separated by commas; or `*`.
+    pub except: String,
+}
+
+impl From<ProxyUrl> for Proxy {
+    /// Leads everywhere but to this machine.
+    fn from(url: ProxyUrl) -> Self {
+        let except = String::new();
+        Self { url, except }
+    }
+}
+
 /// Makes connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     direct: HttpConnector,
-    proxy: Option<ProxyUrl>,
+    proxy: Option<(ProxyUrl, Arc<Matcher>)>,
 }
 
 impl Dialer {
-    pub(crate) fn new(proxy: Option<ProxyUrl>) -> Self {
+    pub(crate) fn new(proxy: Option<Proxy>) -> Self {
+        let proxy = proxy.map(|Proxy { url, except }| {
+            // Some write `*.example.com` for what this calls `.example.com`.
+            let except = except.replace("*.", ".");
+            let matcher = Matcher::builder().all(url.to_string()).no(except).build();
+            (url, Arc::new(matcher))
+        });
         let mut direct = HttpConnector::new();
         // TLS, where there is some, is put on top.
         direct.enforce_http(false);
@@ -136,7 +166,10 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let Some(proxy) = self.proxy.clone() else {
+        let proxy = self.proxy.as_ref();
+        let leads = |matcher: &Matcher| !is_loopback(&to) && matcher.intercept(&to).is_some();
+        let proxy = proxy.filter(|(_, matcher)| leads(matcher));
+        let Some((proxy, _)) = proxy.cloned() else {
             let connecting = self.direct.call(to);
             return Box::pin(async move { Ok(connecting.await?) });
         };
@@ -180,8 +213,8 @@ impl TlsFiles {
         if let Some(files) = &self.client_certificate {
             // Read for what is wrong with them: the library says less.
             files.read()?;
-            let cert = read_bounded(&files.cert_file)?;
-            let key = read_bounded(&files.key_file)?;
+            let cert = read_file(&files.cert_file)?;
+            let key = read_file(&files.key_file)?;
             config = config.identity(Identity::from_pem(cert, key));
         }
         Ok(config)
@@ -216,11 +249,11 @@ impl TlsFiles {
 
 impl ClientCertificate {
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConnectError> {
-        let pem = read_bounded(&self.cert_file)?;
+        let pem = read_file(&self.cert_file)?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| self.refused("found no certificate in PEM form".into()))?;
-        let pem = read_bounded(&self.key_file)?;
+        let pem = read_file(&self.key_file)?;
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| ConnectError::File {
             path: self.key_file.clone(),
             reason: "found no private key in PEM form".into(),
@@ -243,7 +276,7 @@ fn read_authority(path: &Path) -> Result<Vec<u8>, ConnectError> {
         path: path.to_owned(),
         reason,
     };
-    let pem = read_bounded(path).map_err(|error| match error {
+    let pem = read_file(path).map_err(|error| match error {
         ConnectError::File { reason, .. } => refused(reason),
         error => error,
     })?;
@@ -253,21 +286,22 @@ fn read_authority(path: &Path) -> Result<Vec<u8>, ConnectError> {
     }
 }
 
-/// Reads a file that is not larger than such files are.
-pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, ConnectError> {
-    let refused = |reason: String| ConnectError::File {
+/// Reads a file of keys or secrets.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ConnectError> {
+    whole_file::read(path, CA_FILE_BYTES_MAX).map_err(|error| ConnectError::File {
         path: path.to_owned(),
-        reason,
-    };
-    let size = fs::metadata(path)
-        .map_err(|error| refused(error.to_string()))?
-        .len();
-    if size > CA_FILE_BYTES_MAX {
-        return Err(refused(format!(
-            "such a file has at most {CA_FILE_BYTES_MAX} bytes, this one has {size}"
-        )));
+        reason: error.to_string(),
+    })
+}
+
+/// Whether a URL's host can only be this machine.
+pub(crate) fn is_loopback(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
-    fs::read(path).map_err(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]
@@ -278,7 +312,7 @@ mod tests {
     fn a_proxy_is_read_and_its_password_is_not_shown() {
         let proxy: ProxyUrl = "http://me:s%40cret@proxy:3128".parse().unwrap();
         assert_eq!(proxy.to_string(), "http://proxy:3128");
-        let shown = format!("{proxy:?} {:?}", Dialer::new(Some(proxy.clone())));
+        let shown = format!("{proxy:?} {:?}", Dialer::new(Some(proxy.clone().into())));
         assert!(!shown.contains("cret"), "{shown}");
         let authorization = proxy.authorization.unwrap();
         assert_eq!(

@@ -9,7 +9,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 use super::{
-    dial::{Dialer, ProxyUrl, TlsFiles},
+    dial::{Dialer, Proxy, TlsFiles},
     error::ConnectError,
 };
 
@@ -24,7 +24,6 @@ pub(crate) struct HttpClient {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-
     pub(crate) body: Bytes,
 }
 
@@ -43,7 +42,7 @@ impl HttpClient {
     /// A client whose calls take at most `timeout`.
     pub(super) fn new(
         tls: &TlsFiles,
-        proxy: Option<ProxyUrl>,
+        proxy: Option<Proxy>,
         timeout: Duration,
     ) -> Result<Self, ConnectError> {
         let connector = HttpsConnectorBuilder::new()
@@ -60,7 +59,7 @@ impl HttpClient {
     /// A client that trusts the authority in `ca_file`, or without one those that browsers trust.
     pub(crate) fn trusting(
         ca_file: Option<PathBuf>,
-        proxy: Option<ProxyUrl>,
+        proxy: Option<Proxy>,
         timeout: Duration,
     ) -> Result<Self, ConnectError> {
         let tls = TlsFiles {

@@ -21,7 +21,7 @@ mod subscription;
 
 pub use backoff::Backoff;
 pub use connect::{Connection, Credentials, Endpoint, EndpointUrl, EndpointUrlError};
-pub use dial::{ClientCertificate, ProxyUrl, ProxyUrlError};
+pub use dial::{ClientCertificate, Proxy, ProxyUrl, ProxyUrlError};
 pub use error::{CallError, ClientError, ConnectError};
 pub use managed::ManagedSubscription;
 pub use profile::{Profile, ProfileError};

@@ -5,7 +5,7 @@
 //! as a whole, so that no reader sees half of it.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -63,7 +63,7 @@ impl Profile {
     /// [`ProfileError`]; [`ProfileError::Missing`] if no gateway was ever started there.
     pub fn read(data_dir: &Path) -> Result<Self, ProfileError> {
         let path = data_dir.join(PROFILE_FILE);
-        let bytes = match read_bounded(&path) {
+        let bytes = match whole_file::read(&path, PROFILE_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ProfileError::Missing(path));
             }
@@ -92,16 +92,6 @@ impl Profile {
         json.push(b'\n');
         whole_file::write(&data_dir.join(PROFILE_FILE), &json, whole_file::SECRET)
     }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let size = fs::metadata(path)?.len();
-    if size > PROFILE_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "a profile has at most {PROFILE_BYTES_MAX} bytes, this one has {size}"
-        )));
-    }
-    fs::read(path)
 }
 
 /// Why there is no profile to go by.
@@ -149,6 +139,8 @@ mod tenant_text {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn sample() -> Profile {

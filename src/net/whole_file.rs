@@ -1,6 +1,11 @@
-//! Files that are replaced as a whole: no reader, and no crash, sees half of one.
+//! Small files that are read and replaced as a whole: no reader, and no crash, sees half of one.
 
-use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{
+    fs, io,
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 /// Mode of a file that anybody may read.
 pub const PUBLIC: u32 = 0o644;
@@ -32,6 +37,29 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 
+/// Reads a file of at most `bytes_max` bytes.
+///
+/// # Errors
+///
+/// The file system's, and that of a file that is larger, or that is none: a pipe could keep its reader
+/// waiting, a device never ends, and what is read once may have to be read again.
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        let wanted = "it is not a regular file, which can be read again when need be";
+        return Err(io::Error::other(wanted));
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path)?;
+    // It may grow while it is read.
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!(
+            "such a file has at most {bytes_max} bytes, this one has more"
+        )));
+    }
+    Ok(bytes)
+}
+
 /// Whether a write failed because the disk, or the quota on it, is full: the one failure that heals.
 pub fn is_disk_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -55,6 +83,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_file_is_read_if_it_is_one_and_no_larger_than_wanted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, b"four").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"four");
+        let error = read(&path, 3).unwrap_err();
+        assert!(error.to_string().contains("at most 3 bytes"), "{error}");
+        for odd in [Path::new("/dev/zero"), directory.path()] {
+            let error = read(odd, 4).unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{error}");
+        }
+        let missing = read(&directory.path().join("none"), 4).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn a_file_is_replaced_with_its_mode_and_nothing_is_left_behind() {

@@ -6,7 +6,11 @@
 //!
 //! Source: the public specification Standard Webhooks 1.0.0, "Webhook metadata" and "Signature scheme".
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -16,8 +20,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use super::EventLine;
 use crate::{
     cli::{exit::Failure, sign_in::proxy_of},
-    client::http::HttpClient,
+    client::{dial::is_loopback, http::HttpClient},
     clock::{Clock, SystemClock},
+    net::whole_file,
     subscriber::{Attempt, Event, Outcome},
 };
 
@@ -42,6 +47,8 @@ pub(in crate::cli) struct WebhookArgs {
 const SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a secret, as the specification bounds them.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Bytes of a file with one, generously.
+const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Bytes of an answer that are shown as a reason.
 const REASON_CHARS_MAX: usize = 300;
 
@@ -54,29 +61,17 @@ impl WebhookArgs {
         let wrong =
             || Failure::Usage("a webhook is a URL such as https://example.com/events".into());
         let to: Uri = url.parse().map_err(|_| wrong())?;
-        let host = to.host().ok_or_else(wrong)?.to_owned();
-        if !matches!(to.scheme_str(), Some("http" | "https")) {
+        if to.host().is_none() || !matches!(to.scheme_str(), Some("http" | "https")) {
             return Err(wrong());
         }
         let secret = match &self.webhook_secret_file {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-                Failure::Usage(format!("the file {}: {error}", path.display()))
-            })?),
+            Some(path) => Some(read_secret(path)?),
             None => std::env::var("TIDEGATE_WEBHOOK_SECRET").ok(),
         };
-        let is_loopback = host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
-        let proxy = match is_loopback {
+        let proxy = match is_loopback(&to) {
             true => None,
-            false => proxy_of(&|name| std::env::var_os(name), &host),
+            false => proxy_of(None, &|name| std::env::var_os(name))?,
         };
-        let proxy = proxy
-            .map(|proxy| proxy.parse())
-            .transpose()
-            .map_err(|error: crate::client::ProxyUrlError| Failure::Usage(error.to_string()))?;
         Ok(Some(Webhook {
             http: HttpClient::trusting(self.webhook_ca.clone(), proxy, timeout)?,
             to,
@@ -84,6 +79,13 @@ impl WebhookArgs {
             clock: Box::new(SystemClock),
         }))
     }
+}
+
+fn read_secret(path: &Path) -> Result<String, Failure> {
+    let refused = |reason: String| Failure::Usage(format!("the file {}: {reason}", path.display()));
+    let bytes = whole_file::read(path, SECRET_FILE_BYTES_MAX);
+    let bytes = bytes.map_err(|error| refused(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8".into()))
 }
 
 fn key_of(secret: &str) -> Result<hmac::Key, Failure> {

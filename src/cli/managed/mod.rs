@@ -31,6 +31,15 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Admin(Box<AdminCommand>),
+    /// Print its events as they arrive, and commit what was printed
+    Subscribe(Box<subscribe::Args>),
+}
+
+/// What is done at once.
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
     /// Make a managed subscription
     #[command(after_help = "\
 Examples:
@@ -81,8 +90,6 @@ Example:
         #[command(flatten)]
         connection: ConnectionArgs,
     },
-    /// Print its events as they arrive, and commit what was printed
-    Subscribe(Box<subscribe::Args>),
     /// Take a managed subscription from the stream that has it
     Release {
         #[command(flatten)]
@@ -173,7 +180,14 @@ fn word<T: ValueEnum>(option: Option<T>) -> String {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
-        Command::Create {
+        Command::Admin(command) => super::unless_interrupted(administer(*command)).await,
+        Command::Subscribe(args) => subscribe::run(*args).await,
+    }
+}
+
+async fn administer(command: AdminCommand) -> Result<(), Failure> {
+    match command {
+        AdminCommand::Create {
             developer_name,
             topic,
             settings,
@@ -186,7 +200,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             output.list(&[made]);
             output.flush().await
         }
-        Command::List { output, connection } => {
+        AdminCommand::List { output, connection } => {
             let connection = connection.connect().await?;
             let mut output = Output::stdout(output);
             let found = list(&connection).await?;
@@ -196,7 +210,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             output.list(&found);
             output.flush().await
         }
-        Command::Update {
+        AdminCommand::Update {
             key,
             settings,
             output,
@@ -214,7 +228,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             output.list(&[update(&connection, &key, settings).await?]);
             output.flush().await
         }
-        Command::Delete {
+        AdminCommand::Delete {
             key,
             yes,
             connection,
@@ -235,8 +249,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        Command::Subscribe(args) => subscribe::run(*args).await,
-        Command::Release { key, connection } => {
+        AdminCommand::Release { key, connection } => {
             let connection = connection.connect().await?;
             let mut admin = connection.admin();
             let released = admin.release_managed_subscription(key.message()).await?;
@@ -246,7 +259,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             });
             Ok(())
         }
-        Command::Positions { output, connection } => {
+        AdminCommand::Positions { output, connection } => {
             let connection = connection.connect().await?;
             let mut output = Output::stdout(output);
             let found = list(&connection).await?;

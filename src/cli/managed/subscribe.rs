@@ -51,7 +51,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let connection = args.connection.connect().await?;
-    let topic = topic_of(&connection, &args.key).await?;
+    let topic = topic_of(&connection, &args.key);
+    let topic = crate::cli::unless_interrupted(topic).await?;
     let output = Output::stdout(args.output);
     subscribe(args, connection, topic, output, crate::cli::interrupted()).await
 }

@@ -90,11 +90,11 @@ fn a_lag_that_is_not_known_is_not_shown_as_none() {
 #[tokio::test]
 async fn one_is_deleted_only_when_that_is_meant() {
     let args = Args {
-        command: Command::Delete {
+        command: Command::Admin(Box::new(AdminCommand::Delete {
             key: key("Fulfilment"),
             yes: false,
             connection: ConnectionArgs::default(),
-        },
+        })),
     };
     let failure = run(args).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);

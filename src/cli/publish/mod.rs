@@ -101,7 +101,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(change) = args.change.open(&args.topic).await? {
         let connection = args.connection.connect().await?;
         let mut output = Output::stdout(args.output);
-        return change::publish(&connection, args.topic, &change, &mut output).await;
+        let publishing = change::publish(&connection, args.topic, &change, &mut output);
+        return super::unless_interrupted(publishing).await;
     }
     let is_single = args.json.is_some();
     let (source, progress) = open(args.json, args.file.as_deref(), args.stdin.is_some()).await?;
@@ -113,20 +114,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         _ => None,
     };
     let mut output = Output::stdout(args.output);
-    let interrupted = async {
-        match args.file {
-            // Where there is nothing to leave behind, the signal ends the process by itself.
-            None => std::future::pending().await,
-            Some(_) => super::interrupted().await,
-        }
-    };
     let began_at = Instant::now();
     let job = Job {
         source,
         progress: &progress,
         resume,
         retry_for: PUBLISH_RETRY_FOR,
-        interrupted,
+        interrupted: super::interrupted(),
     };
     let (tally, ended) = publish(&connection, args.topic, job, &mut output).await;
     if !is_single && tally.total() > 1 {
@@ -263,7 +257,7 @@ async fn publish<R: AsyncRead + Unpin, I: Future<Output = ()>, W: AsyncWrite + U
         let resume = job.resume.map(begin).transpose()?.flatten();
         Ok((writer, resume))
     };
-    let (writer, resume) = match began.await {
+    let (writer, resume) = match super::unless_interrupted(began).await {
         Ok(began) => began,
         Err(failure) => return (Tally::default(), Err(failure)),
     };

@@ -25,13 +25,14 @@ use http::Uri;
 
 use super::{
     connect::Credentials,
-    dial::read_bounded,
+    dial::is_loopback,
     http::{HttpClient, HttpError},
     profile::{Profile, ProfileError},
 };
 use crate::{
     clock::Clock,
-    types::{TenantId, TenantIdError},
+    net::whole_file,
+    types::{TenantId, TenantIdError, limits::CA_FILE_BYTES_MAX},
 };
 
 /// How long a login host may take to answer.
@@ -83,6 +84,9 @@ pub enum Grant {
         username: String,
         /// An RSA key in PEM.
         key: Secret,
+        /// Whom the assertion is for, if that is not the login host: the hosted service wants its own
+        /// `https://login.salesforce.com` from some hosts.
+        audience: Option<String>,
     },
     /// A refresh token.
     RefreshToken {
@@ -147,7 +151,8 @@ impl Secret {
             path: path.clone(),
             reason,
         };
-        let bytes = read_bounded(path).map_err(|error| refused(error.to_string()))?;
+        let bytes = whole_file::read(path, CA_FILE_BYTES_MAX);
+        let bytes = bytes.map_err(|error| refused(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8".into()))?;
         let text = text.trim_end_matches(['\r', '\n']);
         match text.is_empty() {
@@ -175,15 +180,6 @@ impl LoginUrl {
 
     fn is_plaintext(&self) -> bool {
         self.0.scheme_str() == Some("http")
-    }
-
-    fn is_loopback(&self) -> bool {
-        let host = self.0.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        match host.parse::<std::net::IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => host.eq_ignore_ascii_case("localhost"),
-        }
     }
 
     fn host(&self) -> &str {
@@ -252,6 +248,9 @@ pub enum SignInError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The key that was given as it is cannot sign.
+    #[error("the key that signs assertions: {0}")]
+    Key(&'static str),
     /// Secrets would cross a network in the clear.
     #[error("{0} is not on this machine, and http:// would send secrets in the clear")]
     PlaintextRefused(LoginUrl),
@@ -261,6 +260,14 @@ pub enum SignInError {
     /// The login host said no.
     #[error("the login host {host} refused: {reason}")]
     Refused {
+        /// The host.
+        host: String,
+        /// In its words.
+        reason: String,
+    },
+    /// The login host said no for now: it is busy, or was asked too often.
+    #[error("the login host {host} refused for now: {reason}")]
+    NotNow {
         /// The host.
         host: String,
         /// In its words.
@@ -292,11 +299,15 @@ impl SignInError {
     /// Whether the same may be tried again with some hope.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Nonsense { .. } | Self::Command(_) => true,
+            Self::Unreachable(_)
+            | Self::NotNow { .. }
+            | Self::Nonsense { .. }
+            | Self::Command(_) => true,
             Self::Fixed
             | Self::NothingNewer(_)
             | Self::Profile(_)
             | Self::File { .. }
+            | Self::Key(_)
             | Self::PlaintextRefused(_)
             | Self::Refused { .. }
             | Self::NoTenant
@@ -367,7 +378,7 @@ impl SignIn {
     ) -> Result<Credentials, SignInError> {
         if let Some(login) = self.grant.login()
             && login.is_plaintext()
-            && !login.is_loopback()
+            && !is_loopback(&login.0)
             && !allow_plaintext
         {
             return Err(SignInError::PlaintextRefused(login.clone()));

@@ -106,16 +106,17 @@ fn form<'a>(grant: &'a Grant, clock: &dyn Clock) -> Result<(&'a LoginUrl, Form),
             client_id,
             username,
             key,
+            audience,
         } => {
             let pem = key.read()?;
-            let signed =
-                assertion::sign(&pem, client_id, username, &login.to_string(), clock.now());
+            let audience = audience.clone().unwrap_or_else(|| login.to_string());
+            let signed = assertion::sign(&pem, client_id, username, &audience, clock.now());
             let assertion = signed.map_err(|reason| match key {
                 super::Secret::File(path) => SignInError::File {
                     path: path.clone(),
                     reason: reason.into(),
                 },
-                super::Secret::Text(_) => SignInError::Command(reason.into()),
+                super::Secret::Text(_) => SignInError::Key(reason),
             })?;
             let kind = "urn:ietf:params:oauth:grant-type:jwt-bearer";
             let form = vec![("grant_type", kind.into()), ("assertion", assertion)];
@@ -147,13 +148,13 @@ fn read<'de, T: Deserialize<'de>>(login: &LoginUrl, answer: &'de Answer) -> Resu
                 .error_description
                 .unwrap_or_else(|| refusal.error.clone());
             let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
-            match answer.status.is_server_error() {
-                true => Err(SignInError::Nonsense {
-                    host,
-                    found: format!("{}: {reason}", answer.status),
-                }),
-                false => Err(SignInError::Refused { host, reason }),
-            }
+            let is_passing = answer.status.is_server_error()
+                || answer.status == StatusCode::TOO_MANY_REQUESTS
+                || PASSING.contains(&&*refusal.error);
+            Err(match is_passing {
+                true => SignInError::NotNow { host, reason },
+                false => SignInError::Refused { host, reason },
+            })
         }
         Err(_) => Err(SignInError::Nonsense {
             host,
@@ -163,7 +164,16 @@ fn read<'de, T: Deserialize<'de>>(login: &LoginUrl, answer: &'de Answer) -> Resu
 }
 
 /// Characters of a reason that are shown.
-const REASON_CHARS_MAX: usize = 300;
+pub(super) const REASON_CHARS_MAX: usize = 300;
+
+/// Errors that pass: those of RFC 6749, 4.1.2.1, which token endpoints answer too, and what says that
+/// somebody asked too often.
+const PASSING: [&str; 4] = [
+    "rate_limit_exceeded",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+];
 
 /// The organisation of `https://login/id/{organisation}/{user}`.
 pub(super) fn tenant_of_id(id: &str) -> Option<String> {

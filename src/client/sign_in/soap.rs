@@ -5,11 +5,22 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use quick_xml::{Reader, escape::escape, events::Event};
 
-use super::{LoginUrl, SignInError, Token};
+use super::{LoginUrl, SignInError, Token, oauth::REASON_CHARS_MAX};
 use crate::client::http::HttpClient;
 
 /// The last version that the hosted service answers.
 const PATH: &str = "/services/Soap/u/64.0";
+
+/// Faults that pass. A wrong password is not among them: showing it again may lock its user out.
+///
+/// Source: the public SOAP API Developer Guide, "ExceptionCode".
+const PASSING: [&str; 5] = [
+    "LOGIN_RATE_EXCEEDED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "SERVER_UNAVAILABLE",
+    "UNABLE_TO_LOCK_ROW",
+    "UNKNOWN_EXCEPTION",
+];
 
 pub(super) async fn login(
     http: &HttpClient,
@@ -36,10 +47,16 @@ pub(super) async fn login(
     let host = || login.host().to_owned();
     let Some(access_token) = element(text, "sessionId") else {
         return Err(match element(text, "faultstring") {
-            Some(reason) => SignInError::Refused {
-                host: host(),
-                reason,
-            },
+            Some(reason) => {
+                let code = element(text, "faultcode").unwrap_or_default();
+                let code = code.rsplit(':').next().unwrap_or_default();
+                let reason = reason.chars().take(REASON_CHARS_MAX).collect();
+                let host = host();
+                match PASSING.contains(&code) {
+                    true => SignInError::NotNow { host, reason },
+                    false => SignInError::Refused { host, reason },
+                }
+            }
             None => SignInError::Nonsense {
                 host: host(),
                 found: answer.status.to_string(),

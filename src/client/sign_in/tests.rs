@@ -18,7 +18,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    client::{Endpoint, ProxyUrl},
+    client::{ClientCertificate, Endpoint, Proxy, ProxyUrl},
     clock::{ManualClock, Timestamp},
 };
 
@@ -152,25 +152,36 @@ async fn an_assertion_is_signed_by_the_key_whatever_its_form() {
         client_id: "client".into(),
         username: "me@example.com".into(),
         key: Secret::File(path.clone()),
+        audience: None,
+    };
+    let decoding = jsonwebtoken::DecodingKey::from_rsa_der(key.public_key_raw());
+    let decode = |form: &str, audience: &str| {
+        let assertion = form.split("assertion=").nth(1).unwrap();
+        let assertion = assertion.split('&').next().unwrap();
+        let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
+        validation.set_audience(&[audience]);
+        validation.validate_exp = false;
+        let decoded = jsonwebtoken::decode(assertion, &decoding, &validation);
+        let claims: serde_json::Value = decoded.unwrap().claims;
+        claims
     };
     sign_in(grant()).await.unwrap();
-    let form = host.asked().remove(0).1;
-    let assertion = form
-        .split("assertion=")
-        .nth(1)
-        .unwrap()
-        .split('&')
-        .next()
-        .unwrap();
-    let decoding = jsonwebtoken::DecodingKey::from_rsa_der(key.public_key_raw());
-    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
-    validation.set_audience(&[login.to_string()]);
-    validation.validate_exp = false;
-    let claims =
-        jsonwebtoken::decode::<serde_json::Value>(assertion, &decoding, &validation).unwrap();
-    assert_eq!(claims.claims["iss"], "client");
-    assert_eq!(claims.claims["sub"], "me@example.com");
-    assert_eq!(claims.claims["exp"], 1_700_000_180);
+    let claims = decode(&host.asked()[0].1, &login.to_string());
+    assert_eq!(claims["iss"], "client");
+    assert_eq!(claims["sub"], "me@example.com");
+    assert_eq!(claims["exp"], 1_700_000_180);
+    let mut elsewhere = grant();
+    if let Grant::JwtBearer { audience, .. } = &mut elsewhere {
+        *audience = Some("https://login.salesforce.com".into());
+    }
+    sign_in(elsewhere).await.unwrap();
+    decode(&host.asked()[1].1, "https://login.salesforce.com");
+    let mut given = grant();
+    if let Grant::JwtBearer { key, .. } = &mut given {
+        *key = secret("no key");
+    }
+    let error = sign_in(given).await.unwrap_err();
+    assert!(matches!(error, SignInError::Key(_)), "{error}");
     for (text, wanted) in [("", "empty"), ("no key", "no private key")] {
         fs::write(&path, text).unwrap();
         let error = sign_in(grant()).await.unwrap_err();
@@ -250,7 +261,14 @@ async fn what_is_no_token_is_told_and_no_secret_with_it() {
             "refused: invalid_grant",
             false,
         ),
-        (503, r#"{"error": "busy"}"#, "503", true),
+        (503, r#"{"error": "busy"}"#, "refused for now: busy", true),
+        (
+            400,
+            r#"{"error": "rate_limit_exceeded", "error_description": "too often"}"#,
+            "refused for now: too often",
+            true,
+        ),
+        (429, r#"{"error": "odd"}"#, "refused for now: odd", true),
         (200, "<html>welcome</html>", "no JSON of a token", true),
         (200, "{}", "no JSON of a token", true),
         (404, "<html>nothing here</html>", "404", true),
@@ -386,15 +404,102 @@ async fn all_who_need_a_new_token_share_one_sign_in() {
         vec![(TOKEN_PATH, 400, r#"{"error": "invalid_grant"}"#.into())];
     let refused = connection.renew_credentials(seen + 1).await;
     assert!(!refused.unwrap_err().is_retryable());
-    let fixed = Credentials {
+    let url = endpoint.url.clone();
+    let connection = Endpoint::new(url, fixed()).connect().await.unwrap();
+    let error = connection.renew_credentials(0).await.unwrap_err();
+    assert!(error.to_string().contains("fixed"), "{error}");
+}
+
+#[tokio::test]
+async fn a_fault_of_soap_passes_or_does_not() {
+    let grant = |login| Grant::Password {
+        login,
+        client: None,
+        username: "me@example.com".into(),
+        password: secret("pa55"),
+    };
+    for (code, is_retryable) in [
+        ("sf:SERVER_UNAVAILABLE", true),
+        ("sf:LOGIN_RATE_EXCEEDED", true),
+        ("sf:INVALID_LOGIN", false),
+        ("soapenv:Client", false),
+    ] {
+        let fault = format!(
+            "<e:Envelope><e:Body><e:Fault><faultcode>{code}</faultcode>\
+             <faultstring>{code}: no</faultstring></e:Fault></e:Body></e:Envelope>"
+        );
+        let (_, login) = Host::start(&[("/services/Soap/u/", 500, &fault)]).await;
+        let error = sign_in(grant(login)).await.unwrap_err();
+        assert!(error.to_string().contains(code), "{error}");
+        assert_eq!(error.is_retryable(), is_retryable, "{error}");
+    }
+}
+
+/// A host that takes connections, and says nothing.
+async fn silent_host() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            held.push(listener.accept().await);
+        }
+    });
+    addr
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_host_or_a_proxy_that_says_nothing_is_given_up() {
+    let grant = |login: &str| Grant::ClientCredentials {
+        login: login.parse().unwrap(),
+        client: client(),
+    };
+    let addr = silent_host().await;
+    let error = sign_in(grant(&format!("http://{addr}"))).await.unwrap_err();
+    assert!(
+        error.to_string().contains("no answer within 5 s"),
+        "{error}"
+    );
+    assert!(error.is_retryable());
+
+    let url: ProxyUrl = format!("http://{addr}").parse().unwrap();
+    let endpoint = Endpoint {
+        proxy: Some(url.into()),
+        ..Endpoint::new("https://gateway.example.com".parse().unwrap(), fixed())
+    };
+    let error = endpoint.connect().await.unwrap_err();
+    assert!(error.to_string().contains("through the proxy"), "{error}");
+    assert!(
+        error.to_string().contains("no answer within 10 s"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_login_host_that_hangs_up_may_be_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let login = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await);
+        }
+    });
+    let error = sign_in(Grant::ClientCredentials {
+        login: login.parse().unwrap(),
+        client: client(),
+    });
+    let error = error.await.unwrap_err();
+    assert!(matches!(error, SignInError::Unreachable(_)), "{error}");
+    assert!(error.is_retryable());
+}
+
+/// Credentials that nobody looks at.
+fn fixed() -> Credentials {
+    Credentials {
         access_token: "t".into(),
         tenant_id: "00D000000000001".parse().unwrap(),
         instance_url: "https://t".into(),
-    };
-    let url = endpoint.url.clone();
-    let connection = Endpoint::new(url, fixed).connect().await.unwrap();
-    let error = connection.renew_credentials(0).await.unwrap_err();
-    assert!(error.to_string().contains("fixed"), "{error}");
+    }
 }
 
 /// A proxy that counts tunnels and wants to know who comes; it leads everywhere to `to`.
@@ -441,16 +546,11 @@ async fn proxy(answer: Option<&'static str>, to: SocketAddr) -> (SocketAddr, Arc
 async fn a_proxy_leads_to_the_gateway_or_is_said_to_be_at_fault() {
     let to = grpc_server().await;
     let connect = async |proxy: String| {
-        let credentials = Credentials {
-            access_token: "t".into(),
-            tenant_id: "00D000000000001".parse().unwrap(),
-            instance_url: "https://t".into(),
-        };
         let url = "http://gateway.example.com:7443".parse().unwrap();
         let endpoint = Endpoint {
-            proxy: Some(proxy.parse::<ProxyUrl>().unwrap()),
+            proxy: Some(proxy.parse::<ProxyUrl>().unwrap().into()),
             allow_plaintext: true,
-            ..Endpoint::new(url, credentials)
+            ..Endpoint::new(url, fixed())
         };
         endpoint.connect().await
     };
@@ -478,5 +578,175 @@ async fn a_proxy_leads_to_the_gateway_or_is_said_to_be_at_fault() {
             "{error}"
         );
         assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_sees_nothing_of_this_machine_and_of_what_is_exempt() {
+    let (host, login) = Host::start(&[(TOKEN_PATH, 200, TOKEN)]).await;
+    let (addr, tunnels) = proxy(None, grpc_server().await).await;
+    let sign_in = SignIn {
+        grant: Grant::ClientCredentials {
+            login,
+            client: client(),
+        },
+        instance_url: None,
+        tenant_id: None,
+    };
+    let connect = async |except: &str| {
+        let url = "http://gateway.example.com:7443".parse().unwrap();
+        let proxy = Proxy {
+            url: format!("http://me:pw@{addr}").parse().unwrap(),
+            except: except.into(),
+        };
+        let endpoint = Endpoint {
+            proxy: Some(proxy),
+            allow_plaintext: true,
+            ..Endpoint::new(url, CredentialSource::SignIn(sign_in.clone()))
+        };
+        endpoint.connect().await
+    };
+    // The gateway is reached through it; the login host is on this machine.
+    connect("other.example.com, 10.0.0.0/8").await.unwrap();
+    assert_eq!((host.asked().len(), tunnels.load(Ordering::SeqCst)), (1, 1));
+    for exempt in ["gateway.example.com", ".example.com", "*.example.com", "*"] {
+        // There is no such host to be reached directly.
+        let error = connect(exempt).await.unwrap_err();
+        assert!(!error.to_string().contains("proxy"), "{exempt}: {error}");
+    }
+    assert_eq!((host.asked().len(), tunnels.load(Ordering::SeqCst)), (5, 1));
+}
+
+/// An authority, and what it issued for `localhost` and for a client.
+struct Authority {
+    directory: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = || rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_key = key();
+        let ca = params.self_signed(&ca_key).unwrap();
+        fs::write(directory.path().join("ca.pem"), ca.pem()).unwrap();
+        let issuer = rcgen::Issuer::new(params, ca_key);
+        for name in ["localhost", "client"] {
+            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let key = key();
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            let file = |end: &str| directory.path().join(format!("{name}.{end}"));
+            fs::write(file("pem"), certificate.pem()).unwrap();
+            fs::write(file("key"), key.serialize_pem()).unwrap();
+        }
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// A server for gRPC that wants a certificate of this authority.
+    async fn grpc_server(&self) -> SocketAddr {
+        use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+        let identity = Identity::from_pem(self.text("localhost.pem"), self.text("localhost.key"));
+        let tls = ServerTlsConfig::new()
+            .identity(identity)
+            .client_ca_root(Certificate::from_pem(self.text("ca.pem")));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = tonic::transport::Server::builder()
+            .tls_config(tls)
+            .unwrap()
+            .add_routes(tonic::service::Routes::default())
+            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+        tokio::spawn(serving);
+        addr
+    }
+
+    /// A login host that wants one too, and answers [`TOKEN`].
+    async fn login_host(&self) -> SocketAddr {
+        let mut roots = rustls::RootCertStore::empty();
+        let certificates = |name| crate::net::tls::certificates(&self.path(name)).unwrap();
+        roots.add_parsable_certificates(certificates("ca.pem"));
+        let provider = crate::net::tls::provider();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            roots.into(),
+            Arc::clone(&provider),
+        );
+        let key = rustls::pki_types::pem::PemObject::from_pem_slice(
+            self.text("localhost.key").as_bytes(),
+        );
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(certificates("localhost.pem"), key.unwrap())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let length = TOKEN.len();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{TOKEN}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        addr
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_shown_to_gateways_and_login_hosts_that_want_one() {
+    let authority = Authority::new();
+    let login = authority.login_host().await.port();
+    let gateway = authority.grpc_server().await.port();
+    let sign_in = SignIn {
+        grant: Grant::ClientCredentials {
+            login: format!("https://localhost:{login}").parse().unwrap(),
+            client: client(),
+        },
+        instance_url: None,
+        tenant_id: None,
+    };
+    let url: crate::client::EndpointUrl = format!("https://localhost:{gateway}").parse().unwrap();
+    let endpoint = |credentials: CredentialSource, has_certificate: bool| Endpoint {
+        ca_file: Some(authority.path("ca.pem")),
+        client_certificate: has_certificate.then(|| ClientCertificate {
+            cert_file: authority.path("client.pem"),
+            key_file: authority.path("client.key"),
+        }),
+        ..Endpoint::new(url.clone(), credentials)
+    };
+    let signing = || CredentialSource::SignIn(sign_in.clone());
+    let call = async |endpoint: Endpoint| {
+        let mut client = endpoint.connect().await?.pub_sub();
+        let request = crate::proto::TopicRequest::default();
+        let status = client.get_topic(request).await.unwrap_err();
+        Ok::<_, crate::client::ConnectError>(status)
+    };
+    let status = call(endpoint(signing(), true)).await.unwrap();
+    assert_eq!(status.code(), tonic::Code::Unimplemented, "it was reached");
+
+    let error = call(endpoint(signing(), false)).await.unwrap_err();
+    assert!(error.to_string().contains("login host"), "{error}");
+    // A server of TLS 1.3 refuses after the client believes to be connected.
+    match call(endpoint(fixed().into(), false)).await {
+        Ok(status) => assert_ne!(status.code(), tonic::Code::Unimplemented),
+        Err(error) => assert!(error.to_string().contains("localhost"), "{error}"),
     }
 }
