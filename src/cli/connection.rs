@@ -15,7 +15,7 @@ use super::{
 use crate::{
     client::{
         ClientCertificate, Connection, CredentialSource, Credentials, Endpoint, EndpointUrl, Grant,
-        Profile, ProfileError, SignIn, profile::PROFILE_FILE,
+        Profile, ProfileError, SignIn, connect::tenant_of_token, profile::PROFILE_FILE,
     },
     types::TenantId,
 };
@@ -264,11 +264,6 @@ fn read_profile(data_dir: &Path) -> Result<Profile, Failure> {
         };
         Failure::Usage(format!("{error}; {advice}"))
     })
-}
-
-/// The tenant's id in front of a token's secret, where gateways put it.
-fn tenant_of_token(token: &str) -> Option<TenantId> {
-    token.split_once('!')?.0.parse().ok()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod consume;
 mod deadletter;
+mod doctor;
 pub mod exit;
 mod log;
 mod managed;
@@ -51,6 +52,8 @@ enum Command {
     Replay(replay::Args),
     /// Show the events that were given up, handle them again, throw them away
     Deadletter(deadletter::Args),
+    /// Find out what is wrong between this machine and a topic
+    Doctor(doctor::Args),
     /// Show topics, change and delete them
     Topic(topic::Args),
     /// Show schemas and their ids
@@ -93,6 +96,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Subscribe(args) => wait_for(subscribe::run(args)),
         Command::Replay(args) => wait_for(replay::run(args)),
         Command::Deadletter(args) => wait_for(unless_interrupted(deadletter::run(args))),
+        Command::Doctor(args) => wait_for(unless_interrupted(doctor::run(args))),
         Command::Topic(args) => wait_for(unless_interrupted(topic::run(args))),
         Command::Schema(args) => wait_for(unless_interrupted(schema::run(args))),
         Command::Managed(args) => wait_for(managed::run(args)),

@@ -147,7 +147,7 @@ impl Endpoint {
         Ok(Connection { channel, signed })
     }
 
-    fn check_plaintext(&self) -> Result<(), ConnectError> {
+    pub(crate) fn check_plaintext(&self) -> Result<(), ConnectError> {
         match self.url.is_plaintext() && !self.url.is_loopback() && !self.allow_plaintext {
             true => Err(ConnectError::PlaintextRefused(self.url.clone())),
             false => Ok(()),
@@ -199,7 +199,7 @@ impl Endpoint {
         ConnectError::of_transport(&self.url, CONNECT_TIMEOUT, error)
     }
 
-    fn tls_files(&self) -> TlsFiles {
+    pub(super) fn tls_files(&self) -> TlsFiles {
         TlsFiles {
             ca_file: self.ca_file.clone(),
             client_certificate: self.client_certificate.clone(),
@@ -263,6 +263,11 @@ impl Connection {
     /// The tenant that is called on behalf of.
     pub fn tenant_id(&self) -> TenantId {
         self.signed.read().credentials.tenant_id
+    }
+
+    /// The tenant that the access token says it is of, where gateways put that.
+    pub fn token_tenant_id(&self) -> Option<TenantId> {
+        tenant_of_token(&self.signed.read().credentials.access_token)
     }
 
     /// How many times the credentials were renewed. Taken before a call, and given to
@@ -373,9 +378,14 @@ impl fmt::Debug for CallMetadata {
     }
 }
 
+/// The tenant's id in front of a token's secret.
+pub(crate) fn tenant_of_token(token: &str) -> Option<TenantId> {
+    token.split_once('!')?.0.parse().ok()
+}
+
 /// Where a gateway listens: `https://host:port`, or `http://host:port` without TLS.
 #[derive(Clone, PartialEq, Eq)]
-pub struct EndpointUrl(Uri);
+pub struct EndpointUrl(pub(super) Uri);
 
 impl EndpointUrl {
     /// Whether calls go out without TLS.

@@ -144,6 +144,12 @@ impl Dialer {
         direct.set_connect_timeout(Some(CONNECT_TIMEOUT));
         Self { direct, proxy }
     }
+
+    /// The proxy that leads to this URL, if one does.
+    pub(super) fn proxy_to(&self, to: &Uri) -> Option<&ProxyUrl> {
+        let (proxy, matcher) = self.proxy.as_ref()?;
+        (!is_loopback(to) && matcher.intercept(to).is_some()).then_some(proxy)
+    }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -166,10 +172,7 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let proxy = self.proxy.as_ref();
-        let leads = |matcher: &Matcher| !is_loopback(&to) && matcher.intercept(&to).is_some();
-        let proxy = proxy.filter(|(_, matcher)| leads(matcher));
-        let Some((proxy, _)) = proxy.cloned() else {
+        let Some(proxy) = self.proxy_to(&to).cloned() else {
             let connecting = self.direct.call(to);
             return Box::pin(async move { Ok(connecting.await?) });
         };
@@ -220,8 +223,8 @@ impl TlsFiles {
         Ok(config)
     }
 
-    /// For HTTP.
-    pub(super) fn http(&self) -> Result<ClientConfig, ConnectError> {
+    /// The authorities that are trusted.
+    pub(super) fn roots(&self) -> Result<RootCertStore, ConnectError> {
         let mut roots = RootCertStore::empty();
         match &self.ca_file {
             Some(path) => {
@@ -231,11 +234,16 @@ impl TlsFiles {
             }
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         }
+        Ok(roots)
+    }
+
+    /// For HTTP.
+    pub(super) fn http(&self) -> Result<ClientConfig, ConnectError> {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let config = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
             .expect("the provider has the versions")
-            .with_root_certificates(roots);
+            .with_root_certificates(self.roots()?);
         match &self.client_certificate {
             None => Ok(config.with_no_client_auth()),
             Some(files) => {

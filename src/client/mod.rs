@@ -15,6 +15,8 @@ pub mod dial;
 pub mod error;
 pub(crate) mod http;
 mod managed;
+#[cfg(feature = "cli")]
+mod probe;
 pub mod profile;
 pub mod sign_in;
 mod subscription;

@@ -10,6 +10,7 @@
 
 mod bench;
 mod cli;
+mod doctor;
 mod durability;
 mod files;
 mod http;

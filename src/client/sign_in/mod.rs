@@ -24,7 +24,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use http::Uri;
 
 use super::{
-    connect::Credentials,
+    connect::{Credentials, tenant_of_token},
     dial::is_loopback,
     http::{HttpClient, HttpError},
     profile::{Profile, ProfileError},
@@ -408,7 +408,7 @@ impl SignIn {
     }
 
     fn complete(&self, token: Token) -> Result<Credentials, SignInError> {
-        let of_token = || token.access_token.split_once('!')?.0.parse().ok();
+        let of_token = || tenant_of_token(&token.access_token);
         let tenant_id = match (self.tenant_id, &token.tenant_id) {
             (Some(tenant_id), _) => tenant_id,
             (None, Some(text)) => text.parse()?,
