@@ -35,6 +35,12 @@ pub enum SubscribeError {
     /// The gateway did not take the last commit of a managed subscription.
     #[error("the last commit was refused: events that were handled will come again")]
     CommitRefused,
+    /// There was no stream to make the last commit of a managed subscription on.
+    #[error(
+        "the last commit could not be made, for the gateway was not reached: events that were handled \
+         will come again"
+    )]
+    NotCommitted,
     /// A store that the subscriber needs cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

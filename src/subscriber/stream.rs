@@ -84,7 +84,8 @@ impl<'a> Stream<'a> {
     pub(super) async fn open(task: &'a mut LaneTask) -> Result<Option<Self>, StreamEnd> {
         let in_flight_max = task.config.in_flight_max;
         let mut flow = Flow::new(in_flight_max, task.wanted);
-        let room = flow.room(task.lane.lock().progress.pending());
+        // A gateway is asked for something, even by a stream that is to bring the last commit alone.
+        let room = flow.room(task.lane.lock().progress.pending()).max(1);
         let opening = Wire::open(
             &task.connection,
             &task.source,
@@ -226,6 +227,11 @@ impl<'a> Stream<'a> {
         let count = fetch.events.values().len();
         if count > 0 {
             self.events_at = self.heard_at;
+        }
+        if self.task.wanted == Some(0) {
+            // It is left for the next run, which gets it again.
+            self.note_commits();
+            return Ok(());
         }
         let is_seen = self.asked_at.elapsed() >= REQUEST_ON_ITS_WAY_MAX;
         let pending = fetch.pending_num_requested;

@@ -15,7 +15,7 @@ use super::{
     error::SubscribeError,
     event::Context,
     item::{Disconnected, Gap, Item, Reconnected},
-    lane::{Lane, Queue},
+    lane::{Lane, Queue, Shared},
     redelivery::Redelivery,
     saving::Saver,
     schemas::Schemas,
@@ -166,8 +166,13 @@ impl LaneTask {
     pub(super) async fn run(mut self) -> Result<(), SubscribeError> {
         let ended = self.follow().await;
         let saved = self.saver.all().await;
+        // In good order, the stream took it along.
+        let saved = saved.map_err(SubscribeError::from).and_then(|()| {
+            let left = self.saver.take_commit();
+            left.map_or(Ok(()), |_| Err(SubscribeError::NotCommitted))
+        });
         self.set_state(State::Ended);
-        let result = ended.and(saved.map_err(SubscribeError::from));
+        let result = ended.and(saved);
         if let Err(error) = &result {
             self.queue.push([Err(error.clone())]);
         }
@@ -392,7 +397,19 @@ impl LaneTask {
         }
     }
 
-    /// Waits until there is room for an event; `false` if the subscriber is closed meanwhile.
+    /// Whether a stream would bring anything: events, or on a managed subscription, whose position goes by
+    /// its stream, the last commit.
+    fn needs_stream(&self, shared: &Shared) -> bool {
+        match (self.wanted, &self.source) {
+            (Some(0), Source::Topic(_)) => false,
+            (Some(0), Source::Managed(_)) => {
+                shared.progress.pending() > 0 || shared.progress.position() != shared.saved
+            }
+            _ => shared.progress.pending() < self.config.in_flight_max as usize,
+        }
+    }
+
+    /// Waits until a stream would bring something; `false` if the subscriber is closed meanwhile.
     async fn room(&mut self) -> bool {
         let in_flight_max = self.config.in_flight_max as usize;
         loop {
@@ -401,7 +418,7 @@ impl LaneTask {
                 if shared.is_closing() {
                     return false;
                 }
-                if shared.progress.pending() < in_flight_max {
+                if self.needs_stream(&shared) {
                     return true;
                 }
                 shared.wake_at(Some(in_flight_max / 2), self.config.save_every);

@@ -13,6 +13,7 @@ mod cli;
 mod doctor;
 mod durability;
 mod files;
+mod hosted;
 mod http;
 mod managed;
 mod publish;

@@ -124,6 +124,51 @@ async fn a_last_commit_without_an_answer_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_last_commit_that_there_is_no_stream_for_is_an_error() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1)], 1, None).await;
+    let Item::Event(event) = events.next().await.unwrap().unwrap() else {
+        panic!("an event comes");
+    };
+    drop(call);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(matches!(events.statuses()[0].state, State::Waiting(_)));
+    event.done();
+    let error = events.close().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::NotCommitted), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_all_that_is_wanted_came_a_stream_is_there_for_the_last_commit_alone() {
+    let mut peer = Peer::start(None);
+    let key = ManagedKey::Name("Billing".into());
+    let builder = Subscriber::builder(peer.connection.clone());
+    let builder = builder.managed(key, ORDERS.parse().unwrap()).limit(1);
+    let mut events = builder.build().unwrap().start();
+    let (mut call, first) = peer.managed_call().await;
+    assert_eq!(first.num_requested, 1);
+    call.send(&[order(1)], 1, None).await;
+    let Item::Event(event) = events.next().await.unwrap().unwrap() else {
+        panic!("an event comes");
+    };
+    drop(call);
+    let (mut call, again) = peer.managed_call().await;
+    assert_eq!(again.num_requested, 1, "nothing cannot be asked for");
+    call.send(&[order(2)], 2, None).await;
+    event.done();
+    let request = call.requests.message().await.unwrap().unwrap();
+    let commit = request.commit_replay_id_request.unwrap();
+    assert_eq!(commit.replay_id, id_bytes(1), "the other was not wanted");
+    call.send(&[], 2, Some(&commit.commit_request_id)).await;
+    let closing = tokio::spawn(events.close());
+    while let Ok(Some(_)) = call.requests.message().await {}
+    drop(call);
+    closing.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_last_commit_that_is_refused_is_an_error_whatever_is_answered_behind_it() {
     let mut peer = Peer::start(None);
     let mut events = subscriber(&peer);

@@ -357,6 +357,26 @@ async fn a_stream_that_brings_no_more_has_caught_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn once_all_that_is_wanted_came_no_stream_is_opened_again() {
+    let mut peer = Peer::start(None);
+    let builder = Subscriber::builder(peer.connection.clone());
+    let builder = builder.topic(ORDERS.parse().unwrap()).limit(1);
+    let mut events = builder.build().unwrap().start();
+    let (mut call, first) = peer.call().await;
+    assert_eq!(first.num_requested, 1);
+    call.send_orders(1..=1).await;
+    let Item::Event(event) = events.next().await.unwrap().unwrap() else {
+        panic!("an event comes");
+    };
+    call.fail(refused(Code::Internal, "subscription.internal.error"))
+        .await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(peer.has_no_call(), "nothing cannot be asked for");
+    event.done();
+    events.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_ended_for_lack_of_credit_is_opened_once_there_is_room() {
     let mut peer = Peer::start(None);
     let builder = subscriber(&peer).start_at(Start::Earliest);
