@@ -32,7 +32,7 @@ impl Delivery {
     /// Tells that the event is handled. It leaves the events in flight, and the next checkpoint may
     /// pass it.
     pub fn done(self) {
-        self.receipt.done(self.event.id());
+        self.receipt.done(&self.event);
     }
 }
 
@@ -52,7 +52,7 @@ pub struct Event {
     /// An encoded `ConsumerEvent`, each of whose fields is there once.
     encoded: Bytes,
     context: Arc<Context>,
-    replay_id: OpaqueReplayId,
+    replay_id: Span,
     id: Span,
     schema_id: Span,
     payload: Span,
@@ -74,7 +74,7 @@ struct Span {
 /// An event whose schema is not known yet.
 pub(super) struct Unread {
     encoded: Bytes,
-    replay_id: OpaqueReplayId,
+    replay_id: Span,
     id: Span,
     schema_id: Span,
     payload: Span,
@@ -101,25 +101,33 @@ impl Unread {
     }
 
     fn of(encoded: Bytes, parts: Parts) -> Result<Self, String> {
-        let replay_id = OpaqueReplayId::new(parts.replay_id.of(&encoded))
+        OpaqueReplayId::new(parts.replay_id.of(&encoded))
             .map_err(|error| format!("it sent an event with an odd replay id: {error}"))?;
-        for text in [parts.id, parts.schema_id] {
-            if std::str::from_utf8(text.of(&encoded)).is_err() {
-                return Err("it sent an event that is malformed: an id is not UTF-8".into());
-            }
+        if std::str::from_utf8(parts.id.of(&encoded)).is_err() {
+            return Err("it sent an event that is malformed: its id is not UTF-8".into());
         }
         Ok(Self {
             encoded,
-            replay_id,
+            replay_id: parts.replay_id,
             id: parts.id,
             schema_id: parts.schema_id,
             payload: parts.payload,
         })
     }
 
+    /// Whether it was written with the schema of this id.
+    pub(super) fn has_schema(&self, id: &str) -> bool {
+        self.schema_id.of(&self.encoded) == id.as_bytes()
+    }
+
     /// The id of the schema it was written with.
-    pub(super) fn schema_id(&self) -> &str {
-        self.schema_id.text(&self.encoded)
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what is wrong, if it is no text.
+    pub(super) fn schema_id(&self) -> Result<&str, String> {
+        std::str::from_utf8(self.schema_id.of(&self.encoded))
+            .map_err(|_| "it sent an event that is malformed: its schema id is not UTF-8".into())
     }
 
     /// The same event with its schema.
@@ -234,7 +242,8 @@ impl Span {
 impl Event {
     /// Where the event stands. Opaque: to be kept and sent back as it is.
     pub fn replay_id(&self) -> OpaqueReplayId {
-        self.replay_id
+        let bytes = self.replay_id.of(&self.encoded);
+        OpaqueReplayId::new(bytes).expect("its length was looked at when the event was read")
     }
 
     /// What its publisher named it; empty if it has no id. An event that is published again after a
@@ -336,7 +345,7 @@ impl fmt::Debug for Event {
         // Without the payload, which is nobody's to read in a log.
         f.debug_struct("Event")
             .field("topic", &self.topic())
-            .field("replay_id", &self.replay_id)
+            .field("replay_id", &self.replay_id())
             .field("id", &self.id())
             .field("schema_id", &self.schema_id())
             .field("payload_bytes", &self.payload.len)
@@ -441,10 +450,10 @@ mod tests {
             match (Unread::decode(encoded.clone().into()), wanted) {
                 (Ok(found), Ok(wanted)) => {
                     let event = wanted.event.unwrap_or_default();
-                    prop_assert_eq!(found.schema_id(), event.schema_id);
+                    prop_assert_eq!(found.schema_id().unwrap(), event.schema_id);
                     prop_assert_eq!(found.id.text(&found.encoded), event.id);
                     prop_assert_eq!(found.payload.of(&found.encoded), &event.payload[..]);
-                    prop_assert_eq!(found.replay_id.as_bytes(), &wanted.replay_id[..]);
+                    prop_assert_eq!(found.replay_id.of(&found.encoded), &wanted.replay_id[..]);
                 }
                 // What is not looked at may be wrong.
                 (Ok(_), Err(_)) => {}

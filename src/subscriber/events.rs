@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Item, Status, SubscribeError,
-    lane::{Lane, Queue},
+    lane::{Lane, Queue, Queued},
 };
 
 /// What is received, of all topics of a subscriber: of each in its order. Dropped, it ends without
@@ -21,7 +21,7 @@ use super::{
 pub struct Events {
     queue: Arc<Queue>,
     /// Taken from the queue, and not yet read.
-    taken: VecDeque<Result<Item, SubscribeError>>,
+    taken: VecDeque<Queued>,
     lanes: Vec<Arc<Lane>>,
     tasks: JoinSet<Result<(), SubscribeError>>,
     /// An error was read: there is nothing behind it.
@@ -64,21 +64,23 @@ impl Events {
         if self.taken.is_empty() {
             self.taken = self.queue.take().await;
         }
-        if let Some(Ok(Item::Event(event))) = self.taken.front()
+        if let Some(Queued::Event(event)) = self.taken.front()
             && let Some(lane) = event.receipt.lane()
             && !lane.is_saved_enough()
         {
             let lane = Arc::clone(lane);
             lane.until_saved().await;
         }
-        match self.taken.pop_front().transpose() {
-            Err(error) => {
-                self.is_over = true;
-                self.lanes.iter().for_each(|lane| lane.close());
-                Err(error)
-            }
-            item => item,
+        let other = match self.taken.pop_front() {
+            Some(Queued::Event(event)) => return Ok(Some(Item::Event(event))),
+            Some(Queued::Other(other)) => *other,
+            None => return Ok(None),
+        };
+        if other.is_err() {
+            self.is_over = true;
+            self.lanes.iter().for_each(|lane| lane.close());
         }
+        other.map(Some)
     }
 
     /// How each topic is.

@@ -32,8 +32,16 @@ pub(super) struct Queue {
 /// Items in the order in which they came, and how many of them are no events.
 #[derive(Debug, Default)]
 struct Waiting {
-    items: VecDeque<Result<Item, SubscribeError>>,
+    items: VecDeque<Queued>,
     notices: usize,
+}
+
+/// An item, or the error at the end. Events come by the million and are moved several times: what else
+/// there is, which is larger, does not make their place larger.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Event(Delivery),
+    Other(Box<Result<Item, SubscribeError>>),
 }
 
 /// Items besides events that wait for a reader. Ours: one that does not read for days is not told of
@@ -41,10 +49,10 @@ struct Waiting {
 const NOTICES_MAX: usize = 64;
 
 impl Queue {
-    /// Adds what may not be missed.
-    pub(super) fn push(&self, items: impl IntoIterator<Item = Result<Item, SubscribeError>>) {
+    /// Adds events.
+    fn deliver(&self, events: impl Iterator<Item = Delivery>) {
         let mut waiting = self.lock();
-        waiting.items.extend(items);
+        waiting.items.extend(events.map(Queued::Event));
         let is_filled = !waiting.items.is_empty();
         drop(waiting);
         if is_filled {
@@ -52,12 +60,19 @@ impl Queue {
         }
     }
 
+    /// Adds what may not be missed.
+    pub(super) fn push(&self, item: Result<Item, SubscribeError>) {
+        let item = Queued::Other(Box::new(item));
+        self.lock().items.push_back(item);
+        self.filled.notify_one();
+    }
+
     /// Adds what is good to know, unless much of that waits already.
     pub(super) fn notice(&self, item: Item) {
         let mut waiting = self.lock();
         if waiting.notices < NOTICES_MAX {
             waiting.notices += 1;
-            waiting.items.push_back(Ok(item));
+            waiting.items.push_back(Queued::Other(Box::new(Ok(item))));
         }
         drop(waiting);
         self.filled.notify_one();
@@ -72,7 +87,7 @@ impl Queue {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub(super) async fn take(&self) -> VecDeque<Result<Item, SubscribeError>> {
+    pub(super) async fn take(&self) -> VecDeque<Queued> {
         loop {
             // One that comes before the wait is kept for it.
             let waiting = std::mem::take(&mut *self.lock());
@@ -174,7 +189,7 @@ impl Lane {
             shared.counters.received += events.len() as u64;
             for (index, event) in events.iter().enumerate() {
                 let is_handled = handled.get(index) == Some(&true);
-                numbers.push(if is_handled || !shared.takes_id(event.id()) {
+                numbers.push(if is_handled || !shared.takes_id(event) {
                     shared.counters.duplicates += 1;
                     shared.progress.reached(event.replay_id());
                     None
@@ -193,25 +208,26 @@ impl Lane {
                 lane: Some(Arc::clone(self)),
                 number: (*number)?,
             };
-            Some(Ok(Item::Event(Delivery { event, receipt })))
+            Some(Delivery { event, receipt })
         });
-        queue.push(queued);
+        queue.deliver(queued);
         numbers.iter().flatten().count() as u64
     }
 
-    fn settled(&self, number: u64, id: &str, is_done: bool) {
+    /// An event is handled; or it was dropped, if there is none.
+    fn settled(&self, number: u64, done: Option<&Event>) {
         let mut guard = self.lock();
         let shared = &mut *guard;
-        match is_done {
-            true => {
+        match done {
+            Some(event) => {
                 shared.progress.done(number);
                 shared.unsaved += 1;
                 shared.counters.done += 1;
-                if shared.ids.is_some() && !id.is_empty() {
-                    shared.done.push(id.to_owned());
+                if shared.ids.is_some() && !event.id().is_empty() {
+                    shared.done.push(event.id().to_owned());
                 }
             }
-            false => {
+            None => {
                 shared.progress.abandoned(number);
                 shared.counters.abandoned += 1;
             }
@@ -278,11 +294,11 @@ impl Lane {
 }
 
 impl Shared {
-    /// Whether no other event with this id is in flight, or handled and not recorded; the id counts as
+    /// Whether no other event with this one's id is in flight, or handled and not recorded; the id counts as
     /// taken then.
-    fn takes_id(&mut self, id: &str) -> bool {
+    fn takes_id(&mut self, event: &Event) -> bool {
         match &mut self.ids {
-            Some(ids) if !id.is_empty() => ids.insert(id.to_owned()),
+            Some(ids) if !event.id().is_empty() => ids.insert(event.id().to_owned()),
             _ => true,
         }
     }
@@ -359,9 +375,10 @@ impl Receipt {
         }
     }
 
-    pub(super) fn done(mut self, id: &str) {
+    /// Tells that the event of this receipt is handled.
+    pub(super) fn done(mut self, event: &Event) {
         if let Some(lane) = self.lane.take() {
-            lane.settled(self.number, id, true);
+            lane.settled(self.number, Some(event));
         }
     }
 }
@@ -369,7 +386,7 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
-            lane.settled(self.number, "", false);
+            lane.settled(self.number, None);
         }
     }
 }

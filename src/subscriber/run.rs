@@ -142,12 +142,11 @@ impl Subscriber {
             let Some(letter) = letters.read(id).await? else {
                 continue;
             };
-            let event = Unread::decode(letter.event.clone()).map_err(|reason| {
-                StoreError::unusable(format!("the dead letter {id}: {reason}"))
-            })?;
+            let odd = |reason| StoreError::unusable(format!("the dead letter {id}: {reason}"));
+            let event = Unread::decode(letter.event.clone()).map_err(odd)?;
             let context = Context {
                 subscribed: letter.topic.clone(),
-                schema: schemas.get(event.schema_id()).await?,
+                schema: schemas.get(event.schema_id().map_err(odd)?).await?,
             };
             let event = Arc::new(event.with(Arc::new(context)));
             let result = match desk.attempts(&event, None).await {
@@ -402,11 +401,11 @@ impl<'a, H: Handler> AtWork<'a, H> {
             let settled = desk.settle(&event, &receipt).await;
             let result = settled.map(|settled| match settled {
                 Settled::Done => {
-                    receipt.done(event.id());
+                    receipt.done(&event);
                     None
                 }
                 Settled::Parked(letter) => {
-                    receipt.done(event.id());
+                    receipt.done(&event);
                     Some(letter)
                 }
                 // The receipt, dropped, tells that it was not handled.

@@ -239,7 +239,7 @@ impl<'a> Stream<'a> {
         let mut events = Vec::with_capacity(count);
         for encoded in fetch.events.values().shares() {
             let event = Unread::decode(encoded).map_err(|reason| lost(&reason))?;
-            let context = self.context(event.schema_id()).await?;
+            let context = self.context(&event).await?;
             events.push(event.with(context));
         }
         let latest = match &fetch.latest_replay_id[..] {
@@ -313,13 +313,14 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// What events with this schema id have in common, which is mostly that of the event before.
-    async fn context(&mut self, schema_id: &str) -> Result<Arc<Context>, StreamEnd> {
+    /// What events of this one's schema have in common, which is mostly that of the event before.
+    async fn context(&mut self, event: &Unread) -> Result<Arc<Context>, StreamEnd> {
         if let Some((last, context)) = &self.task.last_context
-            && last == schema_id
+            && event.has_schema(last)
         {
             return Ok(Arc::clone(context));
         }
+        let schema_id = event.schema_id().map_err(|reason| lost(&reason))?;
         let found = timeout(SUBSCRIBER_SILENCE_MAX, self.task.schemas.get(schema_id)).await;
         let context = Arc::new(Context {
             subscribed: self.task.lane.topic.clone(),

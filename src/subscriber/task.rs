@@ -174,7 +174,7 @@ impl LaneTask {
         self.set_state(State::Ended);
         let result = ended.and(saved);
         if let Err(error) = &result {
-            self.queue.push([Err(error.clone())]);
+            self.queue.push(Err(error.clone()));
         }
         result
     }
@@ -380,13 +380,13 @@ impl LaneTask {
         if let Some(to) = first
             && let Some(gap) = self.gap.take()
         {
-            self.queue.push([Ok(Item::Gap(Gap {
+            self.queue.push(Ok(Item::Gap(Gap {
                 topic,
                 from: gap.from,
                 to,
                 age: gap.age,
                 reason: gap.reason,
-            }))]);
+            })));
         } else if let Some(down) = down {
             self.queue.notice(Item::Reconnected(Reconnected {
                 topic,
