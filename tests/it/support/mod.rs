@@ -10,4 +10,5 @@ pub(crate) mod order;
 pub(crate) mod random;
 pub(crate) mod script;
 pub(crate) mod wait;
+pub(crate) mod webhook;
 pub(crate) mod wire;
