@@ -119,7 +119,7 @@ impl Webhook {
         let headers = self.headers(event, attempt, &body);
         let posted = self
             .http
-            .call(Method::POST, &self.to, headers, Bytes::from(body));
+            .call_for_status(Method::POST, &self.to, headers, Bytes::from(body));
         let answer = match posted.await {
             Ok(answer) => answer,
             Err(error) => return Outcome::Retry(error.to_string()),

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -240,6 +240,68 @@ async fn nothing_is_lost_while_the_webhook_is_away() {
     let mut ids = webhook.ids();
     ids.sort_by_key(|id| id["order-".len()..].parse::<usize>().unwrap());
     expect_all(&ids, 30);
+}
+
+#[tokio::test]
+async fn the_status_decides_whatever_follows_it() {
+    let gateway = Gateway::start();
+    publish(&gateway, 0..7).await;
+    let webhook = Webhook::start(|post| match post.id.as_str() {
+        "order-0" => Answer::Endless(200),
+        "order-1" => Answer::Unfinished(202),
+        "order-2" => Answer::Endless(410),
+        "order-3" => Answer::Unfinished(400),
+        "order-4" => Answer::Endless(500),
+        "order-5" => Answer::Unfinished(500),
+        _ => OK,
+    });
+    let dir = directory();
+    let mut command = subscribing(&gateway, &webhook, "--count 7 --attempts 2");
+    let mut child = command
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status_file = format!("/proc/{}/status", child.id());
+    let mut peak_kb = 0;
+    let status = until("the end", || {
+        let text = fs::read_to_string(&status_file).unwrap_or_default();
+        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kb = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
+        peak_kb = kb.unwrap_or(peak_kb);
+        child.try_wait().unwrap()
+    });
+    assert_eq!(status.code(), Some(1));
+    assert!(peak_kb < 200_000, "{peak_kb} kB");
+    let causes = causes(&gateway, dir.path());
+    let tries: Vec<_> = causes
+        .iter()
+        .map(|(id, tries, _)| (id.as_str(), *tries))
+        .collect();
+    assert_eq!(
+        tries,
+        [
+            ("order-2", 1),
+            ("order-3", 1),
+            ("order-4", 2),
+            ("order-5", 2)
+        ]
+    );
+    let answered = [
+        "410 Gone",
+        "400 Bad Request",
+        "500 Internal",
+        "500 Internal",
+    ];
+    for ((_, _, cause), answered) in causes.iter().zip(answered) {
+        let wanted = format!("it answered {answered}");
+        assert!(
+            cause.starts_with(&wanted) && cause.contains(": xxxx"),
+            "{cause}"
+        );
+        assert!(cause.len() < 1_000, "{} bytes", cause.len());
+    }
 }
 
 #[tokio::test]

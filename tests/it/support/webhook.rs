@@ -2,6 +2,7 @@
 //! answers as it is told.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
@@ -12,6 +13,8 @@ use std::{
 use aws_lc_rs::hmac;
 use axum::body::Body;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper_util::{
@@ -49,6 +52,10 @@ pub(crate) struct Post {
 pub(crate) enum Answer {
     /// This status with this text.
     Status(u16, &'static str),
+    /// This status with a text that has no end, as fast as it is taken.
+    Endless(u16),
+    /// This status with the beginning of a text, and then nothing more.
+    Unfinished(u16),
     /// The connection is closed without an answer.
     Close,
     /// There is no answer.
@@ -240,8 +247,17 @@ async fn respond(
     };
     let answer = (seen.answer)(&post);
     seen.posts.lock().unwrap().push(post);
+    let chunk = || Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16 * 1024]));
     match answer {
         Answer::Status(code, text) => Ok(status(code, text.into())),
+        Answer::Endless(code) => {
+            let chunks = stream::repeat_with(chunk);
+            Ok(status(code, Body::from_stream(chunks)))
+        }
+        Answer::Unfinished(code) => {
+            let chunks = stream::iter([chunk()]).chain(stream::pending());
+            Ok(status(code, Body::from_stream(chunks)))
+        }
         Answer::Close => Err("to be closed"),
         Answer::Hang => std::future::pending().await,
     }
