@@ -1,6 +1,6 @@
 //! A small HTTP client, for signing in and for whatever else is not gRPC.
 
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -62,8 +62,9 @@ impl HttpClient {
     }
 
     /// A client that trusts the authority in `ca_file`, or without one those that browsers trust.
+    #[cfg(feature = "cli")]
     pub(crate) fn trusting(
-        ca_file: Option<PathBuf>,
+        ca_file: Option<std::path::PathBuf>,
         proxy: Option<Proxy>,
         timeout: Duration,
     ) -> Result<Self, ConnectError> {
