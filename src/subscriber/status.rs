@@ -73,6 +73,8 @@ pub struct Status {
     pub topic: TopicName,
     /// Its connection.
     pub state: State,
+    /// How long ago the last stream was opened; `None` if none was yet.
+    pub open_for: Option<Duration>,
     /// How long nothing was heard of the gateway; `None` if nothing was heard yet. With credit, a
     /// gateway is heard every few minutes at least.
     pub silence: Option<Duration>,
@@ -97,6 +99,7 @@ impl Status {
         Self {
             topic: lane.topic.clone(),
             state: shared.state.clone(),
+            open_for: shared.opened_at.map(|at| at.elapsed()),
             silence: shared.silence(),
             in_flight: shared.progress.pending(),
             position: shared.progress.position(),
@@ -111,7 +114,11 @@ impl Status {
     pub fn is_healthy(&self) -> bool {
         let is_heard = |silence: Duration| silence <= SUBSCRIBER_SILENCE_MAX;
         match self.state {
-            State::Live => !self.is_stuck && self.silence.is_none_or(is_heard),
+            State::Live => {
+                // A stream has as long for its first message as for each that follows.
+                let quiet = [self.open_for, self.silence].into_iter().flatten().min();
+                !self.is_stuck && quiet.is_none_or(is_heard)
+            }
             State::StandingBy | State::Full => !self.is_stuck,
             State::Connecting | State::Waiting(_) | State::Ended => false,
         }

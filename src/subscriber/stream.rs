@@ -104,6 +104,7 @@ impl<'a> Stream<'a> {
         task.has_opened = true;
         task.redelivery.new_stream();
         let now = Instant::now();
+        task.opened(now);
         Ok(Some(Self {
             task,
             wire,

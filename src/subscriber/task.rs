@@ -360,6 +360,16 @@ impl LaneTask {
         Ok(())
     }
 
+    /// A stream stands. On a quiet topic its first response may take minutes.
+    pub(super) fn opened(&mut self, now: Instant) {
+        let mut shared = self.lane.lock();
+        shared.opened_at = Some(now);
+        // Whoever stands by does so until a response shows that the subscription is theirs.
+        if shared.state == State::Connecting {
+            shared.state = State::Live;
+        }
+    }
+
     /// A response came and is good: whatever was tried before has helped. `first` is the first position
     /// that it told.
     pub(super) fn heard(&mut self, first: Option<OpaqueReplayId>) {

@@ -112,6 +112,29 @@ async fn after_a_break_it_goes_on_behind_the_last_event_received() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_stands_is_healthy_though_its_topic_is_quiet() {
+    let mut peer = Peer::start(None);
+    let events = subscriber(&peer).build().unwrap().start();
+    assert!(!events.statuses()[0].is_healthy(), "not yet connected");
+    let (mut call, _) = peer.call().await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let status = &events.statuses()[0];
+    assert_eq!((&status.state, status.silence), (&State::Live, None));
+    assert!(status.is_healthy());
+    call.send(&[], 1).await;
+    call.end();
+    // As quiet after a break, however long the silence before it is ago.
+    let (call, _) = peer.call().await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    call.end();
+    let (_call, _) = peer.call().await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let status = &events.statuses()[0];
+    assert!(status.silence > Some(Duration::from_secs(400)));
+    assert!(status.is_healthy(), "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_ends_a_stream_and_keepalives_do_not() {
     let mut peer = Peer::start(None);
     let mut events = subscriber(&peer).build().unwrap().start();
