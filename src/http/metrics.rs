@@ -12,7 +12,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers `/metrics`.
-pub(super) async fn render(State(registry): State<Arc<Registry>>) -> Response {
+pub(crate) async fn render(State(registry): State<Arc<Registry>>) -> Response {
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

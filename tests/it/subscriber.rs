@@ -1,6 +1,7 @@
 //! Subscribers that are killed, and whose gateway is: every event is handled, none is lost, and what is
 //! recorded as done does not come again.
 
+mod ops;
 mod webhook;
 
 use std::{
@@ -37,6 +38,15 @@ impl Running {
             .stderr(log.unwrap());
         let child = child.spawn().expect("the program can be run");
         Self(child, dir.join("subscriber.log"))
+    }
+
+    /// Where it says that its metrics are.
+    fn metrics_addr(&self) -> String {
+        until("address of the metrics", || {
+            let log = fs::read_to_string(&self.1).unwrap_or_default();
+            let (_, rest) = log.split_once("metrics are at http://")?;
+            Some(rest.split_once("/metrics")?.0.to_owned())
+        })
     }
 
     /// Ends the process at once, as `kill -9` does.

@@ -5,6 +5,7 @@
 mod exec;
 mod file;
 mod line;
+mod ops;
 mod print;
 mod program;
 mod webhook;
@@ -31,6 +32,7 @@ use crate::{
 
 pub(super) use file::EventFile;
 pub(super) use line::EventLine;
+pub(super) use ops::OpsArgs;
 pub(super) use print::{Ending, Printer, Written};
 pub(super) use program::{Program, ProgramArgs};
 
@@ -170,6 +172,7 @@ pub(super) struct Consumer<'a, W> {
     pub(super) end: EndArgs,
     pub(super) program: &'a ProgramArgs,
     pub(super) file: Option<EventFile>,
+    pub(super) ops: OpsArgs,
     pub(super) output: Output<W>,
 }
 
@@ -186,6 +189,7 @@ impl<W: AsyncWrite + Unpin> Consumer<'_, W> {
         tenant: TenantId,
         interrupted: impl Future<Output = ()> + Send,
     ) -> Result<(), Failure> {
+        let ops = self.ops.listen().await?;
         let mut builder = self.place.apply(builder, tenant)?;
         if let Some(count) = self.end.count {
             builder = builder.limit(count);
@@ -196,14 +200,24 @@ impl<W: AsyncWrite + Unpin> Consumer<'_, W> {
         match self.program.handler()? {
             Some(handler) => {
                 let subscriber = builder.build()?;
-                program::run(subscriber, handler, self.program, self.end, interrupted).await
+                program::run(
+                    subscriber,
+                    handler,
+                    self.program,
+                    self.end,
+                    ops,
+                    interrupted,
+                )
+                .await
             }
             None => {
                 let mut printer = Printer {
                     ending: Ending::from(self.end),
                     output: Written::of(self.output, self.file),
                 };
-                printer.run(builder.build()?.start(), interrupted).await
+                let events = builder.build()?.start();
+                let _serving = ops.map(|ops| ops.serve(events.monitor()));
+                printer.run(events, interrupted).await
             }
         }
     }

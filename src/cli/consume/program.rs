@@ -13,6 +13,7 @@ use tokio::time::{Instant, interval};
 use super::{
     EndArgs,
     exec::Exec,
+    ops::Ops,
     tell,
     webhook::{Webhook, WebhookArgs},
 };
@@ -114,6 +115,7 @@ pub(super) async fn run(
     program: Program,
     args: &ProgramArgs,
     end: EndArgs,
+    mut ops: Option<Ops>,
     interrupted: impl Future<Output = ()> + Send,
 ) -> Result<(), Failure> {
     let counted = Counted {
@@ -122,8 +124,10 @@ pub(super) async fn run(
     };
     let parked = AtomicU64::new(0);
     let monitor = Mutex::new(None);
+    let mut serving = None;
     let notice = |notice| match notice {
         Notice::Started(started) => {
+            serving = ops.take().map(|ops| ops.serve(started.clone()));
             *monitor.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
         }
         Notice::Item(item) => tell(&item),
@@ -146,7 +150,9 @@ pub(super) async fn run(
             () = until_enough(end, &settled, &is_busy) => {}
         }
     };
-    subscriber.run(args.run(), &counted, notice, ending).await?;
+    let ended = subscriber.run(args.run(), &counted, notice, ending).await;
+    drop(serving);
+    ended?;
     match parked.into_inner() {
         0 => Ok(()),
         events => Err(Failure::failed(format!(

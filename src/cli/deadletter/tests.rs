@@ -4,7 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::cli::{
-    consume::{Consumer, EndArgs, PlaceArgs},
+    consume::{Consumer, EndArgs, OpsArgs, PlaceArgs},
     exit::Exit,
     fake_gateway::FakeGateway,
     output::Format,
@@ -45,6 +45,7 @@ async fn consume(
         end: args.end,
         program: &args.program,
         file: None,
+        ops: OpsArgs::default(),
         output: Output::new(Format::Json, tokio::io::sink()),
     };
     consumer.run(builder, tenant, pending()).await
@@ -180,6 +181,7 @@ async fn a_command_that_hangs_is_killed_with_what_it_started() {
         end: args.end,
         program: &args.program,
         file: None,
+        ops: OpsArgs::default(),
         output: Output::new(Format::Json, tokio::io::sink()),
     };
     consumer.run(builder, tenant, pending()).await.unwrap_err();

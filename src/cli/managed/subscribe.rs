@@ -8,7 +8,7 @@ use super::{KeyArgs, ManagedRow, list};
 use crate::{
     cli::{
         connection::ConnectionArgs,
-        consume::{Consumer, EndArgs, EventFile, ManagedPlaceArgs, ProgramArgs},
+        consume::{Consumer, EndArgs, EventFile, ManagedPlaceArgs, OpsArgs, ProgramArgs},
         exit::Failure,
         output::{Output, OutputArgs},
     },
@@ -46,6 +46,8 @@ pub(super) struct Args {
     #[command(flatten)]
     program: ProgramArgs,
     #[command(flatten)]
+    ops: OpsArgs,
+    #[command(flatten)]
     connection: ConnectionArgs,
 }
 
@@ -76,6 +78,7 @@ pub(super) async fn subscribe<W: AsyncWrite + Unpin>(
         end: args.end,
         program: &args.program,
         file: EventFile::open_if_named(args.to_file.as_deref()).await?,
+        ops: args.ops,
         output,
     };
     let builder = Subscriber::builder(connection).managed(key, topic);

@@ -7,7 +7,7 @@ use tokio::io::AsyncWrite;
 
 use super::{
     connection::ConnectionArgs,
-    consume::{Consumer, EndArgs, EventFile, PlaceArgs, ProgramArgs},
+    consume::{Consumer, EndArgs, EventFile, OpsArgs, PlaceArgs, ProgramArgs},
     exit::Failure,
     output::{Output, OutputArgs},
 };
@@ -62,6 +62,8 @@ pub(super) struct Args {
     #[command(flatten)]
     program: ProgramArgs,
     #[command(flatten)]
+    ops: OpsArgs,
+    #[command(flatten)]
     connection: ConnectionArgs,
 }
 
@@ -86,6 +88,7 @@ async fn subscribe<W: AsyncWrite + Unpin>(
         end: args.end,
         program: &args.program,
         file: EventFile::open_if_named(args.to_file.as_deref()).await?,
+        ops: args.ops,
         output,
     };
     consumer.run(builder, tenant, interrupted).await

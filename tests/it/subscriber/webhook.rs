@@ -17,8 +17,9 @@ use tempfile::TempDir;
 use super::{ROUNDS, Running, command, expect_all, publish, through_kills};
 use crate::support::{
     gateway::Gateway,
+    http::{get_from, value_of},
     order::TOPIC,
-    wait::until,
+    wait::{until, until_true},
     webhook::{Answer, OK, Post, SECRET, Webhook},
 };
 
@@ -240,6 +241,33 @@ async fn nothing_is_lost_while_the_webhook_is_away() {
     let mut ids = webhook.ids();
     ids.sort_by_key(|id| id["order-".len()..].parse::<usize>().unwrap());
     expect_all(&ids, 30);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_webhook_that_is_away_comes_in_order_once_it_is_back() {
+    let gateway = Gateway::start();
+    let mut webhook = Webhook::start(|_| OK);
+    webhook.stop();
+    publish(&gateway, 0..10).await;
+    let dir = directory();
+    let arguments = "--attempts 1000000 --count 10 --metrics-addr 127.0.0.1:0";
+    let command = subscribing(&gateway, &webhook, arguments);
+    let mut running = Running::start(command, dir.path());
+    let addr = running.metrics_addr();
+    let retries = format!("tidegate_subscriber_retries_total{{topic=\"{TOPIC}\"}}");
+    until_true("some retries", async || {
+        let (_, metrics) = get_from(&addr, "/metrics").await;
+        value_of(&metrics, &retries) >= 5.0
+    })
+    .await;
+    let (status, _) = get_from(&addr, "/health").await;
+    assert!(status.contains(" 200 "), "events come: {status}");
+    webhook.start_again();
+    let status = until("the end", || running.0.try_wait().unwrap());
+    assert!(status.success());
+    let first = &webhook.posts()[0];
+    assert!(first.attempt > 5, "{first:?}");
+    assert_eq!(webhook.ids(), orders(0..10));
 }
 
 #[tokio::test]

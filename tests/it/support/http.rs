@@ -13,9 +13,12 @@ use super::{gateway::Gateway, wait};
 
 /// The status line and the body that `path` is answered with.
 pub(crate) async fn get(gateway: &Gateway, path: &str) -> (String, String) {
-    let mut tcp = TcpStream::connect(&gateway.ready().http_addr)
-        .await
-        .unwrap();
+    get_from(&gateway.ready().http_addr, path).await
+}
+
+/// The same of another program's server.
+pub(crate) async fn get_from(addr: &str, path: &str) -> (String, String) {
+    let mut tcp = TcpStream::connect(addr).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
