@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::client::{Backoff, CallError};
+use crate::client::{Backoff, CallError, Connection};
 
 /// What is done with events whose fate is not known, because the connection broke before an answer
 /// or the gateway said that it does not know either.
@@ -119,15 +119,33 @@ impl Retry {
 
     /// How long to wait before the next try; `None` once it was tried for long enough.
     pub(super) fn next_wait(&mut self) -> Option<Duration> {
+        // Whatever failed, it was not the last token that was refused.
+        self.has_renewed = false;
         let now = Instant::now();
         let since = *self.failing_since.get_or_insert(now);
         let wait = self.backoff.endless_wait();
         (now + wait <= since + self.patience).then_some(wait)
     }
 
-    /// Whether a new token may be asked for: once for each that a call was answered with.
-    pub(super) fn may_renew(&mut self) -> bool {
-        !std::mem::replace(&mut self.has_renewed, true)
+    /// Gets another token than that of `generation`, which is not taken: unless it is one that was just
+    /// got. Returns how long to wait before the next try; `None` if no token helps.
+    pub(super) async fn renew(
+        &mut self,
+        connection: &Connection,
+        generation: u64,
+    ) -> Option<Duration> {
+        if self.has_renewed {
+            return None;
+        }
+        match connection.renew_credentials(generation).await {
+            Ok(()) => {
+                self.has_renewed = true;
+                Some(Duration::ZERO)
+            }
+            // A login host may be away too.
+            Err(error) if error.is_retryable() => self.next_wait(),
+            Err(_) => None,
+        }
     }
 }
 
@@ -197,14 +215,5 @@ mod tests {
         assert!(waited > Duration::from_secs(10) && waited <= Duration::from_secs(30));
         retry.answered();
         assert!(retry.next_wait().is_some());
-    }
-
-    #[test]
-    fn a_token_is_renewed_once_until_something_is_answered() {
-        let mut retry = Retry::new(Duration::ZERO, Backoff::default());
-        assert!(retry.may_renew());
-        assert!(!retry.may_renew());
-        retry.answered();
-        assert!(retry.may_renew());
     }
 }

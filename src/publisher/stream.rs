@@ -249,15 +249,11 @@ impl StreamTask {
         match meaning {
             Meaning::CallerRefused => return Err(PublishError::RequestRefused(error)),
             Meaning::UnknownCaller => {
-                let renewed = self.retry.may_renew()
-                    && self
-                        .connection
-                        .renew_credentials(stream.generation)
-                        .await
-                        .is_ok();
-                if !renewed {
+                let renewing = self.retry.renew(&self.connection, stream.generation);
+                let Some(wait) = renewing.await else {
                     return Err(PublishError::RequestRefused(error));
-                }
+                };
+                self.not_before = Some(Instant::now() + wait);
             }
             Meaning::RequestRefused => {
                 if let Some(oldest) = self.in_flight.front() {

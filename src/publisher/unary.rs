@@ -69,26 +69,19 @@ async fn call(
         };
         let meaning = Meaning::of(&error);
         batch.is_in_doubt |= meaning == Meaning::InDoubt;
-        let again = match meaning {
-            Meaning::CallerRefused | Meaning::RequestRefused => false,
-            _ if batch.is_in_doubt && resend == Resend::Never => false,
-            Meaning::UnknownCaller => {
-                retry.may_renew() && connection.renew_credentials(generation).await.is_ok()
-            }
-            Meaning::NotSent | Meaning::Busy | Meaning::InDoubt => match retry.next_wait() {
-                Some(wait) => {
-                    tokio::time::sleep(wait).await;
-                    true
-                }
-                None => false,
-            },
+        let wait = match meaning {
+            Meaning::CallerRefused | Meaning::RequestRefused => None,
+            _ if batch.is_in_doubt && resend == Resend::Never => None,
+            Meaning::UnknownCaller => retry.renew(connection, generation).await,
+            Meaning::NotSent | Meaning::Busy | Meaning::InDoubt => retry.next_wait(),
         };
-        if !again {
+        let Some(wait) = wait else {
             return Err(match meaning {
                 _ if batch.is_in_doubt => PublishError::Unconfirmed(error.into()),
                 Meaning::NotSent => PublishError::Connection(error.into()),
                 _ => PublishError::RequestRefused(error),
             });
-        }
+        };
+        tokio::time::sleep(wait).await;
     }
 }

@@ -245,7 +245,10 @@ impl LaneTask {
         generation: u64,
     ) -> Result<Duration, SubscribeError> {
         self.note_break(&error);
-        match Remedy::of(&error) {
+        let remedy = Remedy::of(&error);
+        // A token that could not be tried yet may have run out meanwhile.
+        self.has_renewed &= matches!(remedy, Remedy::Renew);
+        match remedy {
             Remedy::GiveUp => Err(error.into()),
             // The gateway finds a managed subscription's position by itself.
             Remedy::LeavePosition if matches!(self.source, Source::Managed(_)) => Err(error.into()),

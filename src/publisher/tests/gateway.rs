@@ -16,7 +16,7 @@ use tokio_stream::{
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap, transport::Server};
 
 use crate::{
-    client::{Connection, Credentials, Endpoint},
+    client::{Connection, CredentialSource, Credentials, Endpoint, Grant, SignIn},
     proto::{
         Error, FetchRequest, ManagedFetchRequest, ProducerEvent, PublishResult, SchemaInfo,
         SchemaRequest, TopicInfo, TopicRequest,
@@ -57,6 +57,7 @@ pub(super) enum Reply {
 pub(super) struct Gateway {
     pub(super) state: Arc<Mutex<State>>,
     connection: Connection,
+    endpoint: Endpoint,
     server: JoinHandle<()>,
 }
 
@@ -106,8 +107,21 @@ impl Gateway {
         Self {
             state,
             connection: endpoint.connect().await.unwrap(),
+            endpoint,
             server,
         }
+    }
+
+    /// The same gateway, to whoever signs in by this command.
+    pub(super) async fn signed_in_by(mut self, command: String) -> Self {
+        let sign_in = SignIn {
+            grant: Grant::Command(command),
+            instance_url: Some("https://localhost".into()),
+            tenant_id: None,
+        };
+        self.endpoint.credentials = CredentialSource::SignIn(sign_in);
+        self.connection = self.endpoint.connect().await.unwrap();
+        self
     }
 
     pub(super) fn connection(&self) -> Connection {

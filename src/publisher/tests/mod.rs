@@ -339,6 +339,47 @@ async fn who_may_not_publish_is_told_and_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_token_that_ran_out_is_renewed_also_where_the_login_host_is_away_for_a_moment() {
+    let expired = Reply::Refuse(Code::Unauthenticated, "service.auth.error");
+    let away = Reply::Refuse(Code::Unavailable, "service.unavailable");
+    let directory = tempfile::tempdir().unwrap();
+    let runs = directory.path().join("runs");
+    // The second of its runs fails; all others print a token.
+    let command = format!(
+        "echo run >> {0}; [ $(wc -l < {0}) = 2 ] && exit 1; echo 00D000000000001!t",
+        runs.display()
+    );
+    // In the middle, one that is not tried before it runs out too.
+    let stored = Reply::Store;
+    let script = [expired, expired, stored, expired, away, expired, stored];
+    let gateway = Gateway::start(script).await.signed_in_by(command).await;
+    let publisher = builder(&gateway).start();
+    for id in ["a", "b"] {
+        let results = send(&publisher, [id]).await;
+        expect_published(&results, &[id.to_owned()]);
+    }
+    publisher.close().await.unwrap();
+    assert_eq!(gateway.stored(), ["a", "b"]);
+    let runs = std::fs::read_to_string(runs).unwrap().lines().count();
+    assert_eq!(
+        runs, 5,
+        "the first, one that failed, and one for each refusal"
+    );
+}
+
+#[tokio::test]
+async fn a_new_token_that_is_refused_at_once_is_not_renewed_again() {
+    let expired = Reply::Refuse(Code::Unauthenticated, "service.auth.error");
+    let command = "echo 00D000000000001!t".to_owned();
+    let gateway = Gateway::start([expired; 9]).await;
+    let gateway = gateway.signed_in_by(command).await;
+    let publisher = builder(&gateway).start();
+    let error = errors(send(&publisher, ["a"]).await).remove(0);
+    assert!(matches!(error, PublishError::RequestRefused(_)), "{error}");
+    assert_eq!(gateway.state.lock().unwrap().requests.len(), 2);
+}
+
+#[tokio::test]
 async fn a_doubt_outlives_a_later_refusal() {
     let denied = Reply::Refuse(Code::PermissionDenied, "topic.meta.permission");
     let gateway = Gateway::start([Reply::StoreAndEnd, denied]).await;

@@ -246,11 +246,18 @@ async fn a_token_that_is_not_taken_is_renewed_once_and_the_stream_resumed() {
     assert!(is_behind(&request, 3), "not where it started: {request:?}");
     call.send_orders(4..=4).await;
     assert_eq!(next_positions(&mut events, 1).await, [4]);
-    // Later it may be renewed again, but not twice for one refusal.
+    // One that could not be tried before it ran out as well is no refusal of a new one.
+    write_token("unused");
+    call.fail(expired()).await;
+    let (call, _) = peer.call().await;
+    call.fail(refused(Code::Unavailable, "service.unavailable"))
+        .await;
+    let (call, _) = peer.call().await;
     write_token("third");
     call.fail(expired()).await;
     let (call, _) = peer.call().await;
     assert_eq!(call.token(), "third");
+    // But none is renewed twice for one refusal.
     write_token("fourth");
     call.fail(expired()).await;
     let error = loop {
