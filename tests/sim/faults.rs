@@ -75,7 +75,8 @@ impl Faults {
                 world.was_trimmed.store(true, SeqCst);
                 world.gateway_clock.advance(RETENTION + JUMP);
             }
-            Kind::Revoke => _ = world.revoked.fetch_add(1, SeqCst),
+            Kind::Revoke => world.revoke_next(),
+            Kind::Reset => world.resets.send_modify(|resets| *resets += 1),
             Kind::StoreFailure => world.disk.fails.store(true, SeqCst),
             Kind::SlowStore => world.disk.is_slow.store(true, SeqCst),
             Kind::ClientClock { is_back } => jump(&world.client_clock, is_back),
@@ -109,7 +110,7 @@ impl Faults {
                 let is_slow = self.has(&[kind]);
                 world.disk.is_slow.store(is_slow, SeqCst);
             }
-            Kind::Revoke | Kind::ClientClock { .. } | Kind::GatewayClock { .. } => {}
+            Kind::Revoke | Kind::Reset | Kind::ClientClock { .. } | Kind::GatewayClock { .. } => {}
             Kind::Partition
             | Kind::DeafClient
             | Kind::MuteClient

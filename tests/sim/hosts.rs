@@ -17,10 +17,13 @@ use std::{
 use hyper_util::rt::TokioIo;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
+use tempfile::TempDir;
 use tidegate::{
     auth::token::TokenStore,
     broker::{self, Broker, NewManaged},
-    client::{Backoff, Connection, Credentials, Endpoint},
+    client::{
+        Backoff, Connection, CredentialSource, Credentials, Endpoint, Grant, Profile, SignIn,
+    },
     clock::{Clock, ManualClock, Timestamp},
     event_log::{self, EventLog, MemoryLog},
     grpc::{self, CallLayer, PubSub},
@@ -111,7 +114,11 @@ pub(crate) struct World {
     /// Ids and texts of tokens: the publisher's, and one after the other of the subscriber's.
     tokens: watch::Sender<Vec<(String, String)>>,
     /// Tokens of the subscriber that were taken away.
-    pub(crate) revoked: AtomicUsize,
+    revoked: AtomicUsize,
+    /// Where a subscriber that renews its token finds the one that is good.
+    profile: TempDir,
+    /// How often every connection was reset.
+    pub(crate) resets: watch::Sender<u64>,
     pub(crate) stop_gateway: Mutex<Option<Shutdown>>,
     pub(crate) stop_client: Notify,
     pub(crate) is_stopping: AtomicBool,
@@ -143,6 +150,8 @@ impl World {
             letters: MemoryDeadLetters::default(),
             tokens: watch::Sender::default(),
             revoked: AtomicUsize::new(0),
+            profile: TempDir::new().expect("a temporary directory"),
+            resets: watch::Sender::default(),
             stop_gateway: Mutex::default(),
             stop_client: Notify::new(),
             is_stopping: AtomicBool::new(false),
@@ -272,7 +281,10 @@ impl World {
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         let connections = futures_util::stream::unfold(listener, async |listener| {
             let accepted = listener.accept().await;
-            Some((accepted.map(|(stream, _)| Io(stream)), listener))
+            Some((
+                accepted.map(|(tcp, _)| Io::new(tcp, &self.resets)),
+                listener,
+            ))
         });
         let service = PubSub::new(
             grpc::Config::default(),
@@ -350,15 +362,48 @@ impl World {
         }
     }
 
+    /// Takes the subscriber's token away. Its next one is there before.
+    pub(crate) fn revoke_next(&self) {
+        let next = 2 + self.revoked.load(SeqCst);
+        if let Some((_, token)) = self.tokens.borrow().get(next) {
+            self.write_profile(token);
+        }
+        self.revoked.fetch_add(1, SeqCst);
+    }
+
+    fn write_profile(&self, token: &str) {
+        let profile = Profile {
+            grpc_tls_addr: None,
+            grpc_addr: None,
+            http_addr: None,
+            https_addr: None,
+            ca_pem: "ca.pem".into(),
+            tenant_id: tenant(),
+            access_token: token.to_owned(),
+            instance_url: "https://localhost".into(),
+        };
+        profile.write(self.profile.path()).unwrap();
+    }
+
     /// A connection of one of the hosts.
     async fn connect(self: &Arc<Self>, token: usize, is_subscriber: bool) -> Connection {
         let mut tokens = self.tokens.subscribe();
         let tokens = tokens.wait_for(|tokens| !tokens.is_empty()).await.unwrap();
         let url = format!("http://{GATEWAY}:{PORT}").parse().unwrap();
-        let credentials = Credentials {
-            access_token: tokens[token].1.clone(),
-            tenant_id: tenant(),
-            instance_url: "https://localhost".into(),
+        let token = &tokens[token].1;
+        let credentials = if is_subscriber && self.scenario.renews {
+            self.write_profile(token);
+            CredentialSource::SignIn(SignIn {
+                grant: Grant::Profile(self.profile.path().to_owned()),
+                instance_url: None,
+                tenant_id: None,
+            })
+        } else {
+            CredentialSource::Fixed(Credentials {
+                access_token: token.clone(),
+                tenant_id: tenant(),
+                instance_url: "https://localhost".into(),
+            })
         };
         let endpoint = Endpoint {
             allow_plaintext: true,
@@ -369,7 +414,11 @@ impl World {
             if is_subscriber {
                 world.oracle.attempt();
             }
-            async { TcpStream::connect((GATEWAY, PORT)).await.map(TokioIo::new) }
+            let world = Arc::clone(&world);
+            async move {
+                let tcp = TcpStream::connect((GATEWAY, PORT)).await?;
+                Ok::<_, io::Error>(TokioIo::new(Io::new(tcp, &world.resets)))
+            }
         });
         endpoint.connect_with(connector).await.unwrap()
     }
@@ -408,7 +457,7 @@ impl World {
                 Err(SubscribeError::PositionRefused { .. }) if self.was_trimmed.load(SeqCst) => {
                     self.was_refused.store(true, SeqCst);
                 }
-                Err(_) if token <= self.revoked.load(SeqCst) => {}
+                Err(_) if !self.scenario.renews && token <= self.revoked.load(SeqCst) => {}
                 Err(error) => {
                     let promise = format!("the subscriber gave up: {error}");
                     self.oracle.broken(promise);
@@ -572,8 +621,36 @@ pub(crate) fn tenant() -> TenantId {
     "00D000000000001".parse().unwrap()
 }
 
-/// A connection, as the RPC library wants it.
-struct Io(TcpStream);
+/// A connection, as the RPC library wants it, which may be reset.
+struct Io {
+    tcp: TcpStream,
+    reset: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_reset: bool,
+}
+
+impl Io {
+    fn new(tcp: TcpStream, resets: &watch::Sender<u64>) -> Self {
+        let mut resets = resets.subscribe();
+        Self {
+            tcp,
+            reset: Box::pin(async move {
+                if resets.changed().await.is_err() {
+                    std::future::pending().await
+                }
+            }),
+            is_reset: false,
+        }
+    }
+
+    /// Fails once the connection was reset.
+    fn alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.is_reset = self.is_reset || self.reset.as_mut().poll(cx).is_ready();
+        match self.is_reset {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(()),
+        }
+    }
+}
 
 impl Connected for Io {
     type ConnectInfo = ();
@@ -587,7 +664,8 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        self.alive(cx)?;
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 
@@ -597,14 +675,15 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        self.alive(cx)?;
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }

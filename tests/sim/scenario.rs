@@ -15,6 +15,9 @@ pub(crate) struct Scenario {
     pub(crate) order: Ordering,
     pub(crate) in_flight_max: u32,
     pub(crate) has_dedupe: bool,
+    /// Whether the subscriber gets another token by itself when its own is taken away, or whoever starts
+    /// it again gives it one.
+    pub(crate) renews: bool,
     pub(crate) save_every: u64,
     pub(crate) save_within: Duration,
     /// The gateway's.
@@ -82,8 +85,10 @@ pub(crate) enum Kind {
     ClientStop,
     /// The gateway throws away old events while the subscriber's process is away.
     Trim,
-    /// The subscriber's token is taken away, and it is given another.
+    /// The subscriber's token is taken away, and there is another.
     Revoke,
+    /// Every connection is reset, at both of its ends.
+    Reset,
     /// The subscriber's store fails.
     StoreFailure,
     /// The subscriber's store takes its time.
@@ -121,6 +126,7 @@ impl Scenario {
             },
             publish_every: Duration::from_millis(one_of(rng, &[400, 700, 1_500])),
             repeats_percent: one_of(rng, &[0, 10, 30]),
+            renews: rng.random_bool(0.5),
             faults: Vec::new(),
         };
         if scenario.is_managed {
@@ -143,6 +149,7 @@ impl Scenario {
             Kind::ClientCrash,
             Kind::ClientStop,
             Kind::Revoke,
+            Kind::Reset,
         ];
         // A handful at any time, which overlap or not.
         for _ in 0..rng.random_range(1..=8) {
