@@ -47,6 +47,25 @@ fn a_question_is_answered_or_given_up() {
 }
 
 #[test]
+fn a_table_follows_the_changes_of_its_records_over_a_restart() {
+    let told = run("change_data_sync");
+    let (first, second) = told.split_once("4 changes from 0").expect(&told);
+    assert_eq!(
+        first,
+        "4 changes from earliest:\n  a01000000000001AAA  Sent  null\n"
+    );
+    let rows: Vec<_> = second.lines().skip(1).collect();
+    assert_eq!(
+        rows,
+        [
+            "  a01000000000001AAA  Sent  null  (to be read again)",
+            "  a01000000000002AAA  Packed  fragile",
+            "  a01000000000003AAA  Sent  fragile",
+        ]
+    );
+}
+
+#[test]
 fn an_idempotent_consumer_counts_right_and_the_other_does_not() {
     let told = run("idempotent_consumer");
     assert!(
