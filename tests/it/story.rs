@@ -47,6 +47,18 @@ fn a_question_is_answered_or_given_up() {
 }
 
 #[test]
+fn polling_calls_more_often_than_push_and_hears_as_much() {
+    let told = run("polling_or_push");
+    let calls = |name: &str| {
+        let line = told.lines().find(|line| line.starts_with(name));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.and_then(|number| number.parse().ok())
+    };
+    let (polling, push): (Option<u32>, Option<u32>) = (calls("polling"), calls("push"));
+    assert!(push.is_some() && push < polling, "{told}");
+}
+
+#[test]
 fn a_table_follows_the_changes_of_its_records_over_a_restart() {
     let told = run("change_data_sync");
     let (first, second) = told.split_once("4 changes from 0").expect(&told);
