@@ -78,6 +78,14 @@ fn a_table_follows_the_changes_of_its_records_over_a_restart() {
 }
 
 #[test]
+fn a_batch_that_is_published_twice_is_complete_once() {
+    let told = run("batch_from_file");
+    assert_eq!(told.matches("2 are stored, 1 failed").count(), 2, "{told}");
+    assert_eq!(told.matches("line 2: ").count(), 2, "{told}");
+    assert!(told.ends_with("is complete: 2 orders\n"), "{told}");
+}
+
+#[test]
 fn an_idempotent_consumer_counts_right_and_the_other_does_not() {
     let told = run("idempotent_consumer");
     assert!(
