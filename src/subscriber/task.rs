@@ -44,6 +44,9 @@ pub(super) struct Config {
     pub(super) limit: Option<u64>,
 }
 
+/// A token that is refused so soon after it was got is no good, and another would not be either; one that
+/// stood for longer on a quiet topic ran out. Ours: a refusal is the answer to a stream's first request.
+const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 /// Waits for a limit of the gateway to be over. Ours: limits are counted by the hour or the day, and
 /// each try may count.
 const LIMIT_WAIT_FIRST: Duration = Duration::from_secs(60);
@@ -78,8 +81,8 @@ pub(super) struct LaneTask {
     pub(super) has_opened: bool,
     /// Nothing was heard since a position was left.
     has_left_position: bool,
-    /// Nothing was heard since credentials were renewed.
-    has_renewed: bool,
+    /// When credentials were renewed, if nothing was heard since.
+    renewed_at: Option<Instant>,
     /// What a managed subscription may send once more.
     pub(super) redelivery: Redelivery,
     waits: Waits,
@@ -145,7 +148,7 @@ impl LaneTask {
             down: None,
             has_opened: false,
             has_left_position: false,
-            has_renewed: false,
+            renewed_at: None,
             redelivery: Redelivery::default(),
             config: parts.config,
             waits: Waits {
@@ -238,6 +241,11 @@ impl LaneTask {
         }
     }
 
+    fn was_just_renewed(&self) -> bool {
+        self.renewed_at
+            .is_some_and(|at| at.elapsed() < REFUSED_WITHIN)
+    }
+
     /// Decides what to do after a failure: how long to wait before the next try, if at all.
     async fn recover(
         &mut self,
@@ -246,8 +254,10 @@ impl LaneTask {
     ) -> Result<Duration, SubscribeError> {
         self.note_break(&error);
         let remedy = Remedy::of(&error);
-        // A token that could not be tried yet may have run out meanwhile.
-        self.has_renewed &= matches!(remedy, Remedy::Renew);
+        if !matches!(remedy, Remedy::Renew) {
+            // A token that could not be tried yet may have run out meanwhile.
+            self.renewed_at = None;
+        }
         match remedy {
             Remedy::GiveUp => Err(error.into()),
             // The gateway finds a managed subscription's position by itself.
@@ -256,10 +266,10 @@ impl LaneTask {
                 self.leave_position(error.to_string())?;
                 Ok(Duration::ZERO)
             }
-            Remedy::Renew if self.has_renewed => Err(error.into()),
+            Remedy::Renew if self.was_just_renewed() => Err(error.into()),
             Remedy::Renew => match self.connection.renew_credentials(generation).await {
                 Ok(()) => {
-                    self.has_renewed = true;
+                    self.renewed_at = Some(Instant::now());
                     Ok(Duration::ZERO)
                 }
                 Err(renewal) if renewal.is_retryable() => self.wait_after(renewal, Remedy::Retry),
@@ -380,7 +390,7 @@ impl LaneTask {
         self.waits.limit.reset();
         self.waits.standby.reset();
         self.waits.in_a_row = 0;
-        self.has_renewed = false;
+        self.renewed_at = None;
         self.has_left_position = false;
         self.loaded = None;
         {

@@ -7,6 +7,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 /// How long events are published, and faults happen.
 pub(crate) const BUSY: Duration = Duration::from_secs(240);
 
+/// Between two tokens that are taken away.
+const REVOKED_APART: Duration = Duration::from_secs(5);
+
 /// One simulated run.
 #[derive(Debug)]
 pub(crate) struct Scenario {
@@ -179,6 +182,15 @@ impl Scenario {
             self.add(rng, Kind::Trim, at..at + 1, 20..40);
         }
         self.faults.sort_by_key(|fault| fault.at);
+        // A token that is refused as soon as it was got ends a subscriber.
+        let mut revoked_at = None;
+        self.faults.retain(|fault| {
+            let is_too_soon = revoked_at.is_some_and(|at| fault.at - at < REVOKED_APART);
+            if fault.kind == Kind::Revoke && !is_too_soon {
+                revoked_at = Some(fault.at);
+            }
+            fault.kind != Kind::Revoke || !is_too_soon
+        });
     }
 
     fn add(

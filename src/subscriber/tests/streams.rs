@@ -257,6 +257,12 @@ async fn a_token_that_is_not_taken_is_renewed_once_and_the_stream_resumed() {
     call.fail(expired()).await;
     let (call, _) = peer.call().await;
     assert_eq!(call.token(), "third");
+    // Nor is one of a stream that stood for a while and heard nothing, for its topic is quiet.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    write_token("after a while");
+    call.fail(expired()).await;
+    let (call, _) = peer.call().await;
+    assert_eq!(call.token(), "after a while");
     // But none is renewed twice for one refusal.
     write_token("fourth");
     call.fail(expired()).await;
