@@ -7,7 +7,7 @@
 //! sent again under the same ids.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -66,6 +66,8 @@ pub(super) struct Resume {
     began_at: u64,
     written_at: Option<Instant>,
     is_changed: bool,
+    /// Holds the input, so that no other run publishes it at the same time.
+    _hold: File,
 }
 
 impl Resume {
@@ -73,7 +75,7 @@ impl Resume {
     ///
     /// # Errors
     ///
-    /// [`Failure::Usage`] if it is about something else, or none.
+    /// [`Failure::Usage`] if it is about something else, or none, or another run is at it.
     pub(super) fn open(
         path: PathBuf,
         is_named: bool,
@@ -81,6 +83,7 @@ impl Resume {
         topic: &TopicName,
         tenant_id: &TenantId,
     ) -> Result<Self, Failure> {
+        let hold = hold(input)?;
         let job = Job {
             topic: topic.to_string(),
             tenant_id: tenant_id.to_string(),
@@ -110,6 +113,7 @@ impl Resume {
             contents,
             written_at: None,
             is_changed: false,
+            _hold: hold,
         })
     }
 
@@ -176,6 +180,21 @@ impl Resume {
     }
 }
 
+/// Takes hold of a file that is published. It is let go of with what is returned, also if the process is
+/// killed.
+fn hold(input: &Path) -> Result<File, Failure> {
+    let file = File::open(input).map_err(|error| super::unreadable(input, &error))?;
+    match file.try_lock() {
+        // Where files cannot be held, as on some network file systems, there is no telling.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::Usage(format!(
+            "another run publishes {}, and both would publish its events under the same ids; wait for it, \
+             or give --resume none",
+            input.display()
+        ))),
+    }
+}
+
 impl Contents {
     fn check(&self, path: &Path, job: &Job) -> Result<(), Failure> {
         let found = &self.job;
@@ -205,7 +224,7 @@ impl Contents {
 
 impl Input {
     fn of(path: &Path) -> io::Result<Self> {
-        let mut file = fs::File::open(path)?;
+        let mut file = File::open(path)?;
         let metadata = file.metadata()?;
         let mut hash = |from: u64| -> io::Result<String> {
             file.seek(SeekFrom::Start(from))?;
@@ -237,7 +256,7 @@ fn read(path: &Path) -> Result<Option<Contents>, Failure> {
             path.display()
         ))
     };
-    let file = match fs::File::open(path) {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(super::unreadable(path, &error)),
@@ -310,6 +329,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_published_by_one_run_at_a_time() {
+        let place = Place::new();
+        let first = place.open().unwrap();
+        let failure = place.open().unwrap_err();
+        assert_eq!(failure.exit(), crate::cli::exit::Exit::Usage);
+        let refusal = failure.to_string();
+        assert!(refusal.contains("another run publishes"), "{refusal}");
+        drop(first);
+        place.open().unwrap();
+    }
+
+    #[test]
     fn a_later_run_goes_on_with_the_same_ids() {
         let place = Place::new();
         let mut first = place.open().unwrap();
@@ -322,16 +353,19 @@ mod tests {
         let mode = first.path().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
+        let id = first.event_id(7);
+        drop(first);
         let second = place.open().unwrap();
         assert_eq!(second.began_at(), 1);
-        assert_eq!(second.event_id(7), first.event_id(7));
+        assert_eq!(second.event_id(7), id);
         assert_ne!(second.event_id(7), second.event_id(8));
         assert_eq!(second.event_id(7).len(), 36);
         second.remove().unwrap();
         second.remove().unwrap();
+        drop(second);
         let third = place.open().unwrap();
         assert_eq!(third.began_at(), 0);
-        assert_ne!(third.event_id(7), first.event_id(7));
+        assert_ne!(third.event_id(7), id);
     }
 
     #[test]
@@ -347,7 +381,7 @@ mod tests {
         };
         let modified = fs::metadata(place.input()).unwrap().modified().unwrap();
         let set_modified = |time| {
-            let file = fs::File::options().write(true).open(place.input()).unwrap();
+            let file = File::options().write(true).open(place.input()).unwrap();
             file.set_modified(time).unwrap();
         };
         let failure = place.open_for("/event/Other__e").unwrap_err().to_string();
@@ -381,6 +415,7 @@ mod tests {
         let mut resume = place.open().unwrap();
         resume.contents.version = 2;
         resume.write().unwrap();
+        drop(resume);
         let failure = place.open().unwrap_err().to_string();
         assert!(failure.contains("its version is 2, wanted 1"), "{failure}");
         fs::write(path, vec![b' '; FILE_BYTES_MAX as usize + 1]).unwrap();
