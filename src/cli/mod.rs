@@ -26,9 +26,13 @@ mod token;
 mod topic;
 mod user;
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, sync::OnceLock, time::Duration};
 
 use clap::{Parser, Subcommand};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use exit::{EXIT_CODES_HELP, Exit, Failure};
 
@@ -103,9 +107,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token(args) => wait_for(unless_interrupted(token::run(args))),
         Command::Client(args) => wait_for(unless_interrupted(client::run(args))),
         Command::User(args) => wait_for(unless_interrupted(user::run(args))),
-        Command::Certs(args) => wait_for(unless_interrupted(certs::run(args))),
-        Command::Config(args) => wait_for(unless_interrupted(config::run(args))),
-        Command::Log(args) => wait_for(unless_interrupted(log::run(args))),
+        Command::Certs(args) => wait_for(certs::run(args)),
+        Command::Config(args) => wait_for(config::run(args)),
+        Command::Log(args) => wait_for(log::run(args)),
         Command::Bench(args) => bench::run(args),
     }
 }
@@ -120,7 +124,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs a client command on a runtime of its own. A command that leaves something behind when it is
-/// asked to end waits for [`interrupted`] itself; any other runs [`unless_interrupted`].
+/// asked to end waits for [`interrupted`] itself; one that calls a gateway and leaves nothing runs
+/// [`unless_interrupted`]; one that works on files is ended by the signal, as any program is.
 fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     // The command itself runs here; the connection, which has to answer PINGs meanwhile, there.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -143,27 +148,58 @@ async fn unless_interrupted<T>(
     done: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     tokio::select! {
+        // What is done is not said to be stopped.
+        biased;
         result = done => result,
         () = interrupted() => Err(Failure::failed("stopped before it was done")),
     }
 }
 
-/// Resolves when this process is asked to end.
+/// Whether this process was asked to end; set up once somebody wants to know.
+static IS_ASKED_TO_END: OnceLock<watch::Sender<bool>> = OnceLock::new();
+
+/// Resolves when this process is asked to end, or was. From the first call on a signal no longer ends it
+/// by itself; a second one does.
 async fn interrupted() {
-    #[cfg(unix)]
-    let terminated = async {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => _ = signal.recv().await,
-            Err(_) => std::future::pending().await,
+    let asked = IS_ASKED_TO_END.get_or_init(|| {
+        let asked = watch::Sender::new(false);
+        // Registered before anything else happens, so that no signal is missed.
+        if let Ok(signals) = Signals::register() {
+            tokio::spawn(signals.tell(asked.clone()));
         }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        // Without a handler the signal ends the process by itself.
-        Ok(()) = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        asked
+    });
+    // The sender is never dropped.
+    _ = asked.subscribe().wait_for(|&is_asked| is_asked).await;
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn register() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn tell(mut self, asked: watch::Sender<bool>) {
+        self.next().await;
+        asked.send_replace(true);
+        self.next().await;
+        output::error("stopped at once");
+        std::process::exit(Exit::Failed as i32);
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

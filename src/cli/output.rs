@@ -3,13 +3,19 @@
 //! Text is one line for each result, lists are aligned. JSON is one object a line, with the keys
 //! that each result's type documents; keys are added, never renamed. Replay ids are lower-case hex.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    time::sleep,
+};
 
 use super::exit::{Failure, output_failed};
+
+/// How long results may take to be read after the process was asked to end.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
 /// What results are written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -136,7 +142,16 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             self.writer.write_all(&self.buffer).await?;
             self.writer.flush().await
         };
-        written.await.map_err(output_failed)?;
+        let too_late = async {
+            super::interrupted().await;
+            sleep(READ_WITHIN).await;
+        };
+        tokio::select! {
+            biased;
+            written = written => written.map_err(output_failed)?,
+            // Somebody who reads no more, and has not gone away, would keep the process for ever.
+            () = too_late => return Err(Failure::failed("stopped: nobody reads the results")),
+        }
         self.buffer.clear();
         Ok(())
     }

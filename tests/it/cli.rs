@@ -1,12 +1,13 @@
 //! The command line against a real gateway, which it finds by the profile in the data directory.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::support::{
     gateway::Gateway,
     order::{OTHER_SCHEMA_ID, OTHER_TOPIC, SCHEMA_ID, TOPIC},
+    wait::until,
 };
 
 /// Exit codes, as `tidegate --help` lists them.
@@ -274,4 +275,40 @@ fn a_change_event_takes_a_topic_and_a_right_of_its_own() {
     );
     let missing = format!("publish {CHANGES} --change a.json b.json");
     expect_error(tidegate(&gateway, &missing), USAGE, "a.json");
+}
+
+#[test]
+fn a_command_whose_results_nobody_reads_ends_when_it_is_asked_to() {
+    let gateway = Gateway::start();
+    let order = r#"{"Order_Number__c": "A-17"}"#.to_owned() + "\n";
+    let orders = gateway.dir().join("orders");
+    std::fs::write(&orders, order.repeat(2_000)).unwrap();
+    let mut publishing = tidegate(&gateway, &format!("publish {TOPIC} --file"));
+    assert!(
+        run({
+            publishing.arg(orders);
+            publishing
+        })
+        .status
+        .success()
+    );
+    for signal in ["-TERM", "-INT"] {
+        let mut command = tidegate(&gateway, &format!("subscribe {TOPIC} --from earliest"));
+        command.args(["--output", "json"]).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let pid = child.id().to_string();
+        // More than a pipe holds is to be written: a thread waits for it in the kernel.
+        until("a full pipe", || {
+            let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+            let waits = |task: std::io::Result<std::fs::DirEntry>| {
+                let place = std::fs::read_to_string(task.ok()?.path().join("wchan")).ok()?;
+                place.contains("pipe_write").then_some(())
+            };
+            tasks.find_map(waits)
+        });
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.unwrap().success());
+        let status = until("the end", || child.try_wait().unwrap());
+        assert!(status.code().is_some(), "it ends by itself after {signal}");
+    }
 }
