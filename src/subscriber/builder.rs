@@ -161,6 +161,13 @@ impl Builder {
         self
     }
 
+    /// Tells that all was received once nothing came for so long, and not after a second: no response
+    /// says that nothing more is there.
+    pub fn caught_up_after(mut self, quiet: Duration) -> Self {
+        self.config.caught_up_after = quiet;
+        self
+    }
+
     /// Asks for no more than this many events of each topic. Once they have come the stream stands, and
     /// brings none.
     #[must_use]

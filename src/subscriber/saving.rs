@@ -214,6 +214,18 @@ impl Saver {
         result
     }
 
+    /// A new stream stands: what was saved is committed on it, if no answer says that it is.
+    pub(super) fn commit_again(&mut self) {
+        self.to_commit = self.uncommitted();
+    }
+
+    /// What was saved and is not known to be committed, on a managed subscription.
+    pub(super) fn uncommitted(&self) -> Option<OpaqueReplayId> {
+        let committed = self.lane.lock().saved;
+        self.position
+            .filter(|_| self.is_managed && self.position != committed)
+    }
+
     /// A position that is to be committed on the managed subscription, now that the stores have taken
     /// what is before it.
     pub(super) fn take_commit(&mut self) -> Option<OpaqueReplayId> {

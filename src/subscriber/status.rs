@@ -17,8 +17,8 @@ pub enum State {
     Waiting(String),
     /// Another stream has the managed subscription.
     StandingBy,
-    /// As many events are in flight as may be, and the gateway ended the stream meanwhile. It is opened
-    /// again once there is room.
+    /// As many events are in flight as may be, or all that are wanted came, and the gateway ended the
+    /// stream meanwhile. It is opened again once there is room.
     Full,
     /// It came to an end.
     Ended,

@@ -103,6 +103,7 @@ impl<'a> Stream<'a> {
         flow.asked(credit);
         task.has_opened = true;
         task.redelivery.new_stream();
+        task.saver.commit_again();
         let now = Instant::now();
         task.opened(now);
         Ok(Some(Self {
@@ -229,21 +230,19 @@ impl<'a> Stream<'a> {
         if count > 0 {
             self.events_at = self.heard_at;
         }
-        if self.task.wanted == Some(0) {
-            // It is left for the next run, which gets it again.
-            self.note_commits();
-            return Ok(());
-        }
         let is_seen = self.asked_at.elapsed() >= REQUEST_ON_ITS_WAY_MAX;
         let pending = fetch.pending_num_requested;
         let excess = self.flow.received(count, pending, is_seen);
+        // What nobody wants is left for the next run, which gets it again.
+        let is_wanted = self.task.wanted != Some(0);
         let mut events = Vec::with_capacity(count);
-        for encoded in fetch.events.values().shares() {
+        for encoded in fetch.events.values().shares().filter(|_| is_wanted) {
             let event = Unread::decode(encoded).map_err(|reason| lost(&reason))?;
             let context = self.context(&event).await?;
             events.push(event.with(context));
         }
         let latest = match &fetch.latest_replay_id[..] {
+            _ if !is_wanted => None,
             [] => None,
             bytes => Some(OpaqueReplayId::new(bytes).map_err(|error| {
                 lost(&format!(

@@ -169,9 +169,8 @@ impl LaneTask {
     pub(super) async fn run(mut self) -> Result<(), SubscribeError> {
         let ended = self.follow().await;
         let saved = self.saver.all().await;
-        // In good order, the stream took it along.
         let saved = saved.map_err(SubscribeError::from).and_then(|()| {
-            let left = self.saver.take_commit();
+            let left = self.saver.uncommitted();
             left.map_or(Ok(()), |_| Err(SubscribeError::NotCommitted))
         });
         self.set_state(State::Ended);

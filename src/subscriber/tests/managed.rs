@@ -124,6 +124,28 @@ async fn a_last_commit_without_an_answer_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_was_lost_is_made_again_on_the_next_stream() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1)], 1, None).await;
+    assert_eq!(next_positions(&mut events, 1).await, [1]);
+    let request = call.requests.message().await.unwrap().unwrap();
+    assert!(request.commit_replay_id_request.is_some());
+    drop(call);
+    let (mut call, _) = peer.managed_call().await;
+    let request = call.requests.message().await.unwrap().unwrap();
+    let again = request.commit_replay_id_request.unwrap();
+    assert_eq!(again.replay_id, id_bytes(1));
+    drop(call);
+    // Nor is it forgotten at the end.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(matches!(events.statuses()[0].state, State::Waiting(_)));
+    let error = events.close().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::NotCommitted), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_last_commit_that_there_is_no_stream_for_is_an_error() {
     let mut peer = Peer::start(None);
     let mut events = subscriber(&peer);
