@@ -13,7 +13,7 @@ use std::{
 
 use http::Uri;
 use tonic::{
-    Request, Status,
+    Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
@@ -315,6 +315,33 @@ impl Connection {
             metadata,
         };
         Ok(())
+    }
+
+    /// Makes a unary call, and once more with new credentials if those are not taken any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call; the first refusal, if there are no new credentials.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of the call.
+    pub(crate) async fn call<T, F>(
+        &self,
+        make: impl Fn(PubSubClient<Calls>) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let seen = self.credentials_generation();
+        let refused = match make(self.pub_sub()).await {
+            Err(status) if status.code() == Code::Unauthenticated => status,
+            answered => return Ok(answered?.into_inner()),
+        };
+        match self.renew_credentials(seen).await {
+            Ok(()) => Ok(make(self.pub_sub()).await?.into_inner()),
+            Err(_) => Err(refused.into()),
+        }
     }
 
     /// A client of the admin service.

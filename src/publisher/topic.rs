@@ -43,11 +43,11 @@ impl TopicSchema {
     /// [`TopicError`]: a channel, a topic that the caller may not publish to or that does not
     /// exist, or a gateway that cannot be asked.
     pub async fn look_up(connection: &Connection, topic: &TopicName) -> Result<Self, TopicError> {
-        let request = TopicRequest {
-            topic_name: topic.to_string(),
-        };
-        let answer = connection.pub_sub().get_topic(request).await;
-        let info = answer.map_err(ClientError::from)?.into_inner();
+        let looking = connection.call(|mut client| {
+            let topic_name = topic.to_string();
+            async move { client.get_topic(TopicRequest { topic_name }).await }
+        });
+        let info = looking.await?;
         if info.schema_id.is_empty() {
             return Err(TopicError::Channel(topic.clone()));
         }
@@ -68,7 +68,10 @@ async fn schema_text(
     connection: &Connection,
     schema_id: String,
 ) -> Result<(String, String), ClientError> {
-    let request = SchemaRequest { schema_id };
-    let info = connection.pub_sub().get_schema(request).await?.into_inner();
+    let asking = connection.call(|mut client| {
+        let schema_id = schema_id.clone();
+        async move { client.get_schema(SchemaRequest { schema_id }).await }
+    });
+    let info = asking.await?;
     Ok((info.schema_json, info.schema_id))
 }

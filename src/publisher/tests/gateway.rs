@@ -72,6 +72,8 @@ pub(super) struct State {
     /// Streams that their client ended in good order.
     pub(super) half_closed: usize,
     pub(super) look_ups: usize,
+    /// So many look-ups are refused, for the token is not taken any more.
+    pub(super) refused_look_ups: usize,
     /// Whether the topic is a channel.
     pub(super) is_channel: bool,
 }
@@ -219,6 +221,10 @@ impl PubSub for Service {
     ) -> Result<Response<TopicInfo>, Status> {
         let mut state = self.0.lock().unwrap();
         state.look_ups += 1;
+        if state.refused_look_ups > 0 {
+            state.refused_look_ups -= 1;
+            return Err(status(Code::Unauthenticated, "service.auth.error"));
+        }
         let schema = crate::schema::Schema::parse(SCHEMA).unwrap();
         Ok(Response::new(TopicInfo {
             topic_name: request.into_inner().topic_name,

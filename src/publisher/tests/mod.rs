@@ -368,6 +368,19 @@ async fn a_token_that_ran_out_is_renewed_also_where_the_login_host_is_away_for_a
 }
 
 #[tokio::test]
+async fn a_token_that_ran_out_is_renewed_also_for_the_topics_schema() {
+    let command = "echo 00D000000000001!t".to_owned();
+    let gateway = Gateway::start([]).await.signed_in_by(command).await;
+    gateway.state.lock().unwrap().refused_look_ups = 1;
+    let publisher = builder(&gateway).start();
+    publisher.schema().await.unwrap();
+    gateway.state.lock().unwrap().refused_look_ups = 2;
+    let publisher = builder(&gateway).start();
+    let error = publisher.schema().await.unwrap_err();
+    assert!(error.to_string().contains("service.auth.error"), "{error}");
+}
+
+#[tokio::test]
 async fn a_new_token_that_is_refused_at_once_is_not_renewed_again() {
     let expired = Reply::Refuse(Code::Unauthenticated, "service.auth.error");
     let command = "echo 00D000000000001!t".to_owned();
