@@ -228,5 +228,7 @@ fn what_is_wrong_with_the_caller_and_the_topic_is_found() {
     assert!(output.status.success(), "{found:?}");
     assert_eq!(found[9]["state"], "warning", "{}", found[9]);
     let odd = [TOPIC, "--publish", r#"{"Nothing__c": "1"}"#];
-    fails(&gateway, &odd, "round_trip", 1, "schema show");
+    fails(&gateway, &odd, "round_trip", 1, "schema get");
+    let may_not = [TOPIC, "--token", &reader, "--publish", "{}"];
+    fails(&gateway, &may_not, "round_trip", 4, "may do both");
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tonic::{Code, metadata::MetadataMap};
 
-use super::{Check, Problem, Report};
+use super::{
+    Check, Problem, Report, answered,
+    way::{CERTIFICATE_FIX, HTTP2_FIX, wants_certificate},
+};
 use crate::{
     cli::exit::{Exit, Failure},
     client::{CallError, ConnectError, Connection, CredentialSource, Endpoint, Grant, SignInError},
@@ -26,12 +29,11 @@ pub(super) struct Caller {
 const ANY_TOPIC: &str = "/event/Any__e";
 /// Clocks that differ by no more agree: a gateway tells its time in whole seconds.
 const CLOCK_AGREES: Duration = Duration::from_secs(5);
-/// Clocks that differ by more make assertions and fresh certificates fail.
-const CLOCK_IS_WRONG: Duration = Duration::from_secs(60);
 
 pub(super) fn settings(endpoint: Result<Endpoint, Failure>) -> Result<Endpoint, Problem> {
     let endpoint = endpoint.map_err(|failure| {
-        let fix = "give what is missing as an option or a variable: `tidegate doctor --help` has the list";
+        let fix = "mend it where it was given, as an option, a variable or in a settings file: `tidegate \
+                   doctor --help` has the list";
         Problem::new(failure.exit(), failure, fix)
     })?;
     match endpoint.check_plaintext() {
@@ -103,12 +105,22 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
     let request = TopicRequest {
         topic_name: topic.map_or_else(|| ANY_TOPIC.to_owned(), TopicName::to_string),
     };
-    let answered = connection.pub_sub().get_topic(request).await;
-    let (told, answer) = match answered {
+    let mut client = connection.pub_sub();
+    let (told, answer) = match answered(client.get_topic(request)).await {
         Ok(answer) => (answer.metadata().clone(), Ok(answer.into_inner())),
         Err(status) => (status.metadata().clone(), Err(CallError::from(status))),
     };
     let taken = match &answer {
+        // With TLS 1.3 a server says so after the client believes to be connected.
+        Err(error) if wants_certificate(&error.to_string()) => {
+            Err(Problem::new(Exit::Unreachable, error, CERTIFICATE_FIX))
+        }
+        Err(error) if error.code() == Code::DeadlineExceeded => Err(Problem::new(
+            Exit::Unreachable,
+            error,
+            "something answers there, and does not do what is asked: look at the gateway's log, and at \
+             what is on the way",
+        )),
         Err(error) if error.is_connection_lost() => Err(Problem::new(
             Exit::Unreachable,
             error,
@@ -120,11 +132,9 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
             "the token may be used up, revoked or another gateway's: sign in anew, or make one with \
              `tidegate token create`",
         )),
-        Err(error) if error.code() == Code::Unimplemented => Err(Problem::new(
-            Exit::Failed,
-            error,
-            "this speaks gRPC and not this API: check --endpoint",
-        )),
+        Err(error) if error.code() == Code::Unimplemented => {
+            Err(Problem::new(Exit::Unreachable, error, HTTP2_FIX))
+        }
         _ => Ok(()),
     };
     report.passed(Check::Token, taken).await?;
@@ -133,6 +143,9 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
     Ok(Caller { connection, answer })
 }
 
+const LOGIN_FIX: &str = "check --login-url: it is the host where one signs in, such as \
+                         https://mydomain.my.salesforce.com";
+
 fn not_signed_in(error: ConnectError) -> Problem {
     let fix = match &error {
         ConnectError::SignIn(SignInError::Refused { .. }) => {
@@ -140,9 +153,22 @@ fn not_signed_in(error: ConnectError) -> Problem {
              to them there"
         }
         ConnectError::SignIn(SignInError::NotNow { .. }) => "try again in a few minutes",
-        ConnectError::SignIn(SignInError::Unreachable(_) | SignInError::Nonsense { .. }) => {
-            "check --login-url: it is the host where one signs in, such as \
-             https://mydomain.my.salesforce.com"
+        ConnectError::SignIn(SignInError::Unreachable(reason)) => {
+            let said = reason.to_lowercase();
+            if said.contains("the proxy") {
+                "check --proxy and HTTPS_PROXY"
+            } else if said.contains("certificate") || said.contains("unknownissuer") {
+                "name the file of the authority that issued the login host's certificate with --ca"
+            } else {
+                LOGIN_FIX
+            }
+        }
+        ConnectError::SignIn(SignInError::Nonsense { .. }) => LOGIN_FIX,
+        ConnectError::SignIn(SignInError::PlaintextRefused(_)) => {
+            "use https:// in --login-url, or force it with --allow-plaintext"
+        }
+        ConnectError::Credential(_) => {
+            "look at the token and the URL as they are given: a line end may have come along"
         }
         ConnectError::SignIn(SignInError::Command(_)) => {
             "run the command by hand: it has to print a token, and nothing else, on standard output"
@@ -174,15 +200,12 @@ pub(super) async fn clock<W: AsyncWrite + Unpin>(
     let found = format!("this machine is {seconds} s {which} the gateway");
     let fix = "set this machine's clock, or the gateway's: assertions are good for three minutes, and \
                certificates by the clock";
-    match Duration::from_secs(seconds) {
-        apart if apart <= CLOCK_AGREES => {
+    match Duration::from_secs(seconds) <= CLOCK_AGREES {
+        true => {
             let found = format!("within {} s of the gateway's", CLOCK_AGREES.as_secs());
             report.ok(Check::Clock, found).await
         }
-        apart if apart <= CLOCK_IS_WRONG => report.warning(Check::Clock, found, fix).await,
-        _ => {
-            let wrong = Err(Problem::new(Exit::Failed, found, fix));
-            report.passed(Check::Clock, wrong).await
-        }
+        // No failure: the token was taken by now, and what else fails for it says so itself.
+        false => report.warning(Check::Clock, found, fix).await,
     }
 }

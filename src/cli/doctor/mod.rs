@@ -1,15 +1,18 @@
 //! `tidegate doctor`: what stands between this machine and a topic, one check after the other.
 //!
-//! Each check says what it found; one that fails says what to do about it, and ends the row, since
-//! whatever comes later would fail for the same reason.
+//! Each check says what it found; one that fails says what to do about it, and ends the row: whatever comes
+//! later would fail for the same reason.
 
 mod caller;
 mod topic;
 mod way;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, time::timeout};
+use tonic::Status;
 
 use super::{
     connection::ConnectionArgs,
@@ -140,6 +143,20 @@ impl Problem {
             exit,
         }
     }
+}
+
+/// How long a call may take to be answered.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Waits for the answer to a call, but not for ever: a gateway may answer PINGs and nothing else.
+async fn answered<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let answer = timeout(ANSWERED_WITHIN, call).await;
+    answer.unwrap_or_else(|_| {
+        let seconds = ANSWERED_WITHIN.as_secs();
+        Err(Status::deadline_exceeded(format!(
+            "no answer within {seconds} s"
+        )))
+    })
 }
 
 /// The findings so far.

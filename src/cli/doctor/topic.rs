@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::{io::AsyncWrite, time::timeout};
 use tonic::Code;
 
-use super::{Check, Problem, Report, caller::Caller};
+use super::{Check, Problem, Report, answered, caller::Caller};
 use crate::{
     cli::exit::{Exit, Failure},
     client::{ClientError, Connection, Subscription},
@@ -77,6 +77,11 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
         let found = "not made: --publish JSON publishes an event, which every subscriber gets";
         return report.skipped(Check::RoundTrip, found).await;
     };
+    let may = is_whole.then_some(()).ok_or_else(|| {
+        let found = "the token may not do both";
+        Problem::new(Exit::NotPermitted, found, fix)
+    });
+    report.passed(Check::RoundTrip, may).await?;
     let taken = there_and_back(&connection, &topic, event).await;
     let taken = report.passed(Check::RoundTrip, taken).await?;
     let found = format!("an event was stored and came back within {taken:.1?}");
@@ -85,8 +90,9 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
 
 async fn schema(connection: &Connection, schema_id: String) -> Result<String, Problem> {
     let request = SchemaRequest { schema_id };
-    let found = connection.pub_sub().get_schema(request).await;
-    let fix = "look at the gateway's log; `tidegate schema show` has the schema's text";
+    let mut client = connection.pub_sub();
+    let found = answered(client.get_schema(request)).await;
+    let fix = "look at the gateway's log; `tidegate schema get` has the schema's text";
     let found = found.map_err(|status| {
         let error = ClientError::from(status);
         Problem::new(Exit::Failed, error, fix)
@@ -110,14 +116,18 @@ async fn there_and_back(
     };
     let fix = "look at the gateway's log, and at `tidegate subscribe` of the topic";
     let failed = |error: ClientError| Problem::new(Failure::from(error.clone()).exit(), error, fix);
-    let mut stream = Subscription::open(connection, first, u32::MAX)
-        .await
-        .map_err(|status| failed(status.into()))?;
+    let opening = answered(Subscription::open(connection, first, u32::MAX));
+    let mut stream = opening.await.map_err(|status| failed(status.into()))?;
     let publisher = Publisher::builder(connection.clone(), topic.clone()).start();
     let began_at = Instant::now();
-    let published = publisher.publish(Event::json(event)).await;
+    let publishing = timeout(BACK_WITHIN, publisher.publish(Event::json(event)));
+    let published = publishing.await.map_err(|_| {
+        let seconds = BACK_WITHIN.as_secs();
+        let found = format!("an event was sent, and not acknowledged within {seconds} s");
+        Problem::new(Exit::Failed, found, fix)
+    })?;
     let published = published.map_err(|error| {
-        let fix = "the event has to fit the schema: `tidegate schema show` prints it";
+        let fix = "the event has to fit the schema: `tidegate schema get` prints it";
         Problem::new(Exit::Failed, error, fix)
     })?;
     let coming = async {

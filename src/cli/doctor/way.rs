@@ -104,7 +104,15 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
     }
 }
 
-const HTTP2_FIX: &str = "check the port: this may be a gateway's HTTP port or a website; the hosted \
+/// Whether an error says that a certificate is to be shown.
+pub(super) fn wants_certificate(said: &str) -> bool {
+    let said = said.to_lowercase();
+    said.contains("certificaterequired") || said.contains("certificate required")
+}
+
+pub(super) const CERTIFICATE_FIX: &str = "show a certificate with --client-cert and --client-key";
+
+pub(super) const HTTP2_FIX: &str = "check the port: this may be a gateway's HTTP port or a website; the hosted \
                          service is at https://api.pubsub.salesforce.com:7443";
 
 fn unreachable(error: ConnectError) -> Problem {
@@ -124,17 +132,23 @@ fn unreachable(error: ConnectError) -> Problem {
 
 fn untrusted(error: &ConnectError, shown: Option<&Shown>) -> Problem {
     let text = error.to_string();
-    let said = text.to_lowercase();
+    // Not the URL, whose host may have any word in it.
+    let said = match error {
+        ConnectError::Untrusted { reason, .. } | ConnectError::Failed { reason, .. } => {
+            reason.to_lowercase()
+        }
+        _ => String::new(),
+    };
     let fix = match error {
         ConnectError::NotTls(_) => "use http:// for a listener in the clear, or check the port",
+        ConnectError::Untrusted { .. } if said.contains("not valid for name") => {
+            "call the gateway by a name that its certificate is for, in --endpoint"
+        }
         ConnectError::Untrusted { .. } if said.contains("expired") => {
             "have the certificate renewed; or set this machine's clock, if that is wrong"
         }
         ConnectError::Untrusted { .. } if said.contains("not valid yet") => {
             "set this machine's clock: the certificate is not good yet by it"
-        }
-        ConnectError::Untrusted { .. } if said.contains("name") => {
-            "call the gateway by a name that its certificate is for, in --endpoint"
         }
         ConnectError::Untrusted { .. } => {
             "name the file of the authority that issued it with --ca; for a gateway's development \
@@ -142,9 +156,7 @@ fn untrusted(error: &ConnectError, shown: Option<&Shown>) -> Problem {
         }
         ConnectError::CaFile { .. } => "name a file with a certificate in PEM form with --ca",
         ConnectError::File { .. } => "check --client-cert and --client-key",
-        _ if said.contains("certificaterequired") || said.contains("certificate required") => {
-            "show a certificate with --client-cert and --client-key"
-        }
+        _ if wants_certificate(&said) => CERTIFICATE_FIX,
         _ if said.contains("application") => HTTP2_FIX,
         _ => "check the port in --endpoint, and whether something on the way breaks TLS open",
     };
