@@ -13,7 +13,7 @@ use shipments::table;
 use tidegate::{
     client::Connection,
     schema::change_event::ChangeType,
-    subscriber::{Event, Field, Item, RecordChange, RejectedReplay, Subscriber},
+    subscriber::{Event, Field, Item, RecordChange},
 };
 
 #[tokio::main]
@@ -32,9 +32,8 @@ async fn main() -> anyhow::Result<()> {
 async fn sync(connection: &Connection, file: &Path) -> anyhow::Result<Vec<String>> {
     let mut database = table::open(file)?;
     let start = table::start(&database)?;
-    let subscriber = Subscriber::builder(connection.clone()).topic(shipments::CHANGES.parse()?);
-    let subscriber = subscriber.on_rejected_replay(RejectedReplay::Earliest);
-    let mut events = subscriber.start_at(start.parse()?).build()?.start();
+    let subscriber = shipments::subscriber(connection)?.start_at(start.parse()?);
+    let mut events = subscriber.build()?.start();
     loop {
         match events.next().await?.context("it ended")? {
             Item::Event(event) => {

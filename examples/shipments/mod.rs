@@ -3,7 +3,7 @@
 
 pub(crate) mod table;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde_json::{
     Value::{self, Null},
@@ -18,6 +18,7 @@ use tidegate::{
         ChangeType::{self, Create, Delete, GapUpdate, Undelete, Update},
         HeaderFacts, build,
     },
+    subscriber::{Builder, RejectedReplay, Subscriber},
 };
 
 /// Where changes of shipments are told.
@@ -29,6 +30,15 @@ pub(crate) async fn connect() -> anyhow::Result<Connection> {
     let data_dir = data_dir.unwrap_or_else(|_| "./tidegate-data".into());
     let endpoint = Endpoint::of_profile(Path::new(&data_dir))?;
     Ok(endpoint.connect().await?)
+}
+
+/// What subscribes to them. A slow machine may keep an event for more than the second after which all is
+/// taken to be there.
+pub(crate) fn subscriber(connection: &Connection) -> anyhow::Result<Builder> {
+    Ok(Subscriber::builder(connection.clone())
+        .topic(CHANGES.parse()?)
+        .on_rejected_replay(RejectedReplay::Earliest)
+        .caught_up_after(Duration::from_secs(3)))
 }
 
 /// Two shipments are made; one is sent and its note removed, the other is deleted.

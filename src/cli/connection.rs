@@ -3,14 +3,11 @@
 //!
 //! The profile's token is only ever sent to the gateway that the profile describes.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     exit::Failure,
-    sign_in::{Layers, Settings, SignInArgs, proxy_of, variable},
+    sign_in::{Environment, Layers, Settings, SignInArgs, proxy_of, variable},
 };
 use crate::{
     client::{
@@ -61,9 +58,6 @@ impl std::fmt::Debug for ConnectionArgs {
             .finish_non_exhaustive()
     }
 }
-
-/// Looks up a variable of the environment.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl ConnectionArgs {
     /// Connects to the gateway that flags, environment and profile name.

@@ -111,7 +111,7 @@ enum Kind {
 }
 
 /// Looks up a variable of the environment.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl Settings {
     /// What flags say of signing in.
@@ -397,7 +397,10 @@ pub(super) fn variable(environment: Environment<'_>, name: &str) -> Option<OsStr
     environment(name).filter(|value| !value.is_empty())
 }
 
-fn text_variable(environment: Environment<'_>, name: &str) -> Result<Option<String>, Failure> {
+pub(super) fn text_variable(
+    environment: Environment<'_>,
+    name: &str,
+) -> Result<Option<String>, Failure> {
     let text = variable(environment, name).map(OsString::into_string);
     text.transpose()
         .map_err(|_| Failure::Usage(format!("the environment variable {name} is not UTF-8")))

@@ -29,7 +29,10 @@ use tokio::net::TcpStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use tower::Service;
 
-use super::{connect::CONNECT_TIMEOUT, error::ConnectError};
+use super::{
+    connect::CONNECT_TIMEOUT,
+    error::{ConnectError, first_cause},
+};
 use crate::{net::whole_file, types::limits::CA_FILE_BYTES_MAX};
 
 /// A certificate that shows who calls, for gateways and proxies that want one.
@@ -131,10 +134,16 @@ pub(crate) struct Dialer {
 impl Dialer {
     pub(crate) fn new(proxy: Option<Proxy>) -> Self {
         let proxy = proxy.map(|Proxy { url, except }| {
-            // Some write `*.example.com` for what this calls `.example.com`.
-            let except = except.replace("*.", ".");
-            let matcher = Matcher::builder().all(url.to_string()).no(except).build();
-            (url, Arc::new(matcher))
+            let entries = except.split(',').map(str::trim);
+            let entries: Vec<String> = entries.map(exemption).collect();
+            // The library takes it for a name alone, and addresses are hosts too.
+            let leads = entries.iter().all(|entry| entry != "*");
+            let matcher = Matcher::builder().no(entries.join(","));
+            let matcher = match leads {
+                true => matcher.all(url.to_string()),
+                false => matcher,
+            };
+            (url, Arc::new(matcher.build()))
         });
         let mut direct = HttpConnector::new();
         // TLS, where there is some, is put on top.
@@ -149,6 +158,22 @@ impl Dialer {
     pub(super) fn proxy_to(&self, to: &Uri) -> Option<&ProxyUrl> {
         let (proxy, matcher) = self.proxy.as_ref()?;
         (!is_loopback(to) && matcher.intercept(to).is_some()).then_some(proxy)
+    }
+}
+
+/// An entry of `NO_PROXY` as the library wants it: some write `*.example.com` for `.example.com`, or add
+/// a port.
+fn exemption(entry: &str) -> String {
+    let entry = entry
+        .strip_prefix('*')
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(entry);
+    let (host, port) = entry.rsplit_once(':').unwrap_or((entry, ""));
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    // An IPv6 address has colons of its own, and is in brackets if a port follows.
+    match is_port && (!host.contains(':') || host.ends_with(']')) {
+        true => host.trim_matches(['[', ']']).to_owned(),
+        false => entry.to_owned(),
     }
 }
 
@@ -184,18 +209,13 @@ impl Service<Uri> for Dialer {
             let connecting = tokio::time::timeout(CONNECT_TIMEOUT, tunnel.call(to));
             let reason = match connecting.await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => innermost(&error),
+                Ok(Err(error)) => first_cause(&error),
                 Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
             };
             let proxy = proxy.to_string();
             Err(ProxyError { proxy, reason }.into())
         })
     }
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.last().map_or_else(String::new, ToString::to_string)
 }
 
 /// Whom to trust, and what to show.

@@ -309,7 +309,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-fn first_cause(error: &(dyn Error + 'static)) -> String {
+/// The last of what an error was caused by.
+pub(super) fn first_cause(error: &(dyn Error + 'static)) -> String {
     causes(error)
         .last()
         .map_or_else(String::new, ToString::to_string)

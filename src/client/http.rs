@@ -1,6 +1,6 @@
 //! A small HTTP client, for signing in and for whatever else is not gRPC.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -11,7 +11,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 use super::{
     dial::{Dialer, Proxy, TlsFiles},
-    error::ConnectError,
+    error::{ConnectError, first_cause},
 };
 
 /// Calls HTTP servers. Clones share connections.
@@ -88,7 +88,7 @@ impl HttpClient {
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| {
-                HttpError::new(to, format!("its answer: {}", innermost(&*error)))
+                HttpError::new(to, format!("its answer: {}", first_cause(&*error)))
             })?;
             Ok(Answer {
                 status: parts.status,
@@ -133,7 +133,7 @@ impl HttpClient {
         *request.uri_mut() = to.clone();
         *request.headers_mut() = headers;
         let response = self.client.request(request).await;
-        response.map_err(|error| HttpError::new(to, innermost(&error)))
+        response.map_err(|error| HttpError::new(to, first_cause(&error)))
     }
 
     async fn in_time(
@@ -152,11 +152,13 @@ impl HttpClient {
 impl HttpError {
     fn new(to: &Uri, reason: String) -> Self {
         Self {
-            // Without the query, which may hold what is nobody's business.
+            // Without user and query, which may hold what is nobody's business.
             to: format!(
-                "{}://{}{}",
+                "{}://{}{}{}",
                 to.scheme_str().unwrap_or_default(),
-                to.authority().map_or("", |authority| authority.as_str()),
+                to.host().unwrap_or_default(),
+                to.port_u16()
+                    .map_or_else(String::new, |port| format!(":{port}")),
                 to.path()
             ),
             reason,
@@ -181,9 +183,4 @@ async fn beginning_of(mut body: Incoming, wait: Duration) -> Bytes {
     };
     _ = tokio::time::timeout(wait, reading).await;
     begun.into()
-}
-
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.last().map_or_else(String::new, ToString::to_string)
 }

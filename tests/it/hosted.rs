@@ -180,11 +180,11 @@ async fn a_publisher_that_pauses_longer_than_its_stream_may_goes_on() {
 #[test]
 fn a_token_that_runs_out_again_and_again_costs_no_event() {
     const ROUNDS: usize = 3;
-    const TOKEN_LIFETIME: Duration = Duration::from_secs(1);
+    const TOKEN_LIFETIME: Duration = Duration::from_secs(3);
     let mut gateway = Gateway::start_with(Settings {
         environment: vec![
             ("TIDEGATE_BROKER__CREDIT_MAX_EXTENDED", "100"),
-            ("TIDEGATE_AUTH__TOKEN_LIFETIME", "1s"),
+            ("TIDEGATE_AUTH__TOKEN_LIFETIME", "3s"),
         ],
         ..Settings::default()
     });

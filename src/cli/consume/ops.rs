@@ -252,12 +252,15 @@ mod tests {
         let series =
             "tidegate_subscriber_events_received_total{topic=\"/event/OrderCreated__e\"} 0";
         assert!(metrics.contains(series), "{metrics}");
-        while !exchange(addr, &request("/health"))
-            .await
-            .starts_with("HTTP/1.1 200")
-        {
-            tokio::task::yield_now().await;
-        }
+        in_time(async {
+            while !exchange(addr, &request("/health"))
+                .await
+                .starts_with("HTTP/1.1 200")
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         for path in ["/", "/livez", "/metrics/", "/health/x"] {
             let answer = exchange(addr, &request(path)).await;
             assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
@@ -270,9 +273,17 @@ mod tests {
         );
         // With the command it ends.
         drop(serving);
-        while TcpStream::connect(addr).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+        in_time(async {
+            while TcpStream::connect(addr).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Only a failing test waits for so long.
+    async fn in_time(waiting: impl Future<Output = ()>) {
+        timeout(Duration::from_secs(60), waiting).await.unwrap();
     }
 
     #[tokio::test]

@@ -19,7 +19,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 use super::EventLine;
 use crate::{
-    cli::{exit::Failure, sign_in::proxy_of},
+    cli::{
+        exit::Failure,
+        sign_in::{proxy_of, text_variable},
+    },
     client::{dial::is_loopback, http::HttpClient},
     clock::{Clock, SystemClock},
     net::whole_file,
@@ -49,7 +52,7 @@ const SECRET_PREFIX: &str = "whsec_";
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Bytes of a file with one, generously.
 const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
-/// Bytes of an answer that are shown as a reason.
+/// Characters of an answer that are shown as a reason.
 const REASON_CHARS_MAX: usize = 300;
 
 impl WebhookArgs {
@@ -61,12 +64,19 @@ impl WebhookArgs {
         let wrong =
             || Failure::Usage("a webhook is a URL such as https://example.com/events".into());
         let to: Uri = url.parse().map_err(|_| wrong())?;
+        let authority = to.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
+            return Err(Failure::Usage(
+                "a webhook's URL holds no user and password; what is posted can be signed instead"
+                    .into(),
+            ));
+        }
         if to.host().is_none() || !matches!(to.scheme_str(), Some("http" | "https")) {
             return Err(wrong());
         }
         let secret = match &self.webhook_secret_file {
             Some(path) => Some(read_secret(path)?),
-            None => std::env::var("TIDEGATE_WEBHOOK_SECRET").ok(),
+            None => text_variable(&|name| std::env::var_os(name), "TIDEGATE_WEBHOOK_SECRET")?,
         };
         let proxy = match is_loopback(&to) {
             true => None,

@@ -156,10 +156,21 @@ fn read<'de, T: Deserialize<'de>>(login: &LoginUrl, answer: &'de Answer) -> Resu
                 false => SignInError::Refused { host, reason },
             })
         }
-        Err(_) => Err(SignInError::Nonsense {
+        Err(_) => Err(without_reason(host, answer.status)),
+    }
+}
+
+/// A refusal that gives no reason. One of whoever asks is final: secrets are not shown again and again.
+pub(super) fn without_reason(host: String, status: StatusCode) -> SignInError {
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let reason = status.to_string();
+            SignInError::Refused { host, reason }
+        }
+        _ => SignInError::Nonsense {
             host,
-            found: answer.status.to_string(),
-        }),
+            found: status.to_string(),
+        },
     }
 }
 

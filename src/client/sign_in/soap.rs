@@ -5,7 +5,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use quick_xml::{Reader, escape::escape, events::Event};
 
-use super::{LoginUrl, SignInError, Token, oauth::REASON_CHARS_MAX};
+use super::{
+    LoginUrl, SignInError, Token,
+    oauth::{REASON_CHARS_MAX, without_reason},
+};
 use crate::client::http::HttpClient;
 
 /// The last version that the hosted service answers.
@@ -57,10 +60,7 @@ pub(super) async fn login(
                     false => SignInError::Refused { host, reason },
                 }
             }
-            None => SignInError::Nonsense {
-                host: host(),
-                found: answer.status.to_string(),
-            },
+            None => without_reason(host(), answer.status),
         });
     };
     Ok(Token {

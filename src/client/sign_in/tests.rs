@@ -272,6 +272,7 @@ async fn what_is_no_token_is_told_and_no_secret_with_it() {
         (200, "<html>welcome</html>", "no JSON of a token", true),
         (200, "{}", "no JSON of a token", true),
         (404, "<html>nothing here</html>", "404", true),
+        (401, "<html>no</html>", "refused: 401", false),
         (200, &large, "length limit exceeded", true),
     ] {
         let (_, login) = Host::start(&[(TOKEN_PATH, status, body)]).await;
@@ -609,12 +610,18 @@ async fn a_proxy_sees_nothing_of_this_machine_and_of_what_is_exempt() {
     // The gateway is reached through it; the login host is on this machine.
     connect("other.example.com, 10.0.0.0/8").await.unwrap();
     assert_eq!((host.asked().len(), tunnels.load(Ordering::SeqCst)), (1, 1));
-    for exempt in ["gateway.example.com", ".example.com", "*.example.com", "*"] {
+    for exempt in [
+        "gateway.example.com",
+        ".example.com",
+        "*.example.com",
+        "gateway.example.com:7443",
+        "*",
+    ] {
         // There is no such host to be reached directly.
         let error = connect(exempt).await.unwrap_err();
         assert!(!error.to_string().contains("proxy"), "{exempt}: {error}");
     }
-    assert_eq!((host.asked().len(), tunnels.load(Ordering::SeqCst)), (5, 1));
+    assert_eq!((host.asked().len(), tunnels.load(Ordering::SeqCst)), (6, 1));
 }
 
 /// An authority, and what it issued for `localhost` and for a client.
