@@ -15,7 +15,7 @@
 //! | 5 assembly | [`server`], [`mod@bench`] | the gateway put together, sockets, TLS, start and stop; load for one |
 //! | 4 edges | [`grpc`], [`http`], [`admin`] | wire messages, statuses, metrics and health |
 //! | 3 domain | [`broker`] | topics, rights, publishing, subscriptions |
-//! | 2 engines | [`event_log`], [`metadata`], [`schema`], [`auth`] | one subject each |
+//! | 2 engines | [`event_log`], [`metadata`], [`schema`], [`filter`], [`auth`] | one subject each |
 //! | 1 services | [`net`], [`telemetry`] | certificates, shutdown, the profile, log lines |
 //! | 0 vocabulary | [`types`], [`clock`], [`proto`] | names, ids, positions, bounds, wall time |
 //! | aside | [`client`], [`publisher`], [`subscriber`] | connecting to a gateway, publishing to it, never losing one's place; works without the server |
@@ -55,6 +55,8 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod event_log;
+#[cfg(feature = "server")]
+pub mod filter;
 #[cfg(feature = "server")]
 pub mod grpc;
 #[cfg(feature = "server")]

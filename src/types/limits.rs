@@ -218,6 +218,14 @@ pub const SCHEMA_BYTES_MAX: usize = MIB;
 /// Bytes of the name of a type, a field or a symbol in a schema, and of a namespace. Ours: the hosted
 /// service's names have at most 80 characters.
 pub const SCHEMA_NAME_BYTES_MAX: usize = 255;
+/// Characters of a filter.
+///
+/// Source: the public Platform Events Developer Guide, "Filter Your Stream of Platform Events".
+pub const FILTER_CHARS_MAX: usize = 131_072;
+/// Fields that a filter names. The same source.
+pub const FILTER_FIELDS_MAX: usize = 10;
+/// Nesting depth of parentheses in a filter. Ours: people write a few.
+pub const FILTER_DEPTH_MAX: usize = 64;
 /// Nesting depth of a schema and of the values written with it. Ours.
 pub const SCHEMA_DEPTH_MAX: usize = 64;
 /// Types that are compared to find out whether one schema reads another. Ours: the largest schemas have
