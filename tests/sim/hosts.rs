@@ -173,7 +173,7 @@ impl World {
     }
 
     /// Up to where the events of a topic are purged.
-    fn trimmed(&self, topic: &str) -> u64 {
+    pub(crate) fn trimmed(&self, topic: &str) -> u64 {
         let opened = futures_util::FutureExt::now_or_never(self.log.open(tenant()));
         let log = opened.expect("memory does not wait").unwrap();
         let topics = log.topics();

@@ -216,7 +216,7 @@ impl Oracle {
                 || seen.has_dedupe && seen.done_ids.contains_key(&(topic.clone(), (*id).clone()));
             let is_told = seen.is_in_gap(topic, *position);
             let is_trimmed = *position <= trimmed(topic);
-            let is_excused = match seen.is_told_of_gaps {
+            let is_excused = match seen.is_told_of_gaps && seen.had_place(topic, *position) {
                 true => is_told && (is_trimmed || seen.skips_to_latest),
                 false => is_trimmed,
             };
@@ -226,9 +226,9 @@ impl Oracle {
     }
 
     /// What holds at the end, or does not: the trace, and the promises that were broken.
-    pub(crate) fn verdict(&self) -> (Vec<String>, Vec<String>) {
+    pub(crate) fn verdict(&self, trimmed: impl Fn(&str) -> u64) -> (Vec<String>, Vec<String>) {
         let mut seen = self.lock();
-        seen.check_saved();
+        seen.check_saved(trimmed);
         (
             std::mem::take(&mut seen.trace),
             std::mem::take(&mut seen.broken),
@@ -257,8 +257,15 @@ impl Seen {
         gaps.any(|(of, from, to)| of == topic && *from < position && position < *to)
     }
 
+    /// Whether a position before this one was ever saved. Without one nobody can know that events went
+    /// before the first that came, and no gap is told.
+    fn had_place(&self, topic: &str, position: u64) -> bool {
+        let mut saved = self.saved.iter();
+        saved.any(|(_, of, saved)| of == topic && *saved < position)
+    }
+
     /// Nothing that was not done lies before a saved position.
-    fn check_saved(&mut self) {
+    fn check_saved(&mut self, trimmed: impl Fn(&str) -> u64) {
         let mut broken = Vec::new();
         for ((topic, position), id) in &self.acknowledged {
             let first = self
@@ -274,7 +281,9 @@ impl Seen {
             });
             let done = self.done.get(&(topic.clone(), *position));
             let done = done.into_iter().chain(by_id.flatten()).min();
-            if done.is_none_or(|done| done > saved_at) && !self.is_in_gap(topic, *position) {
+            let is_too_old = *position <= trimmed(topic) && !self.had_place(topic, *position);
+            let is_done = done.is_some_and(|done| done <= saved_at);
+            if !is_done && !is_too_old && !self.is_in_gap(topic, *position) {
                 broken.push(format!(
                     "{saved} of {topic} is saved before {position} is done"
                 ));

@@ -72,5 +72,5 @@ pub(crate) fn run(seed: u64) -> (Vec<String>, Vec<String>) {
         }
     }
     world.oracle.note("the end");
-    world.oracle.verdict()
+    world.oracle.verdict(|topic| world.trimmed(topic))
 }
