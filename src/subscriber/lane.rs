@@ -296,8 +296,8 @@ impl Lane {
 }
 
 impl Shared {
-    /// Whether no other event with this one's id is in flight, or handled and not recorded; the id counts as
-    /// taken then.
+    /// Whether no other event with this one's id is in flight, or handled and not recorded; the id counts
+    /// as taken then.
     fn takes_id(&mut self, event: &Event) -> bool {
         match &mut self.ids {
             Some(ids) if !event.id().is_empty() => ids.insert(event.id().to_owned()),

@@ -272,22 +272,13 @@ async fn keys_keep_their_order_while_one_of_them_fails() {
     }
 }
 
-#[tokio::test]
-async fn a_command_that_prints_without_end_fills_no_memory() {
-    let gateway = Gateway::start();
-    publish(&gateway, 0..1).await;
-    let dir = tempfile::tempdir().unwrap();
-    let arguments = format!("subscribe {TOPIC} --from earliest --count 1 --state state --exec");
-    // A gigabyte on each of its outputs, and a reason at the end.
-    let script = "head -c 1000000000 /dev/zero; head -c 1000000000 /dev/zero >&2; \
-                  echo the reason >&2; exit 65";
-    let mut child = command(&gateway, &arguments, &[script])
-        .current_dir(dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let status_file = PathBuf::from(format!("/proc/{}/status", child.id()));
+/// Holds a command to end with a failure, and to have taken no more memory than one does that was sent
+/// nothing large.
+#[track_caller]
+fn fails_in_bounded_memory(command: &mut Command) {
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let status_file = format!("/proc/{}/status", child.id());
     let mut peak_kb = 0;
     let status = until("the end", || {
         let text = fs::read_to_string(&status_file).unwrap_or_default();
@@ -298,6 +289,19 @@ async fn a_command_that_prints_without_end_fills_no_memory() {
     });
     assert_eq!(status.code(), Some(1));
     assert!(peak_kb < 200_000, "{peak_kb} kB");
+}
+
+#[tokio::test]
+async fn a_command_that_prints_without_end_fills_no_memory() {
+    let gateway = Gateway::start();
+    publish(&gateway, 0..1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = format!("subscribe {TOPIC} --from earliest --count 1 --state state --exec");
+    // A gigabyte on each of its outputs, and a reason at the end.
+    let script = "head -c 1000000000 /dev/zero; head -c 1000000000 /dev/zero >&2; \
+                  echo the reason >&2; exit 65";
+    let mut command = command(&gateway, &arguments, &[script]);
+    fails_in_bounded_memory(command.current_dir(dir.path()));
     let list = gateway
         .command("deadletter list --state state --output json")
         .current_dir(dir.path())

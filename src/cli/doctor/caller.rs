@@ -154,7 +154,9 @@ fn not_signed_in(error: ConnectError) -> Problem {
         }
         ConnectError::SignIn(SignInError::NotNow { .. }) => "try again in a few minutes",
         ConnectError::SignIn(SignInError::Unreachable(reason)) => {
-            let said = reason.to_lowercase();
+            // Not the URL in front of it, whose host may have any word in it.
+            let said = reason.split_once(": ").map_or(&**reason, |(_, said)| said);
+            let said = said.to_lowercase();
             if said.contains("the proxy") {
                 "check --proxy and HTTPS_PROXY"
             } else if said.contains("certificate") || said.contains("unknownissuer") {

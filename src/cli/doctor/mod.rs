@@ -167,68 +167,52 @@ struct Report<'a, W> {
 }
 
 impl<W: AsyncWrite + Unpin> Report<'_, W> {
-    async fn tell(&mut self, finding: Finding) -> Result<(), Failure> {
-        self.next = 1 + finding.check as usize;
-        self.output.record(&finding);
+    async fn tell(
+        &mut self,
+        check: Check,
+        state: State,
+        found: impl Into<String>,
+        fix: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.next = 1 + check as usize;
+        self.output.record(&Finding {
+            check,
+            state,
+            found: found.into(),
+            fix: fix.map(str::to_owned),
+        });
         self.output.flush().await
     }
 
     async fn ok(&mut self, check: Check, found: impl Into<String>) -> Result<(), Failure> {
-        let (found, fix) = (found.into(), None);
-        let state = State::Ok;
-        self.tell(Finding {
-            check,
-            state,
-            found,
-            fix,
-        })
-        .await
+        self.tell(check, State::Ok, found, None).await
     }
 
     async fn skipped(&mut self, check: Check, found: impl Into<String>) -> Result<(), Failure> {
-        let (found, fix) = (found.into(), None);
-        let state = State::Skipped;
-        self.tell(Finding {
-            check,
-            state,
-            found,
-            fix,
-        })
-        .await
+        self.tell(check, State::Skipped, found, None).await
     }
 
     async fn warning(&mut self, check: Check, found: String, fix: &str) -> Result<(), Failure> {
-        let (state, fix) = (State::Warning, Some(fix.to_owned()));
-        self.tell(Finding {
-            check,
-            state,
-            found,
-            fix,
-        })
-        .await
+        self.tell(check, State::Warning, found, Some(fix)).await
     }
 
     /// Tells of a problem, if it is one, and that nothing after it was looked at.
     async fn passed<T>(&mut self, check: Check, made: Result<T, Problem>) -> Result<T, Failure> {
-        let problem = match made {
+        let Problem { found, fix, exit } = match made {
             Ok(made) => return Ok(made),
             Err(problem) => problem,
         };
-        let (failed, exit) = (check, problem.exit);
-        let (found, fix) = (problem.found, Some(problem.fix));
-        let state = State::Failed;
-        self.tell(Finding {
-            check,
-            state,
-            found,
-            fix,
-        })
-        .await?;
-        for (check, _) in Check::ALL.into_iter().skip(self.next) {
-            self.skipped(check, "not looked at").await?;
-        }
-        let message = format!("the check of {} failed", failed.name());
+        self.tell(check, State::Failed, found, Some(&fix)).await?;
+        self.skip_rest("not looked at").await?;
+        let message = format!("the check of {} failed", check.name());
         Err(Failure::Other(exit, message))
+    }
+
+    async fn skip_rest(&mut self, reason: &str) -> Result<(), Failure> {
+        for (check, _) in Check::ALL.into_iter().skip(self.next) {
+            self.skipped(check, reason).await?;
+        }
+        Ok(())
     }
 }
 
@@ -254,12 +238,7 @@ async fn examine<W: AsyncWrite + Unpin>(
     let caller = caller::look(&mut report, &endpoint, topic.as_ref()).await?;
     match topic {
         Some(topic) => topic::look(&mut report, caller, topic, event).await,
-        None => {
-            for (check, _) in Check::ALL.into_iter().skip(report.next) {
-                report.skipped(check, "no topic is named").await?;
-            }
-            Ok(())
-        }
+        None => report.skip_rest("no topic is named").await,
     }
 }
 

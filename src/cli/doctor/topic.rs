@@ -127,7 +127,10 @@ async fn there_and_back(
         Problem::new(Exit::Failed, found, fix)
     })?;
     let published = published.map_err(|error| {
-        let fix = "the event has to fit the schema: `tidegate schema get` prints it";
+        let fix = match error.is_retryable() {
+            true => fix,
+            false => "the event has to fit the schema: `tidegate schema get` prints it",
+        };
         Problem::new(Exit::Failed, error, fix)
     })?;
     let coming = async {

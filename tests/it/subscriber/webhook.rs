@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +14,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{ROUNDS, Running, command, expect_all, publish, through_kills};
+use super::{
+    ROUNDS, Running, command, expect_all, fails_in_bounded_memory, publish, through_kills,
+};
 use crate::support::{
     gateway::Gateway,
     http::{get_from, value_of},
@@ -285,23 +287,7 @@ async fn the_status_decides_whatever_follows_it() {
     });
     let dir = directory();
     let mut command = subscribing(&gateway, &webhook, "--count 7 --attempts 2");
-    let mut child = command
-        .current_dir(dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut peak_kb = 0;
-    let status = until("the end", || {
-        let text = fs::read_to_string(&status_file).unwrap_or_default();
-        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kb = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
-        peak_kb = kb.unwrap_or(peak_kb);
-        child.try_wait().unwrap()
-    });
-    assert_eq!(status.code(), Some(1));
-    assert!(peak_kb < 200_000, "{peak_kb} kB");
+    fails_in_bounded_memory(command.current_dir(dir.path()));
     let causes = causes(&gateway, dir.path());
     let tries: Vec<_> = causes
         .iter()
