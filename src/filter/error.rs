@@ -1,6 +1,6 @@
 //! What is wrong with a filter, and where.
 
-use super::Span;
+use super::{Span, text::WILD_PIECE_CHARS_MAX};
 use crate::types::limits::{FILTER_CHARS_MAX, FILTER_DEPTH_MAX, FILTER_FIELDS_MAX};
 
 /// A filter that is none.
@@ -58,6 +58,51 @@ pub enum Problem {
         /// The value, as it is written.
         value: &'static str,
     },
+    /// A field that the events do not have.
+    #[error("{record} has no field {field}")]
+    NoField {
+        /// The events' record.
+        record: String,
+        /// The field, as it was named.
+        field: String,
+    },
+    /// A part of a field that has none, or not this one.
+    #[error("the field {field} has no part {part}")]
+    NoPart {
+        /// The field.
+        field: String,
+        /// The part, as it was named.
+        part: String,
+    },
+    /// A field that cannot be compared with anything.
+    #[error(
+        "the field {field} is {type_text}; compared are text, numbers, times and booleans, and parts of \
+         records by their names behind a dot"
+    )]
+    NotComparable {
+        /// The field.
+        field: String,
+        /// What it is.
+        type_text: String,
+    },
+    /// A value of another kind than the field.
+    #[error("the field {field} is {type_text} and compared with {wanted}, found {found}")]
+    WrongKind {
+        /// The field.
+        field: String,
+        /// What it is.
+        type_text: String,
+        /// What it may be compared with.
+        wanted: &'static str,
+        /// What it is compared with.
+        found: &'static str,
+    },
+    /// An operator that is not for change events.
+    #[error("{0} is not for change events; write = with OR, or != with AND, between the values")]
+    NotForChanges(&'static str),
+    /// A pattern that would be slow to find.
+    #[error("between two % a pattern with _ has at most {WILD_PIECE_CHARS_MAX} characters")]
+    WildPiece,
     /// Too many fields.
     #[error("a filter names at most {FILTER_FIELDS_MAX} fields, this is one more")]
     TooManyFields,

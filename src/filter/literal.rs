@@ -1,5 +1,7 @@
 //! Values as filters have them.
 
+use std::fmt;
+
 use super::Span;
 
 /// A value, and where it stands.
@@ -21,13 +23,56 @@ pub enum LiteralValue {
     /// A text, its quotes and escapes resolved.
     Text(String),
     /// A number.
-    Number(f64),
+    Number(Number),
     /// A moment, in milliseconds since the epoch.
     DateTime(i64),
     /// A day, in days since the epoch.
     Date(i32),
     /// A time of day in UTC, in milliseconds since midnight.
     Time(i32),
+}
+
+/// A number, as exactly as it can be compared.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Number {
+    /// The number, or the nearest one.
+    pub nearest: f64,
+    /// The number itself, if it is a whole one.
+    pub whole: Option<i64>,
+}
+
+impl Number {
+    /// A whole number.
+    pub(super) fn whole(number: i64) -> Self {
+        Self {
+            nearest: number as f64,
+            whole: Some(number),
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let nearest: f64 = text
+            .parse()
+            .ok()
+            .filter(|number: &f64| number.is_finite())?;
+        let whole = match text.split_once('.') {
+            Some((whole, fraction)) if fraction.bytes().all(|digit| digit == b'0') => whole,
+            _ => text,
+        };
+        Some(Self {
+            nearest,
+            whole: whole.parse().ok(),
+        })
+    }
+}
+
+impl fmt::Debug for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.whole {
+            Some(whole) => write!(f, "{whole}.0"),
+            None => write!(f, "{:?}", self.nearest),
+        }
+    }
 }
 
 impl LiteralValue {
@@ -63,7 +108,6 @@ impl LiteralValue {
             let days = day.duration_since(epoch).as_hours() / 24;
             return Some(Self::Date(i32::try_from(days).ok()?));
         }
-        let number: f64 = text.parse().ok()?;
-        number.is_finite().then_some(Self::Number(number))
+        Number::read(text).map(Self::Number)
     }
 }

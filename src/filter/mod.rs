@@ -18,8 +18,15 @@
 //! | times | `2026-01-31`, `2026-01-31T08:30:00Z` or with an offset, `08:30:00Z` |
 //! | others | `true`, `false`, `null`, with `=` and `!=` alone |
 //!
-//! This module reads expressions and says where one is wrong; what fields there are is for the check
-//! against a schema.
+//! An expression is read once ([`Filter`]), held against a schema where it is stored ([`check`]), and
+//! compiled for each schema whose events it meets ([`FilterProgram`]). A program runs over the Avro bytes.
+//!
+//! # What is true of null
+//!
+//! A condition about a field that is null is neither true nor false, and what is made of such conditions
+//! by `AND`, `OR` and `NOT` may be neither: an event matches if the whole is true. `= null` and `!= null`
+//! are true or false of every field. A boolean is never null: that counts as false. A field that a version
+//! of the schema does not have is null, or false where it is compared with true or false.
 //!
 //! Source: the public Platform Events Developer Guide, "Filter Your Stream of Platform Events with Custom
 //! Channels", and the Change Data Capture Developer Guide, "Filter Your Stream of Change Events".
@@ -27,10 +34,13 @@
 mod error;
 mod literal;
 mod parse;
+mod program;
+mod text;
 mod token;
 
 pub use error::{FilterError, Problem};
-pub use literal::{Literal, LiteralValue};
+pub use literal::{Literal, LiteralValue, Number};
+pub use program::{FilterProgram, check};
 
 use std::{fmt, str::FromStr};
 

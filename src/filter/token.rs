@@ -116,7 +116,7 @@ impl<'a> Tokens<'a> {
         let value = LiteralValue::of_digits(written);
         let value = value.ok_or_else(|| failed(Problem::Number(format!("{written:?}"))))?;
         if let LiteralValue::Number(number) = value
-            && number.abs() > WHOLE_MAX
+            && number.nearest.abs() > WHOLE_MAX
             && !written.contains(['.', 'e', 'E'])
         {
             return Err(failed(Problem::LargeNumber));

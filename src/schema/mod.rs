@@ -30,6 +30,7 @@ pub mod json;
 pub mod lint;
 mod outline;
 mod parse;
+pub mod pick;
 pub mod platform;
 pub mod program;
 #[cfg(feature = "server")]

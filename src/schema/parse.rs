@@ -2,8 +2,8 @@
 //!
 //! A schema text is foreign input. Size and nesting are checked before any parser sees it, since
 //! parsers of JSON and of Avro recurse. Then only the keys that Avro's grammar gives a meaning are
-//! handed to `apache-avro`; documentation, logical types and attributes of other tools are left
-//! out, and defaults and aliases pass it as attributes of our own. That is more than tidiness: the canonical form of `apache-avro` keeps `order`,
+//! handed to `apache-avro`; logical types, attributes of other tools and the documentation of types are
+//! left out, and defaults, aliases and the documentation of fields pass it as attributes of our own. That is more than tidiness: the canonical form of `apache-avro` keeps `order`,
 //! `precision`, `scale` and annotated primitives, which the specification drops, and it panics on
 //! an attribute that is called `size` and is not a number. Without them its canonical form is the
 //! specified one, and a logical type is read as the type that it annotates.
@@ -25,6 +25,13 @@ pub(super) const DEFAULT_ATTRIBUTE: &str = "tidegate.default";
 /// The attribute under which the aliases of a field or a named type pass `apache-avro`: an array of
 /// names. Only the resolution of one schema against another looks at them.
 pub(super) const ALIASES_ATTRIBUTE: &str = "tidegate.aliases";
+
+/// The attribute under which the documentation of a field passes `apache-avro`: on the platform it says
+/// what a number of milliseconds is.
+pub(super) const DOC_ATTRIBUTE: &str = "tidegate.doc";
+
+/// The attribute of a field, true or false, that says whether case matters where filters compare it.
+pub(super) const CASE_SENSITIVE_ATTRIBUTE: &str = "caseSensitive";
 
 /// Reads a schema text.
 ///
@@ -191,6 +198,13 @@ fn clean_field(field: &Value, index: usize, record: &str) -> Result<Value, Schem
     clean.insert("type".to_owned(), ty);
     if let Some(default) = field.get("default") {
         clean.insert(DEFAULT_ATTRIBUTE.to_owned(), default.clone());
+    }
+    if let Some(Value::String(doc)) = field.get("doc") {
+        clean.insert(DOC_ATTRIBUTE.to_owned(), doc.as_str().into());
+    }
+    if let Some(Value::Bool(is_case_sensitive)) = field.get(CASE_SENSITIVE_ATTRIBUTE) {
+        let key = CASE_SENSITIVE_ATTRIBUTE.to_owned();
+        clean.insert(key, (*is_case_sensitive).into());
     }
     clean.extend(aliases(field));
     Ok(Value::Object(clean))

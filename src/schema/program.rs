@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::{
     error::SchemaError,
     json,
-    parse::{ALIASES_ATTRIBUTE, DEFAULT_ATTRIBUTE},
+    parse::{ALIASES_ATTRIBUTE, CASE_SENSITIVE_ATTRIBUTE, DEFAULT_ATTRIBUTE, DOC_ATTRIBUTE},
 };
 use crate::types::limits::{SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX};
 
@@ -89,6 +89,34 @@ pub struct FieldType {
     /// Names that it had in other versions.
     pub(super) aliases: Vec<String>,
     pub(super) default: Option<Vec<u8>>,
+    pub(super) meaning: Meaning,
+    pub(super) is_case_sensitive: bool,
+}
+
+/// What the milliseconds in a field of type `long` are, by the type in its documentation, which the
+/// platform writes as `Data:DateTime`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Meaning {
+    /// Nothing is said.
+    #[default]
+    Unknown,
+    /// A moment, since the epoch.
+    DateTime,
+    /// Midnight in UTC of a day, since the epoch.
+    Date,
+    /// A time of day, since midnight in UTC.
+    Time,
+}
+
+impl Meaning {
+    fn of_doc(doc: &str) -> Self {
+        match doc.split(':').nth(1) {
+            Some("DateTime") => Self::DateTime,
+            Some("DateOnly" | "Date") => Self::Date,
+            Some("TimeOnly" | "Time") => Self::Time,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// A union of more than null and one type.
@@ -208,6 +236,17 @@ impl FieldType {
     /// The field's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the milliseconds in it are, if it holds such.
+    pub fn meaning(&self) -> Meaning {
+        self.meaning
+    }
+
+    /// Whether filters compare its text with its case; they do not unless the schema says
+    /// `"caseSensitive": true`.
+    pub fn is_case_sensitive(&self) -> bool {
+        self.is_case_sensitive
     }
 }
 
@@ -371,6 +410,9 @@ impl Compiler {
                 name: field.name.clone(),
                 aliases: aliases(&field.custom_attributes),
                 default: None,
+                meaning: meaning(&field.custom_attributes),
+                is_case_sensitive: field.custom_attributes.get(CASE_SENSITIVE_ATTRIBUTE)
+                    == Some(&Value::Bool(true)),
             });
             if let Some(default) = field.custom_attributes.get(DEFAULT_ATTRIBUTE) {
                 defaults.push((record, position, default.clone()));
@@ -479,6 +521,12 @@ fn aliases(attributes: &BTreeMap<String, Value>) -> Vec<String> {
     let aliases = attributes.get(ALIASES_ATTRIBUTE).and_then(Value::as_array);
     let names = aliases.into_iter().flatten().filter_map(Value::as_str);
     names.map(str::to_owned).collect()
+}
+
+/// What the documentation among the attributes of a field says of its value.
+fn meaning(attributes: &BTreeMap<String, Value>) -> Meaning {
+    let doc = attributes.get(DOC_ATTRIBUTE).and_then(Value::as_str);
+    doc.map(Meaning::of_doc).unwrap_or_default()
 }
 
 /// The aliases of a type: those without a namespace have the type's.
