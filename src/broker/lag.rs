@@ -13,7 +13,7 @@ use crate::{
     types::{Principal, TopicId},
 };
 
-/// How far somebody is behind the newest event of a topic.
+/// How far somebody is behind the newest event of their topics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// Events that are still to come.
@@ -34,26 +34,35 @@ pub enum SubscriberName {
 }
 
 impl Lag {
-    /// The lag of somebody who has passed `passed` events of a topic, the next of which was appended
+    /// The lag of somebody who has passed `passed` events of some topics, the next of which was appended
     /// at `unread_at`.
     pub(super) fn of(
         log: &dyn TenantLog,
-        topic: TopicId,
+        topics: &[TopicId],
         passed: u64,
         unread_at: impl FnOnce() -> Timestamp,
         now: Timestamp,
     ) -> Self {
-        let events = log.topic(topic).ordinal.saturating_sub(passed);
+        let events = newest(log, topics).0.saturating_sub(passed);
         if events == 0 {
             return Self::default();
         }
         let behind = now.saturating_since(unread_at());
+        let retention = topics.iter().map(|topic| log.retention(*topic)).min();
         Self {
             events,
             behind,
-            time_to_loss: Some(log.retention(topic).saturating_sub(behind)),
+            time_to_loss: retention.map(|retention| retention.saturating_sub(behind)),
         }
     }
+}
+
+/// How many events some topics have ever had, and when the newest of them was appended.
+pub(super) fn newest(log: &dyn TenantLog, topics: &[TopicId]) -> (u64, Timestamp) {
+    let states = topics.iter().map(|topic| log.topic(*topic));
+    states.fold(Default::default(), |(ordinal, last_at), state| {
+        (ordinal + state.ordinal, state.last_at.max(last_at))
+    })
 }
 
 impl Broker {

@@ -21,7 +21,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Broker, Lag, PublishError};
+use super::{Broker, Delivered, Lag, PublishError, lag::newest, selection::Selection};
 use crate::{
     clock::{Clock, Timestamp},
     event_log::{AppendError, LogState, TenantLog},
@@ -41,6 +41,8 @@ pub(super) struct Metrics {
     refused: Family<RefusalLabels, Counter>,
     failed: Family<FailureLabels, Counter>,
     delivered: Family<TopicLabel, Counter>,
+    filtered: Family<TopicLabel, Counter>,
+    unreadable: Family<TopicLabel, Counter>,
     managed_recoveries: Counter,
     topics: Arc<Labels>,
     subscriptions: Arc<Subscriptions>,
@@ -149,6 +151,16 @@ impl Metrics {
             self.delivered.clone(),
         );
         registry.register(
+            "broker_filtered_events",
+            "Events that a filter was evaluated on, once for all subscribers that have it",
+            self.filtered.clone(),
+        );
+        registry.register(
+            "broker_unreadable_events",
+            "Events that a filter could not read, and that do not match for that",
+            self.unreadable.clone(),
+        );
+        registry.register(
             "broker_managed_recoveries",
             "Managed subscriptions whose position was not valid any more, and that went on elsewhere",
             self.managed_recoveries.clone(),
@@ -161,7 +173,8 @@ impl Metrics {
         PublishMetrics {
             published: self.published.get_or_create_owned(&label),
             topic: label.topic.into(),
-            metrics: self.clone(),
+            refused: self.refused.clone(),
+            failed: self.failed.clone(),
         }
     }
 
@@ -175,7 +188,7 @@ impl Metrics {
     ) -> impl Iterator<Item = (Arc<str>, Lag)> {
         let mut named: BTreeMap<Arc<str>, Lag> = BTreeMap::new();
         for progress in self.subscriptions.live() {
-            let is_of_topic = progress.topic_id == topic && Arc::ptr_eq(&progress.log, log);
+            let is_of_topic = *progress.topics == [topic] && Arc::ptr_eq(&progress.log, log);
             let Some(client) = progress.client.as_ref().filter(|_| is_of_topic) else {
                 continue;
             };
@@ -186,6 +199,15 @@ impl Metrics {
             }
         }
         named.into_iter()
+    }
+
+    /// The counters of one topic's filters.
+    pub(super) fn filter(&self, topic: &TopicName) -> FilterMetrics {
+        let label = self.topic_label(topic);
+        FilterMetrics {
+            filtered: self.filtered.get_or_create_owned(&label),
+            unreadable: self.unreadable.get_or_create_owned(&label),
+        }
     }
 
     /// Counts a managed subscription whose position was not valid any more.
@@ -206,16 +228,15 @@ impl Metrics {
         topic: &TopicName,
         client_name: Option<&str>,
         log: Arc<dyn TenantLog>,
-        topic_id: TopicId,
-        passed: u64,
+        selection: &Selection,
     ) -> LagGuard {
         let label = self.topic_label(topic);
         let progress = Arc::new(Progress {
             topic: label.topic.as_str().into(),
-            topic_id,
+            topics: selection.topics().into(),
             log,
             client: self.subscriptions.client_label(client_name),
-            passed: AtomicU64::new(passed),
+            passed: AtomicU64::new(selection.passed()),
             passed_at: AtomicI64::new(i64::MAX),
         });
         LagGuard {
@@ -232,7 +253,8 @@ impl Metrics {
 pub(super) struct PublishMetrics {
     published: Counter,
     topic: Arc<str>,
-    metrics: Metrics,
+    refused: Family<RefusalLabels, Counter>,
+    failed: Family<FailureLabels, Counter>,
 }
 
 impl PublishMetrics {
@@ -245,7 +267,7 @@ impl PublishMetrics {
             topic: self.topic.to_string(),
             reason: reason.label(),
         };
-        self.metrics.refused.get_or_create(&labels).inc();
+        self.refused.get_or_create(&labels).inc();
     }
 
     pub(super) fn overloaded(&self) {
@@ -271,7 +293,21 @@ impl PublishMetrics {
             topic: self.topic.to_string(),
             reason: reason.label(),
         };
-        self.metrics.failed.get_or_create(&labels).inc();
+        self.failed.get_or_create(&labels).inc();
+    }
+}
+
+/// The counters of the filters of one topic.
+#[derive(Clone, Debug)]
+pub(super) struct FilterMetrics {
+    filtered: Counter,
+    unreadable: Counter,
+}
+
+impl FilterMetrics {
+    pub(super) fn evaluated(&self, events: usize, unreadable: u64) {
+        self.filtered.inc_by(events as u64);
+        self.unreadable.inc_by(unreadable);
     }
 }
 
@@ -292,10 +328,10 @@ struct Live {
 struct Progress {
     /// The label of its topic.
     topic: Arc<str>,
-    topic_id: TopicId,
+    topics: Box<[TopicId]>,
     log: Arc<dyn TenantLog>,
     client: Option<Arc<str>>,
-    /// Events of the topic at or before the cursor.
+    /// Events of the topics at or before the cursor.
     passed: AtomicU64,
     /// When the last of them was appended, in milliseconds; the largest number while there is none.
     passed_at: AtomicI64,
@@ -318,15 +354,13 @@ struct Distance {
 
 impl Progress {
     fn distance(&self) -> Distance {
-        let newest = self.log.topic(self.topic_id);
-        let events = newest
-            .ordinal
-            .saturating_sub(self.passed.load(Ordering::Relaxed));
+        let (ordinal, last_at) = newest(&*self.log, &self.topics);
+        let events = ordinal.saturating_sub(self.passed.load(Ordering::Relaxed));
         if events == 0 {
             return Distance::default();
         }
         let passed_at = self.passed_at.load(Ordering::Relaxed);
-        let millis = newest.last_at.as_millis().saturating_sub(passed_at).max(0);
+        let millis = last_at.as_millis().saturating_sub(passed_at).max(0);
         Distance {
             events,
             millis: millis.unsigned_abs(),
@@ -338,10 +372,10 @@ impl Progress {
         let passed = self.passed.load(Ordering::Relaxed);
         let passed_at = self.passed_at.load(Ordering::Relaxed);
         let unread_at = || match passed_at {
-            i64::MAX => self.log.topic(self.topic_id).last_at,
+            i64::MAX => newest(&*self.log, &self.topics).1,
             millis => Timestamp::from_millis(millis),
         };
-        Lag::of(&*self.log, self.topic_id, passed, unread_at, now)
+        Lag::of(&*self.log, &self.topics, passed, unread_at, now)
     }
 }
 
@@ -382,16 +416,16 @@ pub(super) struct LagGuard {
 }
 
 impl LagGuard {
-    pub(super) fn delivered(&self, events: u32, last_ordinal: u64, appended_at: Timestamp) {
+    pub(super) fn delivered(&self, events: u32, last: Delivered) {
         self.delivered.inc_by(events.into());
-        self.progress.passed.store(last_ordinal, Ordering::Relaxed);
+        self.passed(last.passed);
         self.progress
             .passed_at
-            .store(appended_at.as_millis(), Ordering::Relaxed);
+            .store(last.appended_at.as_millis(), Ordering::Relaxed);
     }
 
-    pub(super) fn caught_up(&self, ordinal: u64) {
-        self.progress.passed.store(ordinal, Ordering::Relaxed);
+    pub(super) fn passed(&self, passed: u64) {
+        self.progress.passed.store(passed, Ordering::Relaxed);
     }
 }
 

@@ -11,12 +11,14 @@ pub mod belonging;
 pub mod comparison;
 pub mod credit;
 pub mod error;
+mod filters;
 pub mod lag;
 pub mod managed;
 mod metrics;
 pub mod publish;
 pub mod removal;
 pub mod schemas;
+mod selection;
 pub mod subscription;
 mod tenants;
 pub mod topics;
@@ -34,6 +36,7 @@ use crate::{
     types::{TenantId, limits},
 };
 use belonging::{MixedUp, mismatches};
+use filters::Filters;
 use managed::ManagedSubscriptions;
 use metrics::{LogCollector, ManagedCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
@@ -209,6 +212,7 @@ impl Broker {
                 log,
                 schemas,
                 managed,
+                filters: Filters::default(),
             }))
         });
         tenant.await.cloned()

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, metrics::LagGuard,
-    topics::users,
+    Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, filters::Verdict,
+    metrics::LagGuard, selection::Selection, topics::users,
 };
 use crate::{
     clock::Timestamp,
-    event_log::{BlockSlice, PositionError, Watcher},
+    event_log::{Block, BlockSlice, PositionError, Watcher},
+    filter::{Filter, FilterError, check},
     schema::{
         Schema,
         registry::{
@@ -31,6 +32,9 @@ use crate::{
 
 /// Bytes of a response besides its events: the replay id, the rpc id and the credit.
 const RESPONSE_OVERHEAD_BYTES: usize = 256;
+/// Bytes of blocks that are looked through for more events once there are some to deliver: a few
+/// milliseconds of work.
+const LOOK_THROUGH_BYTES: usize = 4 * DELIVERY_BYTES;
 /// How often every event of a delivery is looked at for what it is written with.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const _: () = {
@@ -42,12 +46,12 @@ const _: () = {
     assert!(largest + RESPONSE_OVERHEAD_BYTES <= RESPONSE_BYTES_MAX);
 };
 
-/// One subscriber's flow on one topic.
+/// One subscriber's flow.
 #[derive(Debug)]
 pub struct Subscription {
     tenant: Arc<Tenant>,
-    topics: [TopicId; 1],
-    /// The last position examined: no event of the topic at or before it is still to be sent.
+    selection: Selection,
+    /// The last position examined: no event at or before it is still to be sent.
     cursor: Position,
     credit: Credit,
     watcher: Watcher,
@@ -70,16 +74,34 @@ pub struct Delivery {
     pub latest: Position,
     /// Credit that is left.
     pub pending: u32,
-    /// The last event, if there are events.
+    /// How far it goes, if there are events.
     pub(super) last: Option<Delivered>,
 }
 
-/// The last event of a delivery.
+/// How far a delivery with events brings its subscriber.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivered {
-    /// Its place in the topic's own count.
-    pub(super) ordinal: u64,
+    /// Events of its topics at or before the position of the delivery.
+    pub(super) passed: u64,
+    /// When the last event of the delivery was appended.
     pub(super) appended_at: Timestamp,
+}
+
+/// What is taken from the log for a delivery.
+#[derive(Debug)]
+struct Taken {
+    slices: Vec<BlockSlice>,
+    /// The last position examined.
+    examined: Position,
+    events_left: usize,
+    bytes_left: usize,
+}
+
+/// Whether there is room for more in a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Left,
+    None,
 }
 
 /// Subscribing to one topic on behalf of one caller, who has the right to.
@@ -88,6 +110,8 @@ pub struct Subscriber {
     broker: Broker,
     tenant: Arc<Tenant>,
     event_type: Arc<EventType>,
+    /// What events have to match.
+    filters: Vec<Filter>,
     /// Who subscribes.
     users: Vec<User>,
     credit_max: u32,
@@ -121,6 +145,7 @@ impl Broker {
             broker: self.clone(),
             tenant,
             event_type,
+            filters: Vec::new(),
             users: users(principal, None),
             credit_max: self.0.config.credit_max,
             keepalive: self.0.config.keepalive,
@@ -134,6 +159,17 @@ impl Subscriber {
     pub fn with_extended_credit(mut self, asked: u32) -> Self {
         self.credit_max = self.broker.extended_credit(asked);
         self
+    }
+
+    /// Has only those events delivered that match `filter`, too.
+    ///
+    /// # Errors
+    ///
+    /// [`FilterError`] if it does not fit the topic.
+    pub fn with_filter(mut self, filter: Filter) -> Result<Self, FilterError> {
+        check(&filter, self.event_type.current())?;
+        self.filters.push(filter);
+        Ok(self)
     }
 
     /// Has what is delivered noted as being of a client that calls itself so too.
@@ -160,9 +196,9 @@ impl Subscriber {
         self
     }
 
-    /// The topic's number in the log.
-    pub(super) fn topic_id(&self) -> TopicId {
-        self.event_type.topic_id()
+    /// The numbers of its topics in the log.
+    pub(super) fn topics(&self) -> Vec<TopicId> {
+        vec![self.event_type.topic_id()]
     }
 
     /// The oldest position that a subscription to the topic may start after now.
@@ -171,8 +207,7 @@ impl Subscriber {
     ///
     /// As [`TenantLog::resolve`](crate::event_log::TenantLog::resolve).
     pub fn earliest(&self) -> Result<Position, PositionError> {
-        let topics = [self.event_type.topic_id()];
-        self.tenant.log.resolve(&topics, Start::Earliest)
+        self.tenant.log.resolve(&self.topics(), Start::Earliest)
     }
 
     /// Begins a subscription with `requested` events of credit; `client_name` labels its lag.
@@ -189,16 +224,13 @@ impl Subscriber {
         requested: i32,
         client_name: Option<&str>,
     ) -> Result<Subscription, SubscribeError> {
-        let topic = self.topic_id();
-        let cursor = self.tenant.log.resolve(&[topic], start)?;
-        let state = self.tenant.log.topic(topic);
-        let passed = match start {
-            Start::Earliest => state.trim_ordinal,
-            // After a position it is not known until the first read, which follows at once.
-            Start::Latest | Start::After(_) => state.ordinal,
-        };
+        let cursor = self.tenant.log.resolve(&self.topics(), start)?;
         let named = self.with_client_name(client_name);
-        Ok(named.begin(cursor, passed, requested, client_name)?)
+        let mut subscription = named.begin(cursor, requested, client_name)?;
+        if start == Start::Earliest {
+            subscription.begin_with_all();
+        }
+        Ok(subscription)
     }
 
     /// Begins a subscription behind a position that was resolved. If it is no longer valid, the first
@@ -212,15 +244,12 @@ impl Subscriber {
         cursor: Position,
         requested: i32,
     ) -> Result<Subscription, GrantError> {
-        // Until the first read, which follows at once, it is not known how many are passed.
-        let passed = self.tenant.log.topic(self.topic_id()).ordinal;
-        self.begin(cursor, passed, requested, None)
+        self.begin(cursor, requested, None)
     }
 
     fn begin(
         self,
         cursor: Position,
-        passed: u64,
         requested: i32,
         client_name: Option<&str>,
     ) -> Result<Subscription, GrantError> {
@@ -228,25 +257,28 @@ impl Subscriber {
             broker,
             tenant,
             event_type,
+            filters,
             users,
             credit_max,
             keepalive,
         } = self;
         let notes = UseNotes::new(Arc::clone(tenant.schemas.uses()), users, Use::Delivered);
         let config = &broker.0.config;
-        let topics = [event_type.topic_id()];
         let mut credit = Credit::with_ceiling(credit_max);
         credit.grant(requested)?;
+        let topic = event_type.topic().clone();
+        let selected = [(event_type, filters.iter().collect())];
+        let selection = Selection::new(&broker, &tenant, selected);
         // What was appended between the cursor and the watcher is found by the first read, which
         // comes before the first wait.
-        let watcher = tenant.log.watch(&topics);
-        let (topic, log) = (event_type.topic(), Arc::clone(&tenant.log));
+        let watcher = tenant.log.watch(selection.topics());
+        let log = Arc::clone(&tenant.log);
         let lag = broker
             .metrics()
-            .subscribed(topic, client_name, log, topics[0], passed);
+            .subscribed(&topic, client_name, log, &selection);
         Ok(Subscription {
             tenant,
-            topics,
+            selection,
             cursor,
             credit,
             watcher,
@@ -280,8 +312,16 @@ impl Subscription {
         self.credit.pending()
     }
 
-    pub(super) fn topics(&self) -> &[TopicId; 1] {
-        &self.topics
+    pub(super) fn topics(&self) -> &[TopicId] {
+        self.selection.topics()
+    }
+
+    /// Notes that it begins with the first event that there is of each topic.
+    fn begin_with_all(&mut self) {
+        let log = &self.tenant.log;
+        self.selection
+            .set_passed(|topic| log.topic(topic).trim_ordinal);
+        self.lag.passed(self.selection.passed());
     }
 
     /// Goes on behind another position. If that is not valid, the next delivery says so.
@@ -314,10 +354,10 @@ impl Subscription {
             if self.credit.pending() == 0 {
                 return Err(self.wait_without_credit().await);
             }
-            let taken = self.take().await?;
-            // A keepalive says how far the log is now, so it comes after a look at the log.
             let keepalive_at = self.active_at + self.keepalive;
-            if !taken.is_empty() || Instant::now() >= keepalive_at {
+            let taken = self.take(keepalive_at).await?;
+            // A keepalive says how far the log is now, so it comes after a look at the log.
+            if !taken.slices.is_empty() || Instant::now() >= keepalive_at {
                 return Ok(self.deliver(taken));
             }
             tokio::select! {
@@ -339,42 +379,58 @@ impl Subscription {
     }
 
     /// Reads as many events as credit and one delivery allow. The cursor moves past what holds no
-    /// event of the topic, and not past what is returned.
-    async fn take(&mut self) -> Result<Vec<BlockSlice>, SubscriptionEnd> {
-        let mut slices: Vec<BlockSlice> = Vec::new();
-        let mut events_left = self.credit.pending() as usize;
-        let mut bytes_left = DELIVERY_BYTES;
-        let mut after = self.cursor;
+    /// event that is wanted, and not past what is returned. With nothing to return it looks until
+    /// there is nothing left to look at, or a keepalive is due.
+    async fn take(&mut self, keepalive_at: Instant) -> Result<Taken, SubscriptionEnd> {
+        let mut taken = Taken {
+            slices: Vec::new(),
+            examined: self.cursor,
+            events_left: self.credit.pending() as usize,
+            bytes_left: DELIVERY_BYTES,
+        };
+        let mut looked_through = 0;
         loop {
-            let batch = match self.tenant.log.read(&self.topics, after, bytes_left).await {
+            let topics = self.selection.topics();
+            let log = &self.tenant.log;
+            let batch = match log.read(topics, taken.examined, taken.bytes_left).await {
                 Ok(batch) => batch,
-                Err(error) if slices.is_empty() => return Err(error.into()),
+                Err(error) if taken.slices.is_empty() => return Err(error.into()),
                 // What lies before a hole is delivered; the next read meets the hole again.
-                Err(_) => return Ok(slices),
+                Err(_) => return Ok(taken),
             };
             if batch.blocks.is_empty() {
-                if slices.is_empty() {
+                if taken.slices.is_empty() {
+                    taken.examined = batch.examined;
                     self.cursor = batch.examined;
+                    self.selection.pass_all(&self.tenant);
                 }
-                return Ok(slices);
+                return Ok(taken);
             }
             for block in &batch.blocks {
-                let Some(slice) = block.slice_after(after, events_left, bytes_left) else {
-                    return Ok(slices);
-                };
-                // A slice is at least one event, which may be larger than what is left.
-                if slice.bytes.len() > bytes_left && !slices.is_empty() {
-                    return Ok(slices);
-                }
-                let whole = slice.last == block.last();
-                events_left -= slice.count as usize;
-                bytes_left = bytes_left.saturating_sub(slice.bytes.len());
-                after = slice.last;
-                slices.push(slice);
-                if !whole || events_left == 0 || bytes_left == 0 {
-                    return Ok(slices);
+                let room = taken.take_from(block, self.selection.verdict(block));
+                let next = block.index_after(taken.examined);
+                self.selection
+                    .pass(block, next.unwrap_or(block.event_count()));
+                looked_through += block.bytes().len();
+                if room == Room::None {
+                    return Ok(taken);
                 }
             }
+            if !self.selection.is_filtered() {
+                continue;
+            }
+            // Of much that is looked through little may be wanted: what there is goes out, and what
+            // has been looked through is not looked through again.
+            if taken.slices.is_empty() {
+                self.cursor = taken.examined;
+                self.lag.passed(self.selection.passed());
+                if Instant::now() >= keepalive_at {
+                    return Ok(taken);
+                }
+            } else if looked_through >= LOOK_THROUGH_BYTES {
+                return Ok(taken);
+            }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -403,31 +459,63 @@ impl Subscription {
         }
     }
 
-    /// Takes `slices` off the credit and moves the cursor behind them.
-    fn deliver(&mut self, slices: Vec<BlockSlice>) -> Delivery {
+    /// Takes `taken` off the credit and moves the cursor behind it.
+    fn deliver(&mut self, taken: Taken) -> Delivery {
+        let Taken {
+            slices, examined, ..
+        } = taken;
         let count = slices.iter().map(|slice| slice.count).sum();
         self.credit.spend(count);
         self.note(&slices);
-        match slices.last() {
-            Some(last) => {
-                self.cursor = last.last;
-                self.lag
-                    .delivered(count, last.last_ordinal, last.appended_at);
-            }
-            None => self
-                .lag
-                .caught_up(self.tenant.log.topic(self.topics[0]).ordinal),
-        }
-        self.active_at = Instant::now();
+        self.cursor = examined;
+        let passed = self.selection.passed();
         let last = slices.last().map(|last| Delivered {
-            ordinal: last.last_ordinal,
+            passed,
             appended_at: last.appended_at,
         });
+        match last {
+            Some(last) => self.lag.delivered(count, last),
+            None => self.lag.passed(passed),
+        }
+        self.active_at = Instant::now();
         Delivery {
             last,
             events: slices.into_iter().map(|slice| slice.bytes).collect(),
             latest: self.cursor,
             pending: self.credit.pending(),
+        }
+    }
+}
+
+impl Taken {
+    /// Takes the events of `block` behind what is examined that `verdict` lets through, as far as there
+    /// is room.
+    fn take_from(&mut self, block: &Block, verdict: Verdict) -> Room {
+        let count = block.event_count();
+        let mut from = block.index_after(self.examined).unwrap_or(count);
+        loop {
+            let start = verdict.next(from, true);
+            if start >= count {
+                self.examined = block.last();
+                return Room::Left;
+            }
+            let end = verdict.next(start, false).min(count);
+            let events_max = self.events_left.min(end - start);
+            let Some(slice) = block.slice(start, events_max, self.bytes_left) else {
+                return Room::None;
+            };
+            // A slice is at least one event, which may be larger than what is left.
+            if slice.bytes.len() > self.bytes_left && !self.slices.is_empty() {
+                return Room::None;
+            }
+            from = start + slice.count as usize;
+            self.events_left -= slice.count as usize;
+            self.bytes_left = self.bytes_left.saturating_sub(slice.bytes.len());
+            self.examined = slice.last;
+            self.slices.push(slice);
+            if from < end || self.events_left == 0 || self.bytes_left == 0 {
+                return Room::None;
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::managed::ManagedSubscriptions;
+use super::{filters::Filters, managed::ManagedSubscriptions};
 use crate::{event_log::TenantLog, schema::registry::TenantSchemas, types::TenantId};
 
 /// One tenant's engines.
@@ -20,6 +20,7 @@ pub(super) struct Tenant {
     pub(super) log: Arc<dyn TenantLog>,
     pub(super) schemas: Arc<TenantSchemas>,
     pub(super) managed: ManagedSubscriptions,
+    pub(super) filters: Filters,
 }
 
 /// Where a tenant's engines are once they are open. Two first calls share one opening.

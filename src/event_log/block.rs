@@ -288,9 +288,7 @@ impl Block {
 
     /// Position of the last event.
     pub fn last(&self) -> Position {
-        let index = usize::from(self.first.index()) + self.ends.len() - 1;
-        Position::in_block(self.first.block(), index as u8)
-            .expect("the first position of the same block exists")
+        self.position(self.ends.len() - 1)
     }
 
     /// Number of events, at least one.
@@ -322,13 +320,34 @@ impl Block {
         events_max: usize,
         bytes_max: usize,
     ) -> Option<BlockSlice> {
-        let from = if after < self.first {
+        self.slice(self.index_after(after)?, events_max, bytes_max)
+    }
+
+    /// Which of its events is the first after position `after`, counted from 0; `None` if none is.
+    pub fn index_after(&self, after: Position) -> Option<usize> {
+        let index = if after < self.first {
             0
         } else if after.block() == self.first.block() {
             usize::from(after.index() - self.first.index()) + 1
         } else {
             return None;
         };
+        (index < self.ends.len()).then_some(index)
+    }
+
+    /// The position of the event with this index, counted from 0.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many events.
+    pub fn position(&self, index: usize) -> Position {
+        assert!(index < self.ends.len());
+        Position::in_block(self.first.block(), self.first.index() + index as u8)
+            .expect("the first position of the same block exists")
+    }
+
+    /// The entries from the one with index `from` on: bounded as those of [`Self::slice_after`].
+    pub fn slice(&self, from: usize, events_max: usize, bytes_max: usize) -> Option<BlockSlice> {
         if from >= self.ends.len() || events_max == 0 {
             return None;
         }
@@ -342,15 +361,10 @@ impl Block {
             .partition_point(|&end| end as usize - start <= bytes_max)
             .max(1);
         let to = from + count;
-        let last = Position::in_block(
-            self.first.block(),
-            self.first.index() + u8::try_from(to - 1).expect("a block has at most 256 events"),
-        )
-        .expect("the first position of the same block exists");
         Some(BlockSlice {
             bytes: self.bytes.slice(start..self.ends[to - 1] as usize),
             count: count as u32,
-            last,
+            last: self.position(to - 1),
             last_ordinal: self.ordinal + to as u64,
             appended_at: self.appended_at,
         })

@@ -17,6 +17,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use percent_encoding::percent_decode_str;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
@@ -25,10 +26,11 @@ use super::{
 };
 use crate::{
     auth::Credentials,
-    proto::CREDIT_MAX_METADATA,
+    filter::Filter,
+    proto::{CREDIT_MAX_METADATA, FILTER_METADATA},
     types::{
         RpcId,
-        limits::{CLIENT_NAME_BYTES_MAX, CLIENT_TRACE_ID_BYTES_MAX},
+        limits::{CLIENT_NAME_BYTES_MAX, CLIENT_TRACE_ID_BYTES_MAX, FILTER_METADATA_BYTES_MAX},
     },
 };
 
@@ -38,6 +40,12 @@ const TENANT_ID: &str = "tenantid";
 const CLIENT_TRACE_ID: &str = "x-client-trace-id";
 /// An extension: how a subscriber wants to be called in metrics.
 const CLIENT_NAME: &str = "tidegate-client-name";
+
+fn not_encoded() -> RpcError {
+    kinds::FETCH_REQUEST_INVALID.error(format!(
+        "{FILTER_METADATA} is a filter in percent-encoded UTF-8"
+    ))
+}
 
 /// Goes with the refusal of an encoding, as the gRPC specification of compression asks.
 const ACCEPTED_ENCODINGS: &str = "grpc-accept-encoding";
@@ -153,6 +161,7 @@ struct Inner {
     tenant_id: Header,
     client_name: Header,
     credit_max: Header,
+    filter: Header,
     metrics: Metrics,
     /// Whether the end was counted already: what is dropped before that was cancelled.
     end_counted: AtomicBool,
@@ -234,6 +243,7 @@ impl Call {
             tenant_id: Header::of(headers, TENANT_ID),
             client_name: Header::of(headers, CLIENT_NAME),
             credit_max: Header::of(headers, CREDIT_MAX_METADATA),
+            filter: Header::of(headers, FILTER_METADATA),
             metrics,
             end_counted: AtomicBool::new(false),
         }))
@@ -310,6 +320,30 @@ impl Call {
         }
     }
 
+    /// The filter that the subscriber wants its events to match, if it says: one that can be read,
+    /// whether it fits the topic or not.
+    ///
+    /// # Errors
+    ///
+    /// An [`RpcError`] that names the character which is wrong.
+    pub fn filter(&self) -> Result<Option<Filter>, RpcError> {
+        let encoded = match &self.0.filter {
+            Header::Absent => return Ok(None),
+            Header::Value(encoded) if encoded.len() <= FILTER_METADATA_BYTES_MAX => encoded,
+            Header::Value(encoded) => {
+                let found = encoded.len();
+                return Err(kinds::FETCH_REQUEST_INVALID.error(format!(
+                    "{FILTER_METADATA} has at most {FILTER_METADATA_BYTES_MAX} bytes as it is encoded, \
+                     found {found}; longer filters are for channels and managed subscriptions"
+                )));
+            }
+            Header::Unusable(_) => return Err(not_encoded()),
+        };
+        let text = percent_decode_str(encoded).decode_utf8();
+        let text = text.map_err(|_| not_encoded())?;
+        text.parse().map(Some).map_err(RpcError::from)
+    }
+
     /// Adds to the response's headers which extensions were understood, and how much credit is
     /// granted to a subscriber that asked for some.
     pub(super) fn with_echoes<T>(
@@ -317,6 +351,11 @@ impl Call {
         mut response: Response<T>,
         granted: impl FnOnce(u32) -> u32,
     ) -> Response<T> {
+        // Of a managed subscription the server keeps the filter.
+        if self.method() == Method::Subscribe && matches!(self.filter(), Ok(Some(_))) {
+            let understood = "1".parse().expect("a digit is ASCII");
+            response.metadata_mut().insert(FILTER_METADATA, understood);
+        }
         if let Ok(Some(asked)) = self.credit_max() {
             let granted = granted(asked).into();
             response.metadata_mut().insert(CREDIT_MAX_METADATA, granted);

@@ -20,6 +20,7 @@ use crate::{
         SchemaChangeError, SchemaError, SubscribeError, SubscriptionEnd, TopicError,
     },
     event_log::{PositionError, RemoveError},
+    filter::FilterError,
     schema::registry::RegistryError,
     types::ReplayIdError,
 };
@@ -261,6 +262,12 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 
 fn truncated(sentence: &str) -> &str {
     &sentence[..sentence.floor_char_boundary(SENTENCE_BYTES_MAX)]
+}
+
+impl From<FilterError> for RpcError {
+    fn from(error: FilterError) -> Self {
+        kinds::FETCH_REQUEST_INVALID.error(format!("the filter is wrong {error}"))
+    }
 }
 
 impl From<AuthError> for RpcError {

@@ -141,7 +141,7 @@ impl FetchResponder {
                 .refresh(&self.call, &principal, &request.auth_refresh)
                 .await?
         };
-        // Topic and right, then the position, then the credit: the first that fails is told.
+        // Topic and right, then the filter, the position, the credit: the first that fails is told.
         let subscriber = self
             .service
             .broker
@@ -150,6 +150,10 @@ impl FetchResponder {
         let client_name = self.call.client_name()?;
         let subscriber = match self.call.credit_max()? {
             Some(asked) => subscriber.with_extended_credit(asked),
+            None => subscriber,
+        };
+        let subscriber = match self.call.filter()? {
+            Some(filter) => subscriber.with_filter(filter).map_err(RpcError::from)?,
             None => subscriber,
         };
         let start = convert::start(&request)?;

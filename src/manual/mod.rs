@@ -5,13 +5,14 @@
 //! 1. [`architecture`]: the way of an event from a publisher to every subscriber.
 //! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
 //! 3. [`managed`]: subscriptions whose position the gateway keeps.
-//! 4. [`http`]: publishing and subscribing without gRPC.
-//! 5. [`schemas`]: how event types come to be and change, and what is refused.
-//! 6. [`sign_in`]: how clients come by access tokens, and how those end.
-//! 7. [`durability`]: what an acknowledgement means, and what recovery does.
-//! 8. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 9. [`patterns`]: what to build out of events, and when not to.
-//! 10. [`operations`]: files, metrics, health and what to do about messages.
+//! 4. [`filters`]: which of a topic's events a subscriber gets.
+//! 5. [`http`]: publishing and subscribing without gRPC.
+//! 6. [`schemas`]: how event types come to be and change, and what is refused.
+//! 7. [`sign_in`]: how clients come by access tokens, and how those end.
+//! 8. [`durability`]: what an acknowledgement means, and what recovery does.
+//! 9. [`removal`]: how events go away, by age or by order, and what that leaves behind.
+//! 10. [`patterns`]: what to build out of events, and when not to.
+//! 11. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -21,6 +22,9 @@ pub mod wire {}
 
 #[doc = include_str!("managed.md")]
 pub mod managed {}
+
+#[doc = include_str!("filters.md")]
+pub mod filters {}
 
 #[doc = include_str!("http.md")]
 pub mod http {}

@@ -13,6 +13,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// the response's headers how much it may.
 pub const CREDIT_MAX_METADATA: &str = "tidegate-credit-max";
 
+/// An extension, as call metadata: a filter in percent-encoded UTF-8 that events have to match.
+pub const FILTER_METADATA: &str = "tidegate-filter";
+
 mod generated {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 

@@ -222,6 +222,9 @@ pub const SCHEMA_NAME_BYTES_MAX: usize = 255;
 ///
 /// Source: the public Platform Events Developer Guide, "Filter Your Stream of Platform Events".
 pub const FILTER_CHARS_MAX: usize = 131_072;
+/// Bytes of a filter in call metadata, as it is encoded there. Ours: half of a call's header list. Longer
+/// ones belong on channels and managed subscriptions.
+pub const FILTER_METADATA_BYTES_MAX: usize = 8 * 1024;
 /// Fields that a filter names. The same source.
 pub const FILTER_FIELDS_MAX: usize = 10;
 /// Nesting depth of parentheses in a filter. Ours: people write a few.

@@ -5,13 +5,13 @@ use super::{
     start::{recovery_of, start_of},
 };
 use crate::{
-    broker::{Lag, Tenant},
+    broker::{Lag, Tenant, lag::newest},
     clock::Timestamp,
-    event_log::ReadError,
-    types::TopicId,
+    event_log::{ReadError, TenantLog},
+    types::{Position, TopicId},
 };
 
-/// How far a subscription has come in its topic's own count.
+/// How far a subscription has come in its topics' own counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Events that are committed, or that it will never get.
@@ -32,72 +32,57 @@ impl ManagedSubscriptions {
     /// delivered may be delivered again. `None` if that cannot be told.
     pub(super) async fn lag(&self, tenant: &Tenant, entry: &Entry) -> Option<Lag> {
         let config = entry.config()?;
-        let topic = topic_of(tenant, &config)?;
+        let topics = topics_of(tenant, &config)?;
         if entry.has_nothing_to_miss() {
             return Some(Lag::default());
         }
         let committed = entry.committed().map(|committed| committed.position);
-        let progress = progress(tenant, topic, entry, &config).await?;
+        let progress = progress(tenant, &topics, entry, &config).await?;
         entry.measured(committed, progress);
-        Some(self.lag_of(tenant, topic, progress))
+        Some(self.lag_of(tenant, &topics, progress))
     }
 
     /// The same from what is known, without a read: as exact as the last measurement and the commits
     /// since. `None` before the first.
     pub(super) fn known_lag(&self, tenant: &Tenant, entry: &Entry) -> Option<Lag> {
-        let topic = topic_of(tenant, &entry.config()?)?;
+        let topics = topics_of(tenant, &entry.config()?)?;
         if entry.has_nothing_to_miss() {
             return Some(Lag::default());
         }
-        Some(self.lag_of(tenant, topic, entry.progress()?))
+        Some(self.lag_of(tenant, &topics, entry.progress()?))
     }
 
-    fn lag_of(&self, tenant: &Tenant, topic: TopicId, progress: Progress) -> Lag {
+    fn lag_of(&self, tenant: &Tenant, topics: &[TopicId], progress: Progress) -> Lag {
         let unread_at = || {
             progress
                 .unread_at
-                .unwrap_or_else(|| tenant.log.topic(topic).last_at)
+                .unwrap_or_else(|| newest(&*tenant.log, topics).1)
         };
         let now = self.clock.now();
-        Lag::of(&*tenant.log, topic, progress.passed, unread_at, now)
+        Lag::of(&*tenant.log, topics, progress.passed, unread_at, now)
     }
 }
 
-fn topic_of(tenant: &Tenant, config: &ManagedConfig) -> Option<TopicId> {
+fn topics_of(tenant: &Tenant, config: &ManagedConfig) -> Option<Vec<TopicId>> {
     let event_type = tenant.schemas.event_type(&config.topic)?;
-    Some(event_type.topic_id())
+    Some(vec![event_type.topic_id()])
 }
 
 /// Looks up what the oldest event is that the next stream would be sent; `None` if that cannot be
 /// read.
 async fn progress(
     tenant: &Tenant,
-    topic: TopicId,
+    topics: &[TopicId],
     entry: &Entry,
     config: &ManagedConfig,
 ) -> Option<Progress> {
     let log = &*tenant.log;
-    // As it was before the read: what comes meanwhile is not passed.
-    let ordinal = log.topic(topic).ordinal;
-    let mut after = start_of(entry, config, log, topic).ok()?.position;
+    let mut after = start_of(entry, config, log, topics).ok()?.position;
     for _ in 0..READS_MAX {
-        match log.read(&[topic], after, 1).await {
-            Ok(batch) => {
-                let first = batch.blocks.first();
-                let first = first.and_then(|block| block.slice_after(after, 1, 1));
-                return Some(match first {
-                    Some(first) => Progress {
-                        passed: first.last_ordinal - 1,
-                        unread_at: Some(first.appended_at),
-                    },
-                    None => Progress {
-                        passed: ordinal,
-                        unread_at: None,
-                    },
-                });
-            }
+        match progress_after(log, topics, after).await {
+            Ok(progress) => return Some(progress),
             Err(ReadError::Position(error)) => {
-                after = recovery_of(error, config, log, topic).ok()?;
+                after = recovery_of(error, config, log, topics).ok()?;
             }
             Err(ReadError::Storage(_)) => return None,
         }
@@ -105,6 +90,33 @@ async fn progress(
     None
 }
 
-/// Reads of one measurement. A stream goes on behind every loss that it meets; a look that has met
+/// How far somebody has come who has passed everything up to `after`.
+async fn progress_after(
+    log: &dyn TenantLog,
+    topics: &[TopicId],
+    after: Position,
+) -> Result<Progress, ReadError> {
+    let mut all = Progress {
+        passed: 0,
+        unread_at: None,
+    };
+    for &topic in topics {
+        // As it was before the read: what comes meanwhile is not passed.
+        let ordinal = log.topic(topic).ordinal;
+        let batch = log.read(&[topic], after, 1).await?;
+        let first = batch.blocks.first();
+        match first.and_then(|block| block.slice_after(after, 1, 1)) {
+            Some(first) => {
+                all.passed += first.last_ordinal - 1;
+                let oldest = all.unread_at.unwrap_or(first.appended_at);
+                all.unread_at = Some(oldest.min(first.appended_at));
+            }
+            None => all.passed += ordinal,
+        }
+    }
+    Ok(all)
+}
+
+/// Tries of one measurement. A stream goes on behind every loss that it meets; a look that has met
 /// this many is left to the next one.
 const READS_MAX: usize = 4;

@@ -27,7 +27,7 @@ pub(super) fn start_of(
     entry: &Entry,
     config: &ManagedConfig,
     log: &dyn TenantLog,
-    topic: TopicId,
+    topics: &[TopicId],
 ) -> Result<Beginning, PositionError> {
     let start = match entry.committed() {
         Some(committed) => Start::After(committed.position),
@@ -35,7 +35,7 @@ pub(super) fn start_of(
     };
     let resolved = match entry.lost() {
         Some(error) => Err(error),
-        None => log.resolve(&[topic], start),
+        None => log.resolve(topics, start),
     };
     match resolved {
         Ok(position) => Ok(Beginning {
@@ -43,7 +43,7 @@ pub(super) fn start_of(
             invalid: None,
         }),
         Err(error) => Ok(Beginning {
-            position: recovery_of(error, config, log, topic)?,
+            position: recovery_of(error, config, log, topics)?,
             invalid: Some(error),
         }),
     }
@@ -58,7 +58,7 @@ pub(super) fn recovery_of(
     error: PositionError,
     config: &ManagedConfig,
     log: &dyn TenantLog,
-    topic: TopicId,
+    topics: &[TopicId],
 ) -> Result<Position, PositionError> {
     match (config.error_recovery_replay, error) {
         (_, PositionError::TopicDeleted) => Err(error),
@@ -69,7 +69,7 @@ pub(super) fn recovery_of(
             PositionError::Damaged { valid_from, .. } | PositionError::Lost { valid_from, .. },
         ) => Ok(valid_from),
         (Replay::Earliest, PositionError::Purged { .. } | PositionError::Ahead { .. }) => {
-            Ok(log.topic(topic).earliest())
+            log.resolve(topics, Start::Earliest)
         }
     }
 }

@@ -167,8 +167,8 @@ impl ManagedSubscriber {
         let no_commit_timeout = broker.config().managed_no_commit_timeout;
         let slot = entry.slot.take(current.takeover, no_commit_timeout);
         let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
-        let topic = subscriber.topic_id();
-        let beginning = start_of(&entry, &current, &*tenant.log, topic);
+        let topics = subscriber.topics();
+        let beginning = start_of(&entry, &current, &*tenant.log, &topics);
         let beginning = beginning.map_err(SubscribeError::from)?;
         let latest = beginning.position;
         // It is resolved once: a purge since is found by the first read, and recovered from.
@@ -371,8 +371,7 @@ impl ManagedSubscription {
     fn recover(&mut self, error: PositionError) -> Result<(), ManagedEnd> {
         let config = self.config.borrow().clone();
         let config = config.ok_or(ManagedEnd::Deleted)?;
-        let [topic] = *self.flow.topics();
-        let position = recovery_of(error, &config, &*self.tenant.log, topic);
+        let position = recovery_of(error, &config, &*self.tenant.log, self.flow.topics());
         let position = position.map_err(SubscriptionEnd::Position)?;
         tell_recovery(&self.broker, &config, &error);
         self.flow.restart_after(position);
@@ -430,7 +429,7 @@ impl Uncommitted {
         }
         let next = self.0.front().map(|(_, delivered)| delivered.appended_at);
         passed.map(|passed| Progress {
-            passed: passed.ordinal,
+            passed: passed.passed,
             unread_at: next,
         })
     }

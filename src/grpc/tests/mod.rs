@@ -2,6 +2,7 @@
 
 mod change_events;
 mod evolution;
+mod filter;
 mod gateway;
 mod lookup;
 mod managed;

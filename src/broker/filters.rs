@@ -1,0 +1,271 @@
+//! Filters in use, so that those that say the same are evaluated once for all who have them.
+//!
+//! Subscriptions with equal filters on one topic share a [`SharedFilter`], which lives as long as one of
+//! them does. It runs its program over a block at a time and remembers what came of it: near the head
+//! the first subscriber evaluates a block, and the others take the answer. The slots in which answers
+//! are kept are few, so a reader far behind overwrites some, which costs its neighbours one more
+//! evaluation and nothing else.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, OnceLock, Weak},
+};
+
+use super::metrics::FilterMetrics;
+use crate::{
+    event_log::Block,
+    filter::{Expression, Filter, FilterProgram, Test},
+    schema::registry::TenantSchemas,
+    types::{EventView, Position, SchemaId, TopicId},
+};
+
+/// Blocks whose answers a filter remembers: those that the live subscribers of a busy topic are at, some
+/// a little behind.
+const VERDICTS_KEPT: usize = 64;
+/// Programs that a filter keeps, one for each version of the schema. Of a topic with more versions the
+/// events that are read together have few.
+const PROGRAMS_MAX: usize = 64;
+
+/// The filters of one tenant that subscriptions have.
+#[derive(Debug, Default)]
+pub(super) struct Filters(Mutex<HashMap<Key, Weak<SharedFilter>>>);
+
+/// A topic, and what a filter says of its events whichever way that is written.
+type Key = (TopicId, String);
+
+impl Filters {
+    /// The filter of `topic` that says the same as `filter`; it is made if there is none.
+    pub(super) fn share(
+        &self,
+        topic: TopicId,
+        filter: &Filter,
+        schemas: &Arc<TenantSchemas>,
+        metrics: FilterMetrics,
+    ) -> Arc<SharedFilter> {
+        let key = (topic, meaning(filter));
+        let mut filters = self.0.lock().expect("no holder of this lock panics");
+        if let Some(shared) = filters.get(&key).and_then(Weak::upgrade) {
+            return shared;
+        }
+        // Those that nobody has any more make room where a new one comes.
+        filters.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::new(SharedFilter {
+            filter: filter.clone(),
+            schemas: Arc::clone(schemas),
+            metrics,
+            programs: Mutex::default(),
+            verdicts: std::array::from_fn(|_| Mutex::default()),
+        });
+        filters.insert(key, Arc::downgrade(&shared));
+        shared
+    }
+}
+
+/// A filter of one topic and what it says of the blocks it met last.
+pub(super) struct SharedFilter {
+    filter: Filter,
+    schemas: Arc<TenantSchemas>,
+    metrics: FilterMetrics,
+    /// By the id of the schema as events have it; `None` for one that there is not.
+    programs: Mutex<HashMap<Box<str>, Option<Arc<FilterProgram>>>>,
+    /// By block number.
+    verdicts: [Mutex<Option<Answer>>; VERDICTS_KEPT],
+}
+
+/// What the filter says of a block, once that is known.
+type Answer = (BlockKey, Arc<OnceLock<Verdict>>);
+
+/// What tells a block from every other: positions are given once, and erasing an event leaves fewer.
+type BlockKey = (Position, usize);
+
+/// Which events of a block match, a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict([u64; 4]);
+
+impl Verdict {
+    /// Every event.
+    pub(super) const ALL: Self = Self([u64::MAX; 4]);
+
+    fn set(&mut self, index: usize) {
+        self.0[index / 64] |= 1 << (index % 64);
+    }
+
+    /// Those that match both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] & other.0[word]))
+    }
+
+    /// The first event at or behind `from` that matches, if `matching`, or else that does not; 256 if
+    /// there is none.
+    pub(super) fn next(self, from: usize, matching: bool) -> usize {
+        let mut index = from;
+        while index < 256 {
+            let word = self.0[index / 64];
+            let word = if matching { word } else { !word } >> (index % 64);
+            if word != 0 {
+                return index + word.trailing_zeros() as usize;
+            }
+            index = (index / 64 + 1) * 64;
+        }
+        256
+    }
+}
+
+impl SharedFilter {
+    /// Which events of `block` match. Whoever comes while it is evaluated waits for that, which takes
+    /// less than a tenth of a millisecond.
+    pub(super) fn verdict(&self, block: &Block) -> Verdict {
+        let key = (block.first(), block.event_count());
+        let slot = &self.verdicts[(block.first().block() % VERDICTS_KEPT as u64) as usize];
+        let verdict = {
+            let mut slot = slot.lock().expect("no holder of this lock panics");
+            match &*slot {
+                Some((known, verdict)) if *known == key => Arc::clone(verdict),
+                _ => Arc::clone(&slot.insert((key, Arc::default())).1),
+            }
+        };
+        *verdict.get_or_init(|| self.evaluate(block))
+    }
+
+    fn evaluate(&self, block: &Block) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut unreadable = 0;
+        // Neighbours have the same schema, as good as always.
+        let mut last: Option<(&str, Option<Arc<FilterProgram>>)> = None;
+        for (index, (_, event)) in block.events().enumerate() {
+            let Ok(event) = EventView::parse(event) else {
+                unreadable += 1;
+                continue;
+            };
+            let program = match &last {
+                Some((id, program)) if *id == event.schema_id() => program,
+                _ => {
+                    &last
+                        .insert((event.schema_id(), self.program(event.schema_id())))
+                        .1
+                }
+            };
+            match program
+                .as_ref()
+                .map(|program| program.matches(event.payload()))
+            {
+                Some(Ok(true)) => verdict.set(index),
+                Some(Ok(false)) => {}
+                Some(Err(_)) | None => unreadable += 1,
+            }
+        }
+        self.metrics.evaluated(block.event_count(), unreadable);
+        verdict
+    }
+
+    fn program(&self, schema_id: &str) -> Option<Arc<FilterProgram>> {
+        let mut programs = self.programs.lock().expect("no holder of this lock panics");
+        if let Some(program) = programs.get(schema_id) {
+            return program.clone();
+        }
+        let id = schema_id.parse::<SchemaId>().ok();
+        let schema = id.and_then(|id| self.schemas.schema(&id));
+        let program =
+            schema.map(|(schema, _)| Arc::new(FilterProgram::compile(&self.filter, &schema)));
+        if programs.len() >= PROGRAMS_MAX {
+            programs.clear();
+        }
+        programs.insert(schema_id.into(), program.clone());
+        program
+    }
+}
+
+impl std::fmt::Debug for SharedFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SharedFilter").field(&self.filter).finish()
+    }
+}
+
+/// What a filter says, the same however it is spaced and whichever case its names have.
+fn meaning(filter: &Filter) -> String {
+    let mut text = String::new();
+    write_meaning(filter.root(), &mut text);
+    text
+}
+
+fn write_meaning(expression: &Expression, text: &mut String) {
+    let mut list = |word: &str, parts: &[Expression]| {
+        text.push_str(word);
+        text.push('(');
+        for part in parts {
+            write_meaning(part, text);
+            text.push(',');
+        }
+        text.push(')');
+    };
+    match expression {
+        Expression::Not(inner) => list("not", std::slice::from_ref(inner)),
+        Expression::And(parts) => list("and", parts),
+        Expression::Or(parts) => list("or", parts),
+        Expression::Condition(condition) => {
+            let field = &condition.field;
+            let name = field.name.to_ascii_lowercase();
+            let part = field.part.as_ref().map(|part| part.to_ascii_lowercase());
+            // Writing to a string does not fail.
+            _ = match &condition.test {
+                Test::Compare(comparison, literal) => {
+                    let value = &literal.value;
+                    write!(text, "{name} {part:?} {} {value:?}", comparison.as_str())
+                }
+                Test::Like(pattern) => write!(text, "{name} {part:?} like {:?}", pattern.parts),
+                Test::In { values, is_negated } => {
+                    let values: Vec<_> = values.iter().map(|literal| &literal.value).collect();
+                    write!(text, "{name} {part:?} in {values:?} {is_negated}")
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning_of(text: &str) -> String {
+        meaning(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn spaces_and_the_case_of_names_make_no_other_filter() {
+        let meant = meaning_of("Amount__c > 1 AND NOT (Status__c IN ('a', 'b') OR A__c.B = null)");
+        let same = "amount__C>1.0 and not( status__c in('a','b') or (a__c.b=NULL))";
+        assert_eq!(meaning_of(same), meant);
+        for other in [
+            "Amount__c > 2",
+            "Amount__c >= 1",
+            "Status__c = 'a'",
+            "Status__c = 'A'",
+            "Status__c LIKE 'a'",
+            "Status__c IN ('a')",
+            "Status__c NOT IN ('a')",
+            "Amount__c > 1 AND Status__c = 'a'",
+            "Amount__c > 1 OR Status__c = 'a'",
+        ] {
+            assert_ne!(meaning_of(other), meaning_of("Amount__c > 1"), "{other}");
+        }
+    }
+
+    #[test]
+    fn runs_of_matching_events_are_found_across_words() {
+        let mut verdict = Verdict::default();
+        for index in [0, 1, 63, 64, 65, 200, 255] {
+            verdict.set(index);
+        }
+        let mut runs = Vec::new();
+        let mut from = verdict.next(0, true);
+        while from < 256 {
+            let to = verdict.next(from, false);
+            runs.push((from, to));
+            from = verdict.next(to, true);
+        }
+        assert_eq!(runs, [(0, 2), (63, 66), (200, 201), (255, 256)]);
+        assert_eq!(Verdict::ALL.next(0, false), 256);
+        assert_eq!(Verdict::ALL.and(verdict), verdict);
+    }
+}
