@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child as Process, Command, Stdio},
     sync::{Mutex, MutexGuard},
@@ -124,6 +125,13 @@ impl Child {
             ..Endpoint::new(url, profile.credentials())
         };
         Target::new(endpoint, topics).await
+    }
+
+    /// Where it shows its metrics.
+    pub(super) fn http_addr(&self) -> Result<SocketAddr, BenchError> {
+        let profile = Profile::read(&self.dir.join(Self::DATA_DIR));
+        let addr = profile.ok().and_then(|profile| profile.http_addr);
+        addr.ok_or_else(|| self.failed("does not listen"))
     }
 
     /// Has it end well, and returns once it has.

@@ -185,10 +185,27 @@ impl EventTemplate {
 
     /// A request of `batch` events that are due `due` seconds after some moment.
     pub(super) fn request(&self, batch: usize, due: f64) -> Result<PublishRequest, LoadError> {
-        let mut event = self.event.clone();
-        event[self.due_at..self.due_at + 8].copy_from_slice(&due.to_le_bytes());
+        self.request_ending(batch, due, due)
+    }
+
+    /// The same, but that the last event is due at another time.
+    pub(super) fn request_ending(
+        &self,
+        batch: usize,
+        due: f64,
+        last_due: f64,
+    ) -> Result<PublishRequest, LoadError> {
+        let event_due = |due: f64| {
+            let mut event = self.event.clone();
+            event[self.due_at..self.due_at + 8].copy_from_slice(&due.to_le_bytes());
+            event
+        };
+        let mut events = vec![event_due(due); batch];
+        if let Some(last) = events.last_mut() {
+            *last = event_due(last_due);
+        }
         let events = PublishRequest {
-            events: Repeated::of(vec![event; batch]),
+            events: Repeated::of(events),
             ..PublishRequest::default()
         };
         // A message of nothing but its events is the fields that they are: what is sent again and

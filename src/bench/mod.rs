@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Target (an endpoint, or a Child with a directory of its own) ─► publish, catchup, fanout, latency,
-//!                                                                 unary, commits, idle, overload
+//!                                                                 unary, commits, filter, idle, overload
 //! a Child alone                                                ─► start, history
 //! the machine, or this process                                 ─► calibrate, validate
 //! ```
@@ -21,6 +21,7 @@ mod commits;
 mod error;
 mod fanout;
 mod figure;
+mod filter;
 mod idle;
 mod latency;
 mod load;
@@ -39,6 +40,7 @@ pub use commits::{COMMITTERS_MAX, CommitsLoad, commits};
 pub use error::BenchError;
 pub use fanout::{Fanout, FanoutLoad, fanout};
 pub use figure::{Aim, Figure};
+pub use filter::{Filtered, FilteredLoad, ONE_IN, evaluate, filtered, filtered_catchup};
 pub use idle::{Idle, IdleLoad, idle};
 pub use latency::{LatencyLoad, latency};
 pub use load::{LoadError, PAYLOAD_BYTES_DEFAULT, PublishLoad, schema, topic};

@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     error::BenchError,
     in_time,
-    load::{EventTemplate, PublishLoad},
+    load::{EventTemplate, LoadError, PublishLoad},
     next,
     reader::ClientKind,
     target::Target,
@@ -33,13 +33,41 @@ pub async fn publish(target: &Target, load: &PublishLoad) -> Result<f64, BenchEr
 
 /// The streams of a load that are about to begin.
 pub(super) struct Publishers {
-    /// Each with its request, and how often that is sent.
-    streams: Vec<(Connection, PublishRequest, u64)>,
+    /// Each with the requests that it sends in turn, and how many it sends.
+    streams: Vec<(Connection, Vec<PublishRequest>, u64)>,
     load: PublishLoad,
 }
 
 impl Publishers {
     pub(super) async fn connect(target: &Target, load: &PublishLoad) -> Result<Self, BenchError> {
+        Self::connect_with(target, load, |template| {
+            Ok(vec![template.request(load.batch, 0.0)?])
+        })
+        .await
+    }
+
+    /// Streams the last event of every `period`th request of which is due at `due`, and the others at 0.
+    pub(super) async fn connect_marking(
+        target: &Target,
+        load: &PublishLoad,
+        period: usize,
+        due: f64,
+    ) -> Result<Self, BenchError> {
+        Self::connect_with(target, load, |template| {
+            let mut requests = vec![template.request(load.batch, 0.0)?; period];
+            if let Some(last) = requests.last_mut() {
+                *last = template.request_ending(load.batch, 0.0, due)?;
+            }
+            Ok(requests)
+        })
+        .await
+    }
+
+    async fn connect_with(
+        target: &Target,
+        load: &PublishLoad,
+        requests: impl Fn(&EventTemplate) -> Result<Vec<PublishRequest>, LoadError>,
+    ) -> Result<Self, BenchError> {
         let mut connections = Vec::new();
         for _ in 0..load.streams().min(CONNECTIONS_MAX) {
             connections.push(target.connect(ClientKind::Own).await?);
@@ -47,8 +75,8 @@ impl Publishers {
         let mut streams = Vec::new();
         for (number, connection) in (0..load.streams()).zip(connections.iter().cycle()) {
             let template = EventTemplate::new(load.topic_of(number), load.payload_bytes)?;
-            let request = template.request(load.batch, 0.0)?;
-            streams.push((connection.clone(), request, load.requests_of(number)));
+            let requests = requests(&template)?;
+            streams.push((connection.clone(), requests, load.requests_of(number)));
         }
         let load = *load;
         Ok(Self { streams, load })
@@ -58,8 +86,8 @@ impl Publishers {
     pub(super) async fn run(self) -> Result<f64, BenchError> {
         let start = Instant::now();
         let mut running = JoinSet::new();
-        for (connection, request, requests) in self.streams {
-            running.spawn(stream(connection, request, self.load.batch, requests));
+        for (connection, requests, count) in self.streams {
+            running.spawn(stream(connection, requests, self.load.batch, count));
         }
         while let Some(ended) = running.join_next().await {
             ended.expect("a stream of the bench does not panic")?;
@@ -74,7 +102,17 @@ pub(super) async fn publish_one(
     number: usize,
     payload_bytes: usize,
 ) -> Result<Bytes, BenchError> {
-    let request = EventTemplate::new(number, payload_bytes)?.request(1, 0.0)?;
+    publish_due(connection, number, payload_bytes, 0.0).await
+}
+
+/// The same, with an event that is due at another time than 0.
+pub(super) async fn publish_due(
+    connection: &Connection,
+    number: usize,
+    payload_bytes: usize,
+    due: f64,
+) -> Result<Bytes, BenchError> {
+    let request = EventTemplate::new(number, payload_bytes)?.request(1, due)?;
     let mut client = connection.pub_sub();
     let answer = in_time(client.publish(request)).await?.into_inner();
     check_results(&answer)?;
@@ -90,20 +128,21 @@ pub(super) async fn publish_one(
     }
 }
 
-/// Sends `request` again and again on one stream, and waits for the answer to every event.
+/// Sends `requests` in turn, over and over, until there are `count` of them on one stream, and waits for
+/// the answer to every event.
 async fn stream(
     connection: Connection,
-    request: PublishRequest,
+    requests: Vec<PublishRequest>,
     batch: usize,
-    requests: u64,
+    count: u64,
 ) -> Result<(), BenchError> {
-    if requests == 0 {
+    if count == 0 {
         return Ok(());
     }
-    let wanted = requests * batch as u64;
+    let wanted = count * batch as u64;
     let (sender, receiver) = mpsc::channel(REQUESTS_AHEAD);
     tokio::spawn(async move {
-        for _ in 0..requests {
+        for request in requests.iter().cycle().take(count as usize) {
             // Nobody takes any more: the answers tell why.
             if sender.send(request.clone()).await.is_err() {
                 return;

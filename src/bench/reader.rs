@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{ANSWER_TIMEOUT, error::BenchError, in_time, load::topic, target::Target};
 use crate::{
-    client::{Connection, Subscription},
+    client::{Connection, Subscription, Wishes},
     proto::{ConsumerEvent, FetchRequest, ReplayPreset, raw::FetchResponse},
     types::limits::{CREDIT_MAX, HTTP2_FRAME_BYTES_MAX},
 };
@@ -62,6 +62,35 @@ impl Reader {
         after: Bytes,
         client: ClientKind,
     ) -> Result<Self, BenchError> {
+        let wishes = Wishes {
+            credit_max: client.credit(),
+            ..Wishes::default()
+        };
+        Self::begin_with(target, number, after, client, &wishes).await
+    }
+
+    /// The same, through a filter.
+    pub(super) async fn begin_filtered(
+        target: &Target,
+        number: usize,
+        after: Bytes,
+        client: ClientKind,
+        filter: &str,
+    ) -> Result<Self, BenchError> {
+        let wishes = Wishes {
+            filter: Some(filter.into()),
+            credit_max: client.credit(),
+        };
+        Self::begin_with(target, number, after, client, &wishes).await
+    }
+
+    async fn begin_with(
+        target: &Target,
+        number: usize,
+        after: Bytes,
+        client: ClientKind,
+        wishes: &Wishes,
+    ) -> Result<Self, BenchError> {
         let connection = target.connect(client).await?;
         let first = FetchRequest {
             topic_name: topic(number),
@@ -69,7 +98,7 @@ impl Reader {
             replay_id: after.clone(),
             ..FetchRequest::default()
         };
-        let opening = Subscription::open(&connection, first, client.credit());
+        let opening = Subscription::open_with(&connection, first, client.credit(), wishes);
         Ok(Self {
             subscription: in_time(opening).await?,
             _connection: connection,

@@ -24,10 +24,10 @@ use crate::bench::{
     LatencyLoad, OverloadLoad, PublishLoad, make_history, schema,
 };
 use args::{
-    AllArgs, COMMITS, CalibrateArgs, CatchupArgs, CommitsArgs, FANOUT, FanoutArgs, GatewayArgs,
-    HistoryArgs, IDLE, IDLE_DURATION, IdleArgs, LATENCY, LATENCY_DURATION, LatencyArgs, OVERLOAD,
-    OverloadArgs, OwnArgs, PUBLISH, PublishArgs, RunArgs, SchemaArgs, StartArgs, UNARY, UnaryArgs,
-    VALIDATE_EVENTS, VALIDATE_PAYLOAD_BYTES, ValidateArgs, duration,
+    AllArgs, COMMITS, CalibrateArgs, CatchupArgs, CommitsArgs, FANOUT, FILTERED, FanoutArgs,
+    FilterArgs, GatewayArgs, HistoryArgs, IDLE, IDLE_DURATION, IdleArgs, LATENCY, LATENCY_DURATION,
+    LatencyArgs, OVERLOAD, OverloadArgs, OwnArgs, PUBLISH, PublishArgs, RunArgs, SchemaArgs,
+    StartArgs, UNARY, UnaryArgs, VALIDATE_EVENTS, VALIDATE_PAYLOAD_BYTES, ValidateArgs, duration,
 };
 use table::FigureRow;
 
@@ -62,6 +62,9 @@ enum Command {
     Commits(CommitsArgs),
     /// Time that the check of one payload takes, in this process
     Validate(ValidateArgs),
+    /// Time that one evaluation of a filter takes, events per second that a reader far behind has looked
+    /// at through one, and evaluations for each event with many subscribers
+    Filter(FilterArgs),
     /// Time until a gateway answers that is started, on a history or on nothing
     Start(StartArgs),
     /// Make a history for `bench start` and `bench all`, once: it stays
@@ -138,6 +141,10 @@ async fn measure(command: Command, progress: &Progress) -> Result<(), Failure> {
         Command::Validate(args) => {
             let figures = runs::validate_figures(args.events, args.payload, args.runs, progress);
             let figures = figures.await;
+            (figures?, args.output)
+        }
+        Command::Filter(args) => {
+            let figures = runs::filter_figures(&args.own, &args.load(), progress).await;
             (figures?, args.output)
         }
         Command::Start(args) => {
@@ -246,6 +253,9 @@ async fn all(args: AllArgs, progress: &Progress) -> Result<(), Failure> {
         progress,
     );
     report.add(&validated.await?).await?;
+    report
+        .add(&runs::filter_figures(&own, &FILTERED, progress).await?)
+        .await?;
     // As many streams both times: what differs is the topics.
     let one_topic = runs::publish_figures(&gateway, &MANY_STREAMS, progress).await?;
     report.add(&one_topic).await?;

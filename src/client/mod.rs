@@ -30,7 +30,7 @@ pub use profile::{Profile, ProfileError};
 pub use sign_in::{
     ClientSecret, CredentialSource, Grant, LoginUrl, LoginUrlError, Secret, SignIn, SignInError,
 };
-pub use subscription::Subscription;
+pub use subscription::{Granted, Subscription, Wishes};
 
 // A gateway to connect to takes the server's half of the RPC library.
 #[cfg(all(test, feature = "server"))]

@@ -1,12 +1,41 @@
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, metadata::MetadataMap};
 
 use super::Connection;
 use crate::{
-    proto::{CREDIT_MAX_METADATA, FetchRequest, raw::FetchResponse},
+    proto::{CREDIT_MAX_METADATA, FILTER_METADATA, FetchRequest, raw::FetchResponse},
     types::limits::CREDIT_MAX,
 };
+
+/// What a stream asks for besides what the protocol has words for. A gateway that does not understand a
+/// wish passes over it, and [`Granted`] tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Credit that it would like to be able to have, in events, if that is more than is usual.
+    pub credit_max: u32,
+    /// A filter that events have to match.
+    pub filter: Option<String>,
+}
+
+/// Which wishes a gateway understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Credit that the stream may have, in events.
+    pub credit_max: u32,
+    /// Whether only events come that match the filter.
+    pub filter: bool,
+}
+
+impl Granted {
+    fn of(headers: &MetadataMap) -> Self {
+        Self {
+            credit_max: granted(headers),
+            filter: headers.contains_key(FILTER_METADATA),
+        }
+    }
+}
 
 /// A Subscribe stream that stands, and how much credit it may have.
 ///
@@ -17,7 +46,7 @@ pub struct Subscription {
     topic_name: String,
     requests: mpsc::Sender<FetchRequest>,
     responses: Streaming<FetchResponse>,
-    credit_max: u32,
+    granted: Granted,
     /// Events that were asked for and have not come.
     credit: u32,
 }
@@ -38,11 +67,14 @@ impl Subscription {
         first: FetchRequest,
         credit: u32,
     ) -> Result<Self, Status> {
-        Self::open_up_to(connection, first, credit, credit).await
+        let wishes = Wishes {
+            credit_max: credit,
+            ..Wishes::default()
+        };
+        Self::open_with(connection, first, credit, &wishes).await
     }
 
-    /// Opens a stream that is to have up to `credit_max` events of credit, and asks for `credit` of
-    /// them, or as many as may be.
+    /// Opens a stream with wishes, and asks for `credit` events, or as many as may be.
     ///
     /// # Errors
     ///
@@ -51,11 +83,11 @@ impl Subscription {
     /// # Cancel safety
     ///
     /// Cancel safe: the stream is cancelled.
-    pub async fn open_up_to(
+    pub async fn open_with(
         connection: &Connection,
         first: FetchRequest,
         credit: u32,
-        credit_max: u32,
+        wishes: &Wishes,
     ) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let topic_name = first.topic_name.clone();
@@ -69,19 +101,24 @@ impl Subscription {
             .try_send(first)
             .expect("the channel is new and has room");
         let mut call = Request::new(ReceiverStream::new(receiver));
-        if credit_max > CREDIT_MAX {
-            let metadata = call.metadata_mut();
-            metadata.insert(CREDIT_MAX_METADATA, credit_max.into());
+        let metadata = call.metadata_mut();
+        if wishes.credit_max > CREDIT_MAX {
+            metadata.insert(CREDIT_MAX_METADATA, wishes.credit_max.into());
+        }
+        if let Some(filter) = &wishes.filter {
+            let encoded = utf8_percent_encode(filter, ESCAPED).to_string();
+            let encoded = encoded.parse().expect("what is encoded is ASCII");
+            metadata.insert(FILTER_METADATA, encoded);
         }
         let response = connection.pub_sub().subscribe(call).await?;
         let mut subscription = Self {
             topic_name,
             requests,
-            credit_max: granted(response.metadata()),
+            granted: Granted::of(response.metadata()),
             credit: usual,
             responses: response.into_inner(),
         };
-        if subscription.credit_max > usual {
+        if subscription.granted.credit_max > usual {
             subscription.ask_up_to(credit).await;
         }
         Ok(subscription)
@@ -94,14 +131,14 @@ impl Subscription {
     ///
     /// Cancel safe: nothing was asked for then.
     pub async fn refill(&mut self, credit: u32) {
-        let wanted = credit.min(self.credit_max);
+        let wanted = credit.min(self.granted.credit_max);
         if self.credit <= wanted / 2 {
             self.ask_up_to(wanted).await;
         }
     }
 
     async fn ask_up_to(&mut self, credit: u32) {
-        let wanted = credit.min(self.credit_max);
+        let wanted = credit.min(self.granted.credit_max);
         self.ask(wanted.saturating_sub(self.credit)).await;
     }
 
@@ -123,9 +160,9 @@ impl Subscription {
         self.credit += events;
     }
 
-    /// How much credit the stream may have, in events.
-    pub fn credit_max(&self) -> u32 {
-        self.credit_max
+    /// Which of its wishes the gateway understood.
+    pub fn granted(&self) -> Granted {
+        self.granted
     }
 
     /// Events that were asked for and have not come.
@@ -166,6 +203,9 @@ pub(super) fn granted(headers: &MetadataMap) -> u32 {
 pub(super) fn to_wire(events: u32) -> i32 {
     i32::try_from(events).unwrap_or(i32::MAX)
 }
+
+/// What call metadata cannot hold, and what marks an escape.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Requests that wait to be sent: there is one for each response at most.
 pub(super) const REQUESTS_QUEUED_MAX: usize = 16;

@@ -4,7 +4,7 @@ use tonic::Status;
 
 use super::{OpaqueReplayId, Start};
 use crate::{
-    client::{Connection, ManagedSubscription, Subscription},
+    client::{Connection, ManagedSubscription, Subscription, Wishes},
     proto::{
         FetchRequest, ManagedFetchRequest, ReplayPreset,
         raw::{FetchResponse, ManagedFetchResponse},
@@ -56,8 +56,11 @@ impl Wire {
         match source {
             Source::Topic(topic) => {
                 let first = first_request(topic, start);
-                let stream =
-                    Subscription::open_up_to(connection, first, credit, credit_max).await?;
+                let wishes = Wishes {
+                    credit_max,
+                    ..Wishes::default()
+                };
+                let stream = Subscription::open_with(connection, first, credit, &wishes).await?;
                 Ok(Self::Topic(stream))
             }
             Source::Managed(key) => {
@@ -81,7 +84,7 @@ impl Wire {
     /// What the stream may have asked for at once, and what it has asked for.
     pub(super) fn credit(&self) -> (u32, u32) {
         match self {
-            Self::Topic(stream) => (stream.credit_max(), stream.credit()),
+            Self::Topic(stream) => (stream.granted().credit_max, stream.credit()),
             Self::Managed(stream) => (stream.credit_max(), stream.credit()),
         }
     }

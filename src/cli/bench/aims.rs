@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
-use super::args::{COMMITS, DurabilityArg, FANOUT, GatewayArgs, IDLE, LATENCY, OwnArgs, PUBLISH};
+use super::args::{
+    COMMITS, DurabilityArg, FANOUT, FILTERED, GatewayArgs, IDLE, LATENCY, OwnArgs, PUBLISH,
+};
 use crate::bench::{
-    Aim, CatchupReader, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad, PublishLoad,
+    Aim, CatchupReader, ClientKind, CommitsLoad, FanoutLoad, FilteredLoad, IdleLoad, LatencyLoad,
+    PublishLoad,
 };
 
 /// Events per second that are published.
@@ -97,6 +100,23 @@ pub(super) fn unary(is_usual: bool, gateway: &GatewayArgs) -> Option<Aim> {
 
 /// Nanoseconds for each payload.
 pub(super) const VALIDATE: Aim = Aim::AtMost(150.0);
+
+/// Nanoseconds for each evaluation of a filter of two fields.
+pub(super) const FILTER: Aim = Aim::AtMost(200.0);
+
+/// Events per second that a reader far behind has looked at through a filter.
+pub(super) fn filtered_catchup(load: &PublishLoad, own: &OwnArgs) -> Option<Aim> {
+    at_least(*load == FILTERED.catchup && is_usual(own), 2_000_000.0)
+}
+
+/// Evaluations for each event: one for each filter.
+pub(super) fn evaluations(load: &FilteredLoad) -> Option<Aim> {
+    at_most(true, load.filters as f64)
+}
+
+fn is_usual(own: &OwnArgs) -> bool {
+    own.durability == DurabilityArg::Sync && !own.tls
+}
 
 /// Seconds until a gateway with so many bytes of history answers.
 pub(super) fn start(bytes: u64) -> Option<Aim> {

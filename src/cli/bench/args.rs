@@ -6,8 +6,8 @@ use clap::{ValueEnum, builder::RangedU64ValueParser};
 
 use crate::{
     bench::{
-        COMMITTERS_MAX, CatchupReader, ClientKind, CommitsLoad, FanoutLoad, IdleLoad, LatencyLoad,
-        OverloadLoad, PAYLOAD_BYTES_DEFAULT, PublishLoad, UnaryLoad,
+        COMMITTERS_MAX, CatchupReader, ClientKind, CommitsLoad, FanoutLoad, FilteredLoad, IdleLoad,
+        LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT, PublishLoad, UnaryLoad,
     },
     cli::{connection::ConnectionArgs, exit::Failure, output::OutputArgs, parse_duration},
     types::limits::{EVENTS_PER_REQUEST_MAX, STREAMS_PER_CONNECTION_MAX},
@@ -123,6 +123,25 @@ pub(super) struct CommitsArgs {
     duration: Duration,
     #[command(flatten)]
     pub(super) gateway: GatewayArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FilterArgs {
+    /// Look through this many events far behind
+    #[arg(long, value_name = "N", default_value_t = FILTERED.catchup.events, value_parser = events())]
+    events: u64,
+    /// Subscribers that read along
+    #[arg(long, value_name = "N", default_value_t = FILTERED.live.subscribers as u32,
+        value_parser = from_one(FILTERED_SUBSCRIBERS_MAX))]
+    subscribers: u32,
+    /// Filters that they share
+    #[arg(long, value_name = "N", default_value_t = FILTERED.live.filters as u32,
+        value_parser = from_one(FILTERED_SUBSCRIBERS_MAX))]
+    filters: u32,
+    #[command(flatten)]
+    pub(super) own: OwnArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -334,6 +353,29 @@ impl CatchupArgs {
     }
 }
 
+impl FilterArgs {
+    pub(super) fn load(&self) -> FilterLoads {
+        FilterLoads {
+            catchup: PublishLoad {
+                events: self.events,
+                ..FILTERED.catchup
+            },
+            live: FilteredLoad {
+                subscribers: self.subscribers as usize,
+                filters: self.filters.min(self.subscribers) as usize,
+                ..FILTERED.live
+            },
+        }
+    }
+}
+
+/// What filters are measured with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FilterLoads {
+    pub(super) catchup: PublishLoad,
+    pub(super) live: FilteredLoad,
+}
+
 impl FanoutArgs {
     pub(super) fn load(&self) -> FanoutLoad {
         FanoutLoad {
@@ -511,6 +553,20 @@ pub(super) const FANOUT: FanoutLoad = FanoutLoad {
     client: ClientKind::Own,
     slow_subscribers: 0,
 };
+pub(super) const FILTERED: FilterLoads = FilterLoads {
+    catchup: PublishLoad {
+        events: 2_000_000,
+        ..PUBLISH
+    },
+    live: FilteredLoad {
+        publish: PublishLoad {
+            events: 100_000,
+            ..PUBLISH
+        },
+        subscribers: 1_000,
+        filters: 10,
+    },
+};
 /// Its duration does not matter to the aims.
 pub(super) const LATENCY: LatencyLoad = LatencyLoad {
     rate: 10_000,
@@ -560,6 +616,8 @@ const STREAMS_MAX: u32 = 1_000;
 const TOPICS_MAX: u32 = 1_000;
 /// Each has a connection, and a process 1,024 files unless it asks for more.
 const SUBSCRIBERS_MAX: u32 = 500;
+/// A hundred of them share a connection.
+const FILTERED_SUBSCRIBERS_MAX: u32 = 50_000;
 /// Each has four files: two links of two ends.
 const SLOW_SUBSCRIBERS_MAX: u32 = 100;
 /// Memory of this process, mostly.

@@ -5,18 +5,19 @@ use std::time::Duration;
 use super::{
     Progress, aims,
     args::{
-        DurabilityArg, GatewayArgs, LATENCY, OwnArgs, PUBLISH, RunArgs, UNARY,
-        VALIDATE_PAYLOAD_BYTES,
+        DurabilityArg, FilterLoads, GatewayArgs, LATENCY, OwnArgs, PUBLISH, RunArgs, UNARY,
+        VALIDATE_EVENTS, VALIDATE_PAYLOAD_BYTES,
     },
     table::grouped,
 };
 use crate::{
     bench::{
         Aim, Backlog, BenchError, CatchupReader, Child, ChildOptions, ClientKind, CommitsLoad,
-        FanoutLoad, Figure, History, IdleLoad, LatencyLoad, OverloadLoad, PAYLOAD_BYTES_DEFAULT,
-        Place, PublishLoad, Target, UnaryLoad,
+        FanoutLoad, Figure, History, IdleLoad, LatencyLoad, ONE_IN, OverloadLoad,
+        PAYLOAD_BYTES_DEFAULT, Place, PublishLoad, Target, UnaryLoad,
         calibrate::{self, SyncTimes},
-        catchup, commits, fanout, idle, latency, overload, publish, start, unary, validate,
+        catchup, commits, evaluate, fanout, filtered, filtered_catchup, idle, latency, overload,
+        publish, start, unary, validate,
     },
     cli::exit::Failure,
     event_log::Durability,
@@ -220,6 +221,48 @@ pub(super) async fn validate_figures(
             aside(move || validate(payload_bytes, events).map_err(BenchError::from)).await?;
         measured.add(&name, "ns", aim, nanos);
     }
+    Ok(measured.0)
+}
+
+/// Filters: alone in this process, far behind, and with many subscribers.
+pub(super) async fn filter_figures(
+    own: &OwnArgs,
+    loads: &FilterLoads,
+    progress: &Progress,
+) -> Result<Vec<Figure>, Failure> {
+    let runs = own.runs.runs;
+    let mut measured = Measured::default();
+    for number in 1..=runs {
+        progress.say("filter", number, runs);
+        let evaluating = aside(|| {
+            let nanos = evaluate(VALIDATE_PAYLOAD_BYTES, VALIDATE_EVENTS);
+            nanos.map_err(BenchError::from)
+        });
+        let name = format!("filter of two fields, payload of {VALIDATE_PAYLOAD_BYTES} bytes");
+        measured.add(&name, "ns", Some(aims::FILTER), evaluating.await?);
+    }
+    let gateway = GatewayArgs::own(own.clone());
+    let (catchup, live) = (&loads.catchup, &loads.live);
+    let behind = format!("catch-up through a filter, 1 of {ONE_IN}: looked at");
+    let many = format!(
+        "{} subscribers on {} filters",
+        grouped_count(live.subscribers),
+        live.filters
+    );
+    let once = async |run: &Run, measured: &mut Measured| {
+        let rate = filtered_catchup(&run.target, catchup).await?;
+        let aim = aims::filtered_catchup(catchup, own);
+        measured.add(&behind, EVENTS_PER_SECOND, aim, rate);
+        let found = filtered(run.child(), &run.target, live).await?;
+        let evaluations = format!("{many}: evaluations");
+        let aim = aims::evaluations(live);
+        measured.add(&evaluations, "per event", aim, found.evaluations);
+        let published = format!("{many}: published until the last is delivered");
+        measured.add(&published, EVENTS_PER_SECOND, None, found.published);
+        Ok(())
+    };
+    let of_gateway = run_all("filter", &gateway, 1, progress, once).await?;
+    measured.0.extend(of_gateway);
     Ok(measured.0)
 }
 
