@@ -34,6 +34,7 @@ impl Admin {
             developer_name: request.developer_name,
             label: request.label,
             topic: request.topic_name,
+            filter: request.filter,
         };
         let config = self.broker.create_managed(&principal, new).await?;
         Ok(config_message(&config))
@@ -62,6 +63,7 @@ impl Admin {
             error_recovery_replay: word(&request.error_recovery_replay)?,
             state: word(&request.state)?,
             takeover: word(&request.takeover)?,
+            filter: request.filter,
         };
         let named = request.key.unwrap_or_default();
         let key = key(&named)?;
@@ -130,6 +132,10 @@ fn config_message(config: &ManagedConfig) -> ManagedSubscription {
         takeover: config.takeover.to_string(),
         version: config.version,
         created_at_ms: config.created_at.as_millis(),
+        filter: match &config.filter {
+            Some(filter) => filter.text().to_owned(),
+            None => String::new(),
+        },
         ..ManagedSubscription::default()
     }
 }

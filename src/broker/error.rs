@@ -109,6 +109,9 @@ pub enum SubscriptionEnd {
     /// The client asked for no more events in time.
     #[error("no events were requested for {0:?} after the last requested one was delivered")]
     NoCredit(Duration),
+    /// The channel was deleted.
+    #[error("the channel was deleted")]
+    ChannelDeleted,
     /// The log could not be read.
     #[error("the log cannot be read")]
     Storage(#[source] Arc<dyn Error + Send + Sync>),

@@ -20,9 +20,9 @@ use crate::{
     types::{EventView, Position, SchemaId, TopicId},
 };
 
-/// Blocks whose answers a filter remembers: those that the live subscribers of a busy topic are at, some
-/// a little behind.
-const VERDICTS_KEPT: usize = 64;
+/// Blocks whose answers a filter remembers, which take 32 KB: those that the live subscribers of a busy
+/// topic are at, some a little behind.
+const VERDICTS_KEPT: usize = 512;
 /// Programs that a filter keeps, one for each version of the schema. Of a topic with more versions the
 /// events that are read together have few.
 const PROGRAMS_MAX: usize = 64;
@@ -55,7 +55,7 @@ impl Filters {
             schemas: Arc::clone(schemas),
             metrics,
             programs: Mutex::default(),
-            verdicts: std::array::from_fn(|_| Mutex::default()),
+            answers: OnceLock::new(),
         });
         filters.insert(key, Arc::downgrade(&shared));
         shared
@@ -69,12 +69,12 @@ pub(super) struct SharedFilter {
     metrics: FilterMetrics,
     /// By the id of the schema as events have it; `None` for one that there is not.
     programs: Mutex<HashMap<Box<str>, Option<Arc<FilterProgram>>>>,
-    /// By block number.
-    verdicts: [Mutex<Option<Answer>>; VERDICTS_KEPT],
+    /// By block number. There are none as long as only one subscription has the filter.
+    answers: OnceLock<Box<[Mutex<Option<Answer>>]>>,
 }
 
-/// What the filter says of a block, once that is known.
-type Answer = (BlockKey, Arc<OnceLock<Verdict>>);
+/// What the filter says of a block.
+type Answer = (BlockKey, Verdict);
 
 /// What tells a block from every other: positions are given once, and erasing an event leaves fewer.
 type BlockKey = (Position, usize);
@@ -115,17 +115,20 @@ impl Verdict {
 impl SharedFilter {
     /// Which events of `block` match. Whoever comes while it is evaluated waits for that, which takes
     /// less than a tenth of a millisecond.
-    pub(super) fn verdict(&self, block: &Block) -> Verdict {
+    pub(super) fn verdict(self: &Arc<Self>, block: &Block) -> Verdict {
+        if Arc::strong_count(self) == 1 {
+            return self.evaluate(block);
+        }
+        let answers = self
+            .answers
+            .get_or_init(|| (0..VERDICTS_KEPT).map(|_| Mutex::default()).collect());
         let key = (block.first(), block.event_count());
-        let slot = &self.verdicts[(block.first().block() % VERDICTS_KEPT as u64) as usize];
-        let verdict = {
-            let mut slot = slot.lock().expect("no holder of this lock panics");
-            match &*slot {
-                Some((known, verdict)) if *known == key => Arc::clone(verdict),
-                _ => Arc::clone(&slot.insert((key, Arc::default())).1),
-            }
-        };
-        *verdict.get_or_init(|| self.evaluate(block))
+        let answer = &answers[(block.first().block() % VERDICTS_KEPT as u64) as usize];
+        let mut answer = answer.lock().expect("no holder of this lock panics");
+        match *answer {
+            Some((known, verdict)) if known == key => verdict,
+            _ => answer.insert((key, self.evaluate(block))).1,
+        }
     }
 
     fn evaluate(&self, block: &Block) -> Verdict {

@@ -424,6 +424,25 @@ impl LagGuard {
             .store(last.appended_at.as_millis(), Ordering::Relaxed);
     }
 
+    /// The same for another selection.
+    pub(super) fn of_selection(&self, selection: &Selection) -> Self {
+        let passed_at = self.progress.passed_at.load(Ordering::Relaxed);
+        let progress = Arc::new(Progress {
+            topic: Arc::clone(&self.progress.topic),
+            topics: selection.topics().into(),
+            log: Arc::clone(&self.progress.log),
+            client: self.progress.client.clone(),
+            passed: AtomicU64::new(selection.passed()),
+            passed_at: AtomicI64::new(passed_at),
+        });
+        Self {
+            id: self.subscriptions.add(Arc::clone(&progress)),
+            progress,
+            subscriptions: Arc::clone(&self.subscriptions),
+            delivered: self.delivered.clone(),
+        }
+    }
+
     pub(super) fn passed(&self, passed: u64) {
         self.progress.passed.store(passed, Ordering::Relaxed);
     }

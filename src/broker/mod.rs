@@ -8,6 +8,7 @@
 //! Rights are asked here and nowhere else.
 
 pub mod belonging;
+pub mod channels;
 pub mod comparison;
 pub mod credit;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod publish;
 pub mod removal;
 pub mod schemas;
 mod selection;
+mod source;
 pub mod subscription;
 mod tenants;
 pub mod topics;
@@ -36,11 +38,15 @@ use crate::{
     types::{TenantId, limits},
 };
 use belonging::{MixedUp, mismatches};
+use channels::Channels;
 use filters::Filters;
 use managed::ManagedSubscriptions;
 use metrics::{LogCollector, ManagedCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
 
+pub use channels::{
+    Channel, ChannelChange, ChannelError, ChannelMember, MemberProblem, NewChannel, NewMember,
+};
 pub use comparison::{Comparison, ComparisonError};
 pub use credit::{Credit, GrantError};
 pub use error::{PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError};
@@ -57,7 +63,7 @@ pub use removal::{Erasure, RemovalError, Selection};
 pub use schemas::{Affected, Judged, NewSchema, RetiredSchema, SchemaChangeError, SchemaRules};
 use subscription::Delivered;
 pub use subscription::{Delivery, Subscriber, Subscription};
-pub use topics::TopicDescription;
+pub use topics::{Access, TopicDescription};
 
 /// Settings of publishing and delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,13 +211,18 @@ impl Broker {
                     gone.map_err(TopicError::unavailable)?;
                 }
             }
-            let (store, clock) = (Arc::clone(&self.0.store), Arc::clone(&self.0.clock));
+            let engines = || (Arc::clone(&self.0.store), Arc::clone(&self.0.clock));
+            let (store, clock) = engines();
             let managed = ManagedSubscriptions::open(id, store, clock, &*log).await;
             let managed = managed.map_err(TopicError::unavailable)?;
+            let (store, clock) = engines();
+            let channels = Channels::open(id, store, clock).await;
+            let channels = channels.map_err(TopicError::unavailable)?;
             Ok(Arc::new(Tenant {
                 log,
                 schemas,
                 managed,
+                channels,
                 filters: Filters::default(),
             }))
         });

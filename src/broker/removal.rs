@@ -66,9 +66,17 @@ pub enum RemovalError {
         /// The field's name.
         field: String,
     },
+    /// Channels have the topic as a member.
+    #[error("the topic is a member of {}; remove it there first", names(.0))]
+    InChannels(Vec<TopicName>),
     /// A retention that makes no sense; holds it.
     #[error("a topic keeps its events for {RETENTION_MIN:?} to {RETENTION_MAX:?}, not {0:?}")]
     Retention(Duration),
+}
+
+fn names(channels: &[TopicName]) -> String {
+    let names: Vec<&str> = channels.iter().map(TopicName::as_str).collect();
+    names.join(", ")
 }
 
 impl Selection {
@@ -156,6 +164,10 @@ impl Broker {
         topic: &str,
     ) -> Result<Arc<EventType>, RemovalError> {
         let (tenant, event_type) = self.find_topic(principal, topic).await?;
+        let (channels, _held) = tenant.channels.with_member(event_type.topic()).await;
+        if !channels.is_empty() {
+            return Err(RemovalError::InChannels(channels));
+        }
         let record = |detail: &str| {
             let name = event_type.topic();
             self.record(principal, "delete topic", name, detail.to_owned())

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{
     Broker, Tenant,
     filters::{SharedFilter, Verdict},
+    source::Sourced,
 };
-use crate::{event_log::Block, filter::Filter, schema::registry::EventType, types::TopicId};
+use crate::{event_log::Block, filter::Filter, types::TopicId};
 
 /// The topics of a subscription with their filters.
 #[derive(Debug)]
@@ -25,13 +26,14 @@ struct Member {
 }
 
 impl Selection {
-    /// The selection of these topics, each with its filters.
-    pub(super) fn new<'f>(
+    /// The selection of these topics, whose events have to match `filters` too.
+    pub(super) fn new(
         broker: &Broker,
         tenant: &Tenant,
-        topics: impl IntoIterator<Item = (Arc<EventType>, Vec<&'f Filter>)>,
+        topics: Vec<Sourced>,
+        filters: &[Filter],
     ) -> Self {
-        let member = |(event_type, filters): (Arc<EventType>, Vec<&Filter>)| {
+        let member = |Sourced { event_type, filter }: Sourced| {
             let topic = event_type.topic_id();
             let metrics = || broker.metrics().filter(event_type.topic());
             let share = |filter| {
@@ -40,7 +42,7 @@ impl Selection {
                     .share(topic, filter, &tenant.schemas, metrics())
             };
             let member = Member {
-                filters: filters.into_iter().map(share).collect(),
+                filters: filter.iter().chain(filters).map(share).collect(),
                 // Until the first read, which follows at once, it is not known how many are passed.
                 passed: tenant.log.topic(topic).ordinal,
             };
@@ -50,6 +52,15 @@ impl Selection {
         members.sort_by_key(|(topic, _)| *topic);
         let (topics, members) = members.into_iter().unzip();
         Self { topics, members }
+    }
+
+    /// Takes over how far it had come on the topics that `before` had too.
+    pub(super) fn go_on_from(&mut self, before: &Self) {
+        for (topic, member) in before.topics.iter().zip(&before.members) {
+            if let Ok(index) = self.topics.binary_search(topic) {
+                self.members[index].passed = member.passed;
+            }
+        }
     }
 
     /// The topics, each once.

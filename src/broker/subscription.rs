@@ -10,8 +10,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant, filters::Verdict,
-    metrics::LagGuard, selection::Selection, topics::users,
+    Broker, Credit, GrantError, SubscribeError, SubscriptionEnd, Tenant,
+    filters::Verdict,
+    metrics::LagGuard,
+    selection::Selection,
+    source::{Gone, Source, Sourced},
+    topics::users,
 };
 use crate::{
     clock::Timestamp,
@@ -19,13 +23,10 @@ use crate::{
     filter::{Filter, FilterError, check},
     schema::{
         Schema,
-        registry::{
-            EventType,
-            uses::{Use, UseNotes, User, UserKind},
-        },
+        registry::uses::{Use, UseNotes, User, UserKind},
     },
     types::{
-        EventView, Position, Principal, SchemaId, Start, TopicId, TopicName,
+        EventView, Grants, Position, Principal, SchemaId, Start, TopicId, TopicName,
         limits::{DELIVERY_BYTES, EVENT_BYTES_MAX, RESPONSE_BYTES_MAX},
     },
 };
@@ -49,8 +50,16 @@ const _: () = {
 /// One subscriber's flow.
 #[derive(Debug)]
 pub struct Subscription {
+    broker: Broker,
     tenant: Arc<Tenant>,
+    source: Source,
+    /// What of a channel is delivered.
+    grants: Arc<Grants>,
+    /// What events have to match besides what a channel says.
+    filters: Vec<Filter>,
     selection: Selection,
+    /// Whether the selection is another by now.
+    is_stale: bool,
     /// The last position examined: no event at or before it is still to be sent.
     cursor: Position,
     credit: Credit,
@@ -104,12 +113,13 @@ enum Room {
     None,
 }
 
-/// Subscribing to one topic on behalf of one caller, who has the right to.
+/// Subscribing to one topic or channel on behalf of one caller, who has the right to.
 #[derive(Debug)]
 pub struct Subscriber {
     broker: Broker,
     tenant: Arc<Tenant>,
-    event_type: Arc<EventType>,
+    source: Source,
+    grants: Arc<Grants>,
     /// What events have to match.
     filters: Vec<Filter>,
     /// Who subscribes.
@@ -125,7 +135,8 @@ impl Broker {
         asked.min(config.credit_max_extended.max(config.credit_max))
     }
 
-    /// A subscriber of the topic called `name`.
+    /// A subscriber of the topic or channel called `name`. Of a channel the caller gets the events of
+    /// those topics that they may subscribe to.
     ///
     /// # Errors
     ///
@@ -135,16 +146,14 @@ impl Broker {
         principal: &Principal,
         name: &str,
     ) -> Result<Subscriber, SubscribeError> {
-        let found = self.find_topic(principal, name).await;
-        let (tenant, event_type) = found.map_err(SubscribeError::Topic)?;
-        let topic: &TopicName = event_type.topic();
-        if !principal.grants.may_subscribe(topic) {
-            return Err(SubscribeError::CannotSubscribe(topic.clone()));
-        }
+        let tenant = self.tenant(principal.tenant).await;
+        let tenant = tenant.map_err(SubscribeError::Topic)?;
+        let source = Source::find(&tenant, &principal.grants, name)?;
         Ok(Subscriber {
             broker: self.clone(),
             tenant,
-            event_type,
+            source,
+            grants: Arc::clone(&principal.grants),
             filters: Vec::new(),
             users: users(principal, None),
             credit_max: self.0.config.credit_max,
@@ -165,9 +174,10 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// [`FilterError`] if it does not fit the topic.
+    /// [`FilterError`] if it does not fit the topic, or any topic of the channel. Of the topics that it
+    /// does not fit, what it names is null.
     pub fn with_filter(mut self, filter: Filter) -> Result<Self, FilterError> {
-        check(&filter, self.event_type.current())?;
+        check_any(&filter, &self.sourced())?;
         self.filters.push(filter);
         Ok(self)
     }
@@ -196,9 +206,25 @@ impl Subscriber {
         self
     }
 
+    /// The same with a filter that was checked when it was stored: the topics may have changed since.
+    pub(super) fn with_stored_filter(mut self, filter: Option<Filter>) -> Self {
+        self.filters.extend(filter);
+        self
+    }
+
+    /// What there is to get now; nothing of a channel that is deleted, of which the subscription will
+    /// tell.
+    fn sourced(&self) -> Vec<Sourced> {
+        let topics = self.source.clone().topics(&self.tenant, &self.grants);
+        topics.unwrap_or_default()
+    }
+
     /// The numbers of its topics in the log.
     pub(super) fn topics(&self) -> Vec<TopicId> {
-        vec![self.event_type.topic_id()]
+        let sourced = self.sourced().into_iter();
+        sourced
+            .map(|sourced| sourced.event_type.topic_id())
+            .collect()
     }
 
     /// The oldest position that a subscription to the topic may start after now.
@@ -256,7 +282,8 @@ impl Subscriber {
         let Self {
             broker,
             tenant,
-            event_type,
+            mut source,
+            grants,
             filters,
             users,
             credit_max,
@@ -266,19 +293,27 @@ impl Subscriber {
         let config = &broker.0.config;
         let mut credit = Credit::with_ceiling(credit_max);
         credit.grant(requested)?;
-        let topic = event_type.topic().clone();
-        let selected = [(event_type, filters.iter().collect())];
-        let selection = Selection::new(&broker, &tenant, selected);
+        let topics = source.topics(&tenant, &grants);
+        // The first wait tells of a channel that is deleted.
+        let is_stale = topics.is_err();
+        let topics = topics.unwrap_or_default();
+        let selection = Selection::new(&broker, &tenant, topics, &filters);
         // What was appended between the cursor and the watcher is found by the first read, which
         // comes before the first wait.
         let watcher = tenant.log.watch(selection.topics());
         let log = Arc::clone(&tenant.log);
         let lag = broker
             .metrics()
-            .subscribed(&topic, client_name, log, &selection);
+            .subscribed(source.name(), client_name, log, &selection);
+        let zero_credit_grace = config.zero_credit_grace;
         Ok(Subscription {
+            broker,
             tenant,
+            source,
+            grants,
+            filters,
             selection,
+            is_stale,
             cursor,
             credit,
             watcher,
@@ -286,7 +321,7 @@ impl Subscriber {
             notes,
             looked_at: None,
             keepalive,
-            zero_credit_grace: config.zero_credit_grace,
+            zero_credit_grace,
             active_at: Instant::now(),
         })
     }
@@ -314,6 +349,35 @@ impl Subscription {
 
     pub(super) fn topics(&self) -> &[TopicId] {
         self.selection.topics()
+    }
+
+    /// Goes on with the rights that the caller has now. Of a single topic the right was asked for when
+    /// it was subscribed to.
+    pub fn set_principal(&mut self, principal: &Principal) {
+        self.grants = Arc::clone(&principal.grants);
+        self.is_stale = true;
+    }
+
+    /// Has other filters than so far, besides what a channel says.
+    pub(super) fn set_filters(&mut self, filters: Vec<Filter>) {
+        self.filters = filters;
+        self.is_stale = true;
+    }
+
+    /// Selects anew, if the source or what is wanted of it is another by now. Goes on where it is.
+    fn select(&mut self) -> Result<(), SubscriptionEnd> {
+        if !self.is_stale && !self.source.has_changed() {
+            return Ok(());
+        }
+        let topics = self.source.topics(&self.tenant, &self.grants);
+        let topics = topics.map_err(|Gone| SubscriptionEnd::ChannelDeleted)?;
+        let mut selection = Selection::new(&self.broker, &self.tenant, topics, &self.filters);
+        selection.go_on_from(&self.selection);
+        self.watcher = self.tenant.log.watch(selection.topics());
+        self.lag = self.lag.of_selection(&selection);
+        self.selection = selection;
+        self.is_stale = false;
+        Ok(())
     }
 
     /// Notes that it begins with the first event that there is of each topic.
@@ -351,30 +415,51 @@ impl Subscription {
     /// Cancel safe: a delivery that was not returned was not taken off the credit.
     pub async fn next(&mut self) -> Result<Delivery, SubscriptionEnd> {
         loop {
+            self.select()?;
             if self.credit.pending() == 0 {
-                return Err(self.wait_without_credit().await);
+                self.wait_without_credit().await?;
+                continue;
             }
             let keepalive_at = self.active_at + self.keepalive;
-            let taken = self.take(keepalive_at).await?;
+            let taken = match self.take(keepalive_at).await {
+                // A topic of the channel went with its events.
+                Err(SubscriptionEnd::Position(PositionError::TopicDeleted))
+                    if self.source.has_changed() =>
+                {
+                    continue;
+                }
+                taken => taken?,
+            };
             // A keepalive says how far the log is now, so it comes after a look at the log.
             if !taken.slices.is_empty() || Instant::now() >= keepalive_at {
                 return Ok(self.deliver(taken));
             }
             tokio::select! {
                 () = self.watcher.changed() => {}
+                () = self.source.changed() => self.is_stale = true,
                 () = tokio::time::sleep_until(keepalive_at) => {}
             }
         }
     }
 
-    /// Waits until the subscriber has been without credit for too long.
-    async fn wait_without_credit(&self) -> SubscriptionEnd {
-        match self.zero_credit_grace {
-            Some(grace) => {
-                tokio::time::sleep_until(self.active_at + grace).await;
-                SubscriptionEnd::NoCredit(grace)
+    /// Waits until the subscriber has been without credit for too long, or its source has changed.
+    async fn wait_without_credit(&mut self) -> Result<(), SubscriptionEnd> {
+        let (active_at, grace) = (self.active_at, self.zero_credit_grace);
+        let too_long = async move {
+            match grace {
+                Some(grace) => {
+                    tokio::time::sleep_until(active_at + grace).await;
+                    grace
+                }
+                None => std::future::pending().await,
             }
-            None => std::future::pending().await,
+        };
+        tokio::select! {
+            grace = too_long => Err(SubscriptionEnd::NoCredit(grace)),
+            () = self.source.changed() => {
+                self.is_stale = true;
+                Ok(())
+            }
         }
     }
 
@@ -485,6 +570,18 @@ impl Subscription {
             pending: self.credit.pending(),
         }
     }
+}
+
+/// Holds a filter to be one for one of the topics at least, if there are any.
+pub(super) fn check_any(filter: &Filter, topics: &[Sourced]) -> Result<(), FilterError> {
+    let mut refusal = None;
+    for sourced in topics {
+        match check(filter, sourced.event_type.current()) {
+            Ok(()) => return Ok(()),
+            Err(error) => _ = refusal.get_or_insert(error),
+        }
+    }
+    refusal.map_or(Ok(()), Err)
 }
 
 impl Taken {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::{filters::Filters, managed::ManagedSubscriptions};
+use super::{channels::Channels, filters::Filters, managed::ManagedSubscriptions};
 use crate::{event_log::TenantLog, schema::registry::TenantSchemas, types::TenantId};
 
 /// One tenant's engines.
@@ -20,6 +20,7 @@ pub(super) struct Tenant {
     pub(super) log: Arc<dyn TenantLog>,
     pub(super) schemas: Arc<TenantSchemas>,
     pub(super) managed: ManagedSubscriptions,
+    pub(super) channels: Channels,
     pub(super) filters: Filters,
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Broker, SchemaError, SchemaRules, Tenant, TopicError, schemas::rules_of};
+use super::{
+    Broker, SchemaError, SchemaRules, Tenant, TopicError, schemas::rules_of, source::Source,
+};
 use crate::{
     event_log::TopicState,
     schema::{
@@ -12,7 +14,7 @@ use crate::{
             uses::{Use, User, UserKind},
         },
     },
-    types::{Principal, SchemaId, TopicName},
+    types::{Principal, SchemaId, TopicKind, TopicName},
 };
 
 /// What one caller may know about a topic.
@@ -30,7 +32,45 @@ pub struct TopicDescription {
     pub rules: SchemaRules,
 }
 
+/// What one caller may do with a topic or a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Whether they may publish to it.
+    pub can_publish: bool,
+    /// Whether they may subscribe to it.
+    pub can_subscribe: bool,
+    /// Its schema; a channel has none, since its events have several.
+    pub schema_id: Option<SchemaId>,
+}
+
 impl Broker {
+    /// What the caller may do with the topic or channel called `name`. Nothing is published to a channel,
+    /// and anyone may subscribe to one: of which topics they get the events is their rights' to say.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`]; forbidden is a topic the caller may neither publish nor subscribe to.
+    pub async fn access(&self, principal: &Principal, name: &str) -> Result<Access, TopicError> {
+        let channel: Option<TopicName> = name.parse().ok();
+        let channel = channel.filter(|name| name.kind() == TopicKind::Channel);
+        let Some(channel) = channel else {
+            let topic = self.topic(principal, name).await?;
+            return Ok(Access {
+                can_publish: topic.can_publish,
+                can_subscribe: topic.can_subscribe,
+                schema_id: Some(topic.event_type.current().id()),
+            });
+        };
+        let tenant = self.tenant(principal.tenant).await?;
+        Source::find(&tenant, &principal.grants, channel.as_str())
+            .map_err(|_| TopicError::NotFound)?;
+        Ok(Access {
+            can_publish: false,
+            can_subscribe: true,
+            schema_id: None,
+        })
+    }
+
     /// Describes the topic called `name`.
     ///
     /// # Errors

@@ -11,14 +11,15 @@ impl PubSub {
         request: TopicRequest,
     ) -> Result<TopicInfo, RpcError> {
         let principal = self.authenticate(call).await?;
-        let topic = self.broker.topic(&principal, &request.topic_name).await?;
+        let topic = self.broker.access(&principal, &request.topic_name).await?;
         Ok(TopicInfo {
             // Clients use the name they get in later calls, so it is the one they asked for.
             topic_name: request.topic_name,
             tenant_guid: format!("CORE/prod/{}", principal.tenant),
             can_publish: topic.can_publish,
             can_subscribe: topic.can_subscribe,
-            schema_id: topic.event_type.current().id().to_string(),
+            // Blank for a channel, as clients expect it: each event says its own.
+            schema_id: topic.schema_id.map(|id| id.to_string()).unwrap_or_default(),
             rpc_id: call.rpc_id().to_string(),
         })
     }

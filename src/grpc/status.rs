@@ -16,8 +16,9 @@ use super::Call;
 use crate::{
     auth::AuthError,
     broker::{
-        GrantError, ManagedEnd, ManagedError, ManagedSubscribeError, PublishError, RemovalError,
-        SchemaChangeError, SchemaError, SubscribeError, SubscriptionEnd, TopicError,
+        ChannelError, GrantError, ManagedEnd, ManagedError, ManagedSubscribeError, MemberProblem,
+        PublishError, RemovalError, SchemaChangeError, SchemaError, SubscribeError,
+        SubscriptionEnd, TopicError,
     },
     event_log::{PositionError, RemoveError},
     filter::FilterError,
@@ -367,11 +368,36 @@ impl From<ManagedError> for RpcError {
         let kind = match error {
             ManagedError::NotFound => kinds::ADMIN_NOT_FOUND,
             ManagedError::NameTaken(_) => kinds::ADMIN_EXISTS,
-            ManagedError::Name | ManagedError::Label => kinds::ADMIN_REQUEST_INVALID,
+            ManagedError::Name | ManagedError::Label | ManagedError::Filter(_) => {
+                kinds::ADMIN_REQUEST_INVALID
+            }
             ManagedError::TooMany => kinds::PROTECTION,
             ManagedError::Topic(error) => return error.into(),
             ManagedError::DiskFull => kinds::UNAVAILABLE,
             ManagedError::Unreadable(_) | ManagedError::Store(_) => kinds::OUTAGE,
+        };
+        kind.error(error.to_string()).because(error)
+    }
+}
+
+impl From<ChannelError> for RpcError {
+    fn from(error: ChannelError) -> Self {
+        let kind = match &error {
+            ChannelError::NotFound => kinds::ADMIN_NOT_FOUND,
+            ChannelError::NameTaken(_) => kinds::ADMIN_EXISTS,
+            ChannelError::Member {
+                problem: MemberProblem::NoTopic,
+                ..
+            } => kinds::TOPIC_NOT_FOUND,
+            ChannelError::Name
+            | ChannelError::Label
+            | ChannelError::NoMember { .. }
+            | ChannelError::Member { .. } => kinds::ADMIN_REQUEST_INVALID,
+            ChannelError::Standard(_) | ChannelError::Subscribed(_) => kinds::ADMIN_PRECONDITION,
+            ChannelError::TooMany | ChannelError::TooManyMembers => kinds::PROTECTION,
+            ChannelError::Topic(error) => return error.clone().into(),
+            ChannelError::DiskFull => kinds::UNAVAILABLE,
+            ChannelError::Unreadable(_) | ChannelError::Store(_) => kinds::OUTAGE,
         };
         kind.error(error.to_string()).because(error)
     }
@@ -384,6 +410,7 @@ impl From<RemovalError> for RpcError {
             RemovalError::Retention(_) | RemovalError::UnknownField { .. } => {
                 kinds::ADMIN_REQUEST_INVALID
             }
+            RemovalError::InChannels(_) => kinds::ADMIN_PRECONDITION,
             RemovalError::Remove(RemoveError::Refused(_)) => kinds::UNAVAILABLE,
             RemovalError::Remove(RemoveError::Damaged(_)) => kinds::ADMIN_DAMAGED,
             _ => kinds::OUTAGE,
@@ -488,6 +515,7 @@ impl From<SubscriptionEnd> for RpcError {
     fn from(end: SubscriptionEnd) -> Self {
         match end {
             SubscriptionEnd::Position(error) => error.into(),
+            SubscriptionEnd::ChannelDeleted => kinds::TOPIC_NOT_FOUND.error(end.to_string()),
             SubscriptionEnd::NoCredit(_) => kinds::SUBSCRIPTION_IDLE.error(end.to_string()),
             SubscriptionEnd::Storage(_) => kinds::SUBSCRIPTION_INTERNAL
                 .error(end.to_string())

@@ -112,6 +112,7 @@ impl Responder for FetchResponder {
                             .service
                             .refresh(&self.call, &flow.principal, token)
                             .await?;
+                        flow.subscription.set_principal(&refreshed);
                         flow.principal = refreshed;
                     }
                 }

@@ -449,6 +449,7 @@ impl From<SubscriptionEnd> for ApiError {
     fn from(end: SubscriptionEnd) -> Self {
         match end {
             SubscriptionEnd::Position(error) => error.into(),
+            SubscriptionEnd::ChannelDeleted => kinds::NOT_FOUND.error(end.to_string()),
             SubscriptionEnd::NoCredit(_) | SubscriptionEnd::Storage(_) => {
                 kinds::SUBSCRIPTION_FAILED
                     .error(end.to_string())

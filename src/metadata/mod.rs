@@ -1,5 +1,5 @@
-//! What the gateway knows besides events: tenants, tokens, topics, schemas, clients, users, managed
-//! subscriptions.
+//! What the gateway knows besides events: tenants, tokens, topics, schemas, clients, users, channels,
+//! managed subscriptions.
 //!
 //! A small store of tables, written with compare-and-set so that several gateways may one day share
 //! it. Every backend is held to one suite. [`records`] says what the tables hold; this module and the
@@ -56,11 +56,13 @@ pub enum Table {
     SchemaRules,
     /// Who used which schemas of a tenant last, by kind and name.
     SchemaUsers,
+    /// A tenant's custom channels, by name.
+    Channels,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Tenants,
         Self::Tokens,
         Self::Topics,
@@ -72,6 +74,7 @@ impl Table {
         Self::Assertions,
         Self::SchemaRules,
         Self::SchemaUsers,
+        Self::Channels,
     ];
 
     /// The table's name in storage. Never changed.
@@ -88,6 +91,7 @@ impl Table {
             Self::Assertions => "assertions",
             Self::SchemaRules => "schema_rules",
             Self::SchemaUsers => "schema_users",
+            Self::Channels => "channels",
         }
     }
 }

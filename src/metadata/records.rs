@@ -431,6 +431,9 @@ pub struct ManagedSubscriptionRecord {
     pub state: String,
     /// `refuse` or `newest`: which of two streams has it.
     pub takeover: String,
+    /// What its events have to match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     /// How often it was changed.
     pub version: u32,
     /// Milliseconds since the epoch.
@@ -443,6 +446,42 @@ impl Record for ManagedSubscriptionRecord {
     fn key(&self) -> &str {
         &self.id
     }
+}
+
+/// A custom channel with its members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// Its name.
+    pub name: String,
+    /// What people call it.
+    pub label: String,
+    /// Its members, by their topics.
+    pub members: Vec<ChannelMemberRecord>,
+    /// How often it was stored.
+    pub version: u32,
+    /// Milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+impl Record for ChannelRecord {
+    const TABLE: Table = Table::Channels;
+
+    fn key(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A topic of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelMemberRecord {
+    /// Name of the topic.
+    pub topic_name: String,
+    /// The filter, as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Fields that are added to each change event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enriched_fields: Vec<String>,
 }
 
 /// How far a managed subscription has come.

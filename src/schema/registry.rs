@@ -22,7 +22,7 @@ use std::{
 };
 
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, watch};
 
 use super::Schema;
 use crate::{
@@ -120,6 +120,8 @@ pub struct TenantSchemas {
     /// What schemas are held to where the tenant sets nothing.
     gateway_rules: Rules,
     known: RwLock<Known>,
+    /// Changes with what is known.
+    changes: watch::Sender<u64>,
     /// Held over a change, so that memory and store see them in one order.
     changing: Arc<Mutex<Certainty>>,
     uses: Arc<Uses>,
@@ -154,6 +156,7 @@ impl TenantSchemas {
             clock,
             gateway_rules,
             known: RwLock::new(known),
+            changes: watch::Sender::new(0),
             changing: Arc::new(Mutex::new(Certainty::Sure)),
             uses: Arc::new(uses),
             metrics,
@@ -169,6 +172,11 @@ impl TenantSchemas {
     /// Every event type, by topic name.
     pub fn event_types(&self) -> Vec<Arc<EventType>> {
         self.known().by_topic.values().cloned().collect()
+    }
+
+    /// Tells when topics or their schemas have changed.
+    pub fn watch_topics(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The schema with this id, and the topic that has it among its versions.
@@ -366,6 +374,7 @@ impl TenantSchemas {
         if *changing == Certainty::Doubtful {
             let known = Known::read(&*self.store, self.scope).await?;
             *self.known_mut() = known;
+            self.tell_change();
             *changing = Certainty::Sure;
         }
         Ok(changing)
@@ -384,6 +393,7 @@ impl TenantSchemas {
             *changing = Certainty::Doubtful;
             schemas.store.write(schemas.scope, changes).await?;
             let shown = show(&mut schemas.known_mut());
+            schemas.tell_change();
             *changing = Certainty::Sure;
             Ok(shown)
         });
@@ -401,6 +411,10 @@ impl TenantSchemas {
         let changes = vec![records::change(&event_type.record(), expected)];
         let show = |known: &mut Known| known.insert_stored(event_type);
         self.commit(changing, changes, show).await
+    }
+
+    fn tell_change(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     fn known_mut(&self) -> std::sync::RwLockWriteGuard<'_, Known> {

@@ -218,6 +218,15 @@ pub const SCHEMA_BYTES_MAX: usize = MIB;
 /// Bytes of the name of a type, a field or a symbol in a schema, and of a namespace. Ours: the hosted
 /// service's names have at most 80 characters.
 pub const SCHEMA_NAME_BYTES_MAX: usize = 255;
+/// Custom channels of a tenant of one kind, of platform events or of change events.
+///
+/// Source: the public Platform Events Developer Guide and Change Data Capture Developer Guide, their
+/// chapters on allocations.
+pub const CHANNELS_MAX: usize = 100;
+/// Members of a channel. Ours: as many event types as the service lets an organization define.
+pub const CHANNEL_MEMBERS_MAX: usize = 200;
+/// Characters of a channel's label. Ours, as for managed subscriptions.
+pub const CHANNEL_LABEL_CHARS_MAX: usize = 80;
 /// Characters of a filter.
 ///
 /// Source: the public Platform Events Developer Guide, "Filter Your Stream of Platform Events".

@@ -61,10 +61,14 @@ impl TopicName {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
+    /// Whether it is the standard channel of all change events.
+    pub fn is_all_changes(&self) -> bool {
+        &*self.0 == "/data/ChangeEvents"
+    }
+
     /// What the name says about the topic.
     pub fn kind(&self) -> TopicKind {
-        let name = self.event_name();
-        if name.ends_with("__chn") || &*self.0 == "/data/ChangeEvents" {
+        if self.event_name().ends_with("__chn") || self.is_all_changes() {
             TopicKind::Channel
         } else if self.0.starts_with("/data/") {
             TopicKind::ChangeEvent

@@ -327,6 +327,7 @@ impl World {
                 signed_in: SignedIn::default(),
             };
             let new = NewManaged {
+                filter: String::new(),
                 developer_name: MANAGED_NAME.into(),
                 label: String::new(),
                 topic: TOPICS[0].0.into(),

@@ -9,8 +9,9 @@ use std::{
 
 use super::{Entry, ManagedDescription, ManagedError, ManagedKey, ManagedSubscriptions};
 use crate::{
-    broker::{Broker, TopicError},
+    broker::{Broker, Tenant, TopicError, source::Source, subscription::check_any},
     clock::Timestamp,
+    filter::Filter,
     metadata::{
         Change, Expected, Scope, StoreError,
         records::{self, ManagedSubscriptionRecord, Stored},
@@ -25,7 +26,7 @@ use crate::{
 const ID_PREFIX: &[u8; 3] = b"18x";
 
 /// How a managed subscription is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ManagedConfig {
     /// Its id.
     pub id: PlatformId,
@@ -33,8 +34,10 @@ pub struct ManagedConfig {
     pub developer_name: String,
     /// What people call it.
     pub label: String,
-    /// Its topic. Never changed.
+    /// Its topic or channel. Never changed.
     pub topic: TopicName,
+    /// What its events have to match.
+    pub filter: Option<Filter>,
     /// Where it starts without a committed position.
     pub default_replay: Replay,
     /// Where it goes on when its position is no longer valid.
@@ -56,8 +59,10 @@ pub struct NewManaged {
     pub developer_name: String,
     /// What people call it; the name if it is empty.
     pub label: String,
-    /// Name of its topic, which has to be there.
+    /// Name of its topic or channel, which has to be there.
     pub topic: String,
+    /// What its events have to match, if anything.
+    pub filter: String,
     /// Where it starts without a committed position.
     pub default_replay: Replay,
     /// Where it goes on when its position is no longer valid.
@@ -73,6 +78,8 @@ pub struct NewManaged {
 pub struct ManagedChange {
     /// What people call it.
     pub label: Option<String>,
+    /// What its events have to match; every one does if it is empty.
+    pub filter: Option<String>,
     /// Where it starts without a committed position.
     pub default_replay: Option<Replay>,
     /// Where it goes on when its position is no longer valid.
@@ -91,6 +98,10 @@ impl ManagedConfig {
             developer_name: record.developer_name.clone(),
             label: record.label.clone(),
             topic: record.topic_name.parse().ok()?,
+            filter: match &record.filter {
+                Some(filter) => Some(filter.parse().ok()?),
+                None => None,
+            },
             default_replay: record.default_replay.parse().ok()?,
             error_recovery_replay: record.error_recovery_replay.parse().ok()?,
             state: record.state.parse().ok()?,
@@ -106,6 +117,7 @@ impl ManagedConfig {
             developer_name: self.developer_name.clone(),
             label: self.label.clone(),
             topic_name: self.topic.to_string(),
+            filter: self.filter.as_ref().map(|filter| filter.text().to_owned()),
             default_replay: self.default_replay.to_string(),
             error_recovery_replay: self.error_recovery_replay.to_string(),
             state: self.state.to_string(),
@@ -115,9 +127,12 @@ impl ManagedConfig {
         }
     }
 
-    fn change(&mut self, change: ManagedChange) -> Result<(), ManagedError> {
+    fn change(&mut self, tenant: &Tenant, change: ManagedChange) -> Result<(), ManagedError> {
         if let Some(label) = change.label {
             self.label = check_label(label)?;
+        }
+        if let Some(filter) = change.filter {
+            self.filter = checked_filter(tenant, &self.topic, &filter)?;
         }
         self.default_replay = change.default_replay.unwrap_or(self.default_replay);
         let recovery = change.error_recovery_replay;
@@ -149,14 +164,17 @@ impl Broker {
             true => new.developer_name.clone(),
             false => check_label(new.label)?,
         };
-        let (tenant, event_type) = self.find_topic(principal, &new.topic).await?;
+        let tenant = self.tenant(principal.tenant).await?;
+        let topic = Source::check(&tenant, &new.topic)?;
+        let filter = checked_filter(&tenant, &topic, &new.filter)?;
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(|error| ManagedError::Store(Arc::new(error)))?;
         let config = ManagedConfig {
             id: PlatformId::from_random(ID_PREFIX, random),
             developer_name: new.developer_name,
             label,
-            topic: event_type.topic().clone(),
+            topic,
+            filter,
             default_replay: new.default_replay,
             error_recovery_replay: new.error_recovery_replay,
             state: new.state,
@@ -232,7 +250,7 @@ impl Broker {
         let tenant = self.tenant(principal.tenant).await?;
         let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
         to_its_end(async move {
-            let config = tenant.managed.update(&entry, change).await?;
+            let config = tenant.managed.update(&tenant, &entry, change).await?;
             Ok(entry.describe(config, None))
         })
         .await
@@ -297,12 +315,13 @@ impl ManagedSubscriptions {
 
     async fn update(
         &self,
+        tenant: &Tenant,
         entry: &Entry,
         change: ManagedChange,
     ) -> Result<ManagedConfig, ManagedError> {
         let _changing = self.changing.lock().await;
         let mut config = entry.config().ok_or(ManagedError::NotFound)?;
-        config.change(change)?;
+        config.change(tenant, change)?;
         // What is stored says its revision: an earlier write may have been done that seemed to fail.
         let stored = self.load(entry.id()).await?.ok_or(ManagedError::NotFound)?;
         let expected = Expected::Revision(stored.revision);
@@ -414,6 +433,20 @@ async fn to_its_end<T: Send + 'static>(
         // It panicked, which is a bug of ours, or the program ends.
         Err(error) => Err(ManagedError::Store(Arc::new(error))),
     }
+}
+
+/// A filter, if it is not empty and fits the topic, or one of the channel's.
+fn checked_filter(
+    tenant: &Tenant,
+    topic: &TopicName,
+    filter: &str,
+) -> Result<Option<Filter>, ManagedError> {
+    if filter.trim().is_empty() {
+        return Ok(None);
+    }
+    let filter: Filter = filter.parse()?;
+    check_any(&filter, &Source::all_of(tenant, topic))?;
+    Ok(Some(filter))
 }
 
 /// The platform's rule for the names of such things.

@@ -219,6 +219,7 @@ mod tests {
             error_recovery_replay: Replay::Earliest,
             state: RunState::Run,
             takeover: Takeover::Refuse,
+            filter: None,
             version: 1,
             created_at: Timestamp::from_millis(0),
         };

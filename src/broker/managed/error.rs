@@ -5,6 +5,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use crate::{
     broker::{SubscribeError, SubscriptionEnd, TopicError},
     event_log::PositionError,
+    filter::FilterError,
     metadata::{StoreError, WriteError},
     types::{
         Position, ReplayIdError,
@@ -39,6 +40,9 @@ pub enum ManagedError {
     /// Its topic cannot be used.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// Its filter is none, or none for the topic.
+    #[error("the filter is wrong {0}")]
+    Filter(#[from] FilterError),
     /// The disk, or the quota on it, is full; the same call succeeds when there is space.
     #[error("the managed subscription cannot be stored: the disk is full")]
     DiskFull,

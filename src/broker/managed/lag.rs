@@ -5,7 +5,7 @@ use super::{
     start::{recovery_of, start_of},
 };
 use crate::{
-    broker::{Lag, Tenant, lag::newest},
+    broker::{Lag, Tenant, lag::newest, source::Source},
     clock::Timestamp,
     event_log::{ReadError, TenantLog},
     types::{Position, TopicId},
@@ -63,9 +63,13 @@ impl ManagedSubscriptions {
     }
 }
 
+/// The numbers of its topics; `None` if there are none, as after the topic was deleted.
 fn topics_of(tenant: &Tenant, config: &ManagedConfig) -> Option<Vec<TopicId>> {
-    let event_type = tenant.schemas.event_type(&config.topic)?;
-    Some(vec![event_type.topic_id()])
+    let topics = Source::all_of(tenant, &config.topic).into_iter();
+    let topics: Vec<_> = topics
+        .map(|sourced| sourced.event_type.topic_id())
+        .collect();
+    (!topics.is_empty()).then_some(topics)
 }
 
 /// Looks up what the oldest event is that the next stream would be sent; `None` if that cannot be

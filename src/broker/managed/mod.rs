@@ -37,7 +37,7 @@ use crate::{
         MetadataStore, Scope,
         records::{self, ManagedPositionRecord, ManagedSubscriptionRecord},
     },
-    types::{PlatformId, Position, Principal, RunState, Start, TenantId, TopicName},
+    types::{PlatformId, Position, Principal, RunState, Start, TenantId, TopicKind, TopicName},
 };
 use entry::{Committed, Entry};
 use positions::Positions;
@@ -144,6 +144,15 @@ impl ManagedSubscriptions {
             .any(|entry| entry.config().is_some_and(is_running))
     }
 
+    /// The names of the subscriptions on this topic or channel, sorted.
+    pub(super) fn names_on(&self, topic: &TopicName) -> Vec<String> {
+        let configs = self.all().into_iter().filter_map(|entry| entry.config());
+        let on_it = configs.filter(|config| config.topic == *topic);
+        let mut names: Vec<_> = on_it.map(|config| config.developer_name).collect();
+        names.sort();
+        names
+    }
+
     /// What is known of how far each subscription is behind, by name.
     pub(super) fn known_lags(&self, tenant: &Tenant) -> Vec<(ManagedConfig, bool, Lag)> {
         let entries = self.all().into_iter();
@@ -189,7 +198,11 @@ impl ManagedSubscriptions {
     /// The subscriptions that `principal` may know of, by name.
     fn visible(&self, principal: &Principal) -> Vec<(ManagedConfig, Arc<Entry>)> {
         let grants = &principal.grants;
-        let may_see = |config: &ManagedConfig| grants.admin || grants.may_subscribe(&config.topic);
+        let may_see = |config: &ManagedConfig| {
+            // Anyone may subscribe to a channel.
+            let is_channel = config.topic.kind() == TopicKind::Channel;
+            grants.admin || is_channel || grants.may_subscribe(&config.topic)
+        };
         let entries = self.all().into_iter();
         let mut visible: Vec<_> = entries
             .filter_map(|entry| Some((entry.config().filter(may_see)?, entry)))

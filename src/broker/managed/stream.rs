@@ -19,6 +19,7 @@ use crate::{
     },
     clock::Timestamp,
     event_log::PositionError,
+    filter::Filter,
     types::{
         PlatformId, Position, Principal, ReplayId, RunState, Start, limits::COMMIT_ID_BYTES_MAX,
     },
@@ -43,6 +44,7 @@ pub struct ManagedSubscription {
     slot: SlotGuard,
     config: watch::Receiver<Option<ManagedConfig>>,
     developer_name: String,
+    filter: Option<Filter>,
     flow: Subscription,
     /// The last position that was delivered or told.
     latest: Position,
@@ -168,6 +170,7 @@ impl ManagedSubscriber {
         let slot = entry.slot.take(current.takeover, no_commit_timeout);
         let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
         let topics = subscriber.topics();
+        let subscriber = subscriber.with_stored_filter(current.filter.clone());
         let beginning = start_of(&entry, &current, &*tenant.log, &topics);
         let beginning = beginning.map_err(SubscribeError::from)?;
         let latest = beginning.position;
@@ -188,6 +191,7 @@ impl ManagedSubscriber {
             slot,
             config,
             developer_name: current.developer_name,
+            filter: current.filter,
             flow,
             latest,
             commits: Commits::default(),
@@ -322,7 +326,7 @@ impl ManagedSubscription {
                 // waited for while events are not.
                 biased;
                 end = self.slot.lost() => return Err(end),
-                end = stopped(&mut self.config) => return Err(end),
+                changed = self.config.changed() => self.configured(changed.is_ok())?,
                 (position, answer) = self.commits.stored() => {
                     self.stored(position, &answer);
                     return Ok(ManagedDelivery::Commit(answer));
@@ -339,6 +343,21 @@ impl ManagedSubscription {
                 },
             }
         }
+    }
+
+    /// Takes in how the subscription is configured now.
+    fn configured(&mut self, is_there: bool) -> Result<(), ManagedEnd> {
+        let config = self.config.borrow_and_update().clone();
+        // The sender is the entry, which the stream holds.
+        let config = config.filter(|_| is_there).ok_or(ManagedEnd::Deleted)?;
+        if config.state == RunState::Stop {
+            return Err(ManagedEnd::Stopped);
+        }
+        if config.filter != self.filter {
+            self.filter = config.filter.clone();
+            self.flow.set_filters(config.filter.into_iter().collect());
+        }
+        Ok(())
     }
 
     /// Waits for the answers of commits that are under way, the last of which is followed by `None`.
@@ -432,20 +451,6 @@ impl Uncommitted {
             passed: passed.passed,
             unread_at: next,
         })
-    }
-}
-
-/// Waits until the subscription is stopped or deleted.
-async fn stopped(config: &mut watch::Receiver<Option<ManagedConfig>>) -> ManagedEnd {
-    let is_over = |config: &Option<ManagedConfig>| {
-        config
-            .as_ref()
-            .is_none_or(|config| config.state == RunState::Stop)
-    };
-    match config.wait_for(is_over).await {
-        Ok(config) if config.is_some() => ManagedEnd::Stopped,
-        // The sender is the entry, which the stream holds.
-        _ => ManagedEnd::Deleted,
     }
 }
 

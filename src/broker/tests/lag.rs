@@ -195,6 +195,7 @@ async fn manage_with(
         error_recovery_replay,
         state: RunState::Run,
         takeover: Takeover::Refuse,
+        filter: String::new(),
     };
     let made = engines.broker.create_managed(&principal(), new).await;
     made.unwrap();

@@ -145,6 +145,7 @@ async fn a_tenant_stays_open_whose_managed_subscriptions_are_watched() {
         error_recovery_replay: Replay::Earliest,
         state: RunState::Run,
         takeover: Takeover::Refuse,
+        filter: String::new(),
     };
     let broker = &engines.broker;
     broker.create_managed(&principal(), new).await.unwrap();

@@ -151,6 +151,9 @@ struct SettingArgs {
     /// Which of two streams has it; at first the one that has it, which refuses the other
     #[arg(long)]
     takeover: Option<Takeover>,
+    /// What events have to match: the condition of a WHERE clause; an empty one has all delivered
+    #[arg(long, value_name = "EXPR")]
+    filter: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -284,6 +287,7 @@ async fn create(
         error_recovery_replay: word(settings.error_recovery_replay),
         state: word(settings.state),
         takeover: word(settings.takeover),
+        filter: settings.filter.unwrap_or_default(),
     };
     let mut admin = connection.admin();
     let made = admin.create_managed_subscription(request).await?;
@@ -302,6 +306,7 @@ async fn update(
         error_recovery_replay: word(settings.error_recovery_replay),
         state: word(settings.state),
         takeover: word(settings.takeover),
+        filter: settings.filter,
     };
     let mut admin = connection.admin();
     let changed = admin.update_managed_subscription(request).await?;
@@ -327,6 +332,8 @@ struct ManagedRow {
     error_recovery_replay: String,
     state: String,
     takeover: String,
+    /// Null where all events are delivered.
+    filter: Option<String>,
     version: u32,
     created_at: String,
     active: bool,
@@ -349,6 +356,7 @@ impl From<ManagedSubscription> for ManagedRow {
             error_recovery_replay: found.error_recovery_replay,
             state: found.state,
             takeover: found.takeover,
+            filter: given(found.filter),
             version: found.version,
             created_at: time(found.created_at_ms),
             active: found.active,

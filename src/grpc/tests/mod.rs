@@ -1,6 +1,7 @@
 //! The edge held to what existing clients count on, over a gateway in memory and a paused clock.
 
 mod change_events;
+mod channels;
 mod evolution;
 mod filter;
 mod gateway;

@@ -33,6 +33,7 @@ impl Edge {
             error_recovery_replay: Replay::Earliest,
             state,
             takeover: Takeover::Refuse,
+            filter: String::new(),
         };
         let made = self.engines.broker.create_managed(&principal(), new).await;
         made.unwrap().id.to_string()

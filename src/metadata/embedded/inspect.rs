@@ -6,9 +6,9 @@ use super::file::{check, io_error, list};
 use crate::metadata::{
     OpenError, Scope, StoreError, Table,
     records::{
-        self, AssertionRecord, ClientRecord, ManagedPositionRecord, ManagedSubscriptionRecord,
-        Record, SchemaRecord, SchemaUserRecord, TenantRecord, TenantRulesRecord, TokenRecord,
-        TopicRecord, UserRecord,
+        self, AssertionRecord, ChannelRecord, ClientRecord, ManagedPositionRecord,
+        ManagedSubscriptionRecord, Record, SchemaRecord, SchemaUserRecord, TenantRecord,
+        TenantRulesRecord, TokenRecord, TopicRecord, UserRecord,
     },
 };
 
@@ -54,6 +54,7 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
         assertions,
         rules,
         schema_users,
+        channels,
     ] = Table::ALL.map(&mut entries);
     let damage = &mut found.damage;
     found.tenants = parse(tenants, damage);
@@ -65,6 +66,7 @@ pub fn inspect(path: &Path, scope: Scope) -> Result<Inspected, OpenError> {
     parse::<AssertionRecord>(assertions, damage);
     parse::<TenantRulesRecord>(rules, damage);
     parse::<SchemaUserRecord>(schema_users, damage);
+    parse::<ChannelRecord>(channels, damage);
     found.topics = parse(topics, damage);
     let schemas: Vec<SchemaRecord> = parse(schemas, damage);
     let ids: HashSet<_> = schemas.iter().map(|schema| &schema.id).collect();

@@ -3,6 +3,7 @@
 mod changes;
 mod commits;
 mod credit;
+mod filters;
 mod model;
 mod refusals;
 mod slot;
@@ -39,6 +40,7 @@ fn fulfilment() -> NewManaged {
         error_recovery_replay: Replay::Earliest,
         state: RunState::Run,
         takeover: Takeover::Refuse,
+        filter: String::new(),
     }
 }
 
