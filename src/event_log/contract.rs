@@ -18,17 +18,20 @@ use super::{
     AppendError, Block, BlockBody, Config, EventLog, LogTopic, PositionError, PositionRange,
     ReadError, Refusal, TenantLog,
 };
-use crate::types::{
-    Position, Start, TenantId, TopicId,
-    limits::{BLOCK_EVENTS_MAX, EVENT_BYTES_MAX},
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    types::{
+        Position, Start, TenantId, TopicId,
+        limits::{BLOCK_EVENTS_MAX, EVENT_BYTES_MAX},
+    },
 };
 
-/// Runs every check, each on a log of its own that `make` builds.
+/// Runs every check, each on a log of its own that `make` builds, and that goes by `clock`.
 ///
 /// # Panics
 ///
 /// When the backend breaks the contract.
-pub async fn check<L: EventLog>(make: impl Fn(Config) -> Arc<L>) {
+pub async fn check<L: EventLog>(clock: &ManualClock, make: impl Fn(Config) -> Arc<L>) {
     let default = || make(Config::default()) as Arc<dyn EventLog>;
     let tiny_ring = || {
         make(Config {
@@ -44,6 +47,7 @@ pub async fn check<L: EventLog>(make: impl Fn(Config) -> Arc<L>) {
         ordinals_count_the_events_of_a_topic(make()).await;
         positions_resolve_as_specified(make()).await;
         reading_stops_at_about_the_bytes_asked_for(make()).await;
+        a_time_divides_the_log(make(), clock).await;
         topics_are_merged_by_position(make()).await;
         a_quiet_topic_is_examined_up_to_the_head(make()).await;
         no_wake_up_is_lost(make()).await;
@@ -331,6 +335,63 @@ async fn reading_stops_at_about_the_bytes_asked_for(log: Arc<dyn EventLog>) {
     let some = read(100_000).await.expect("readable");
     let bytes: usize = some.blocks.iter().map(|block| block.bytes().len()).sum();
     assert!((50_000..=400_000).contains(&bytes), "{bytes}");
+}
+
+async fn a_time_divides_the_log(log: Arc<dyn EventLog>, clock: &ManualClock) {
+    let log = open(&*log).await;
+    let later = |at: Timestamp, millis: i64| Timestamp::from_millis(at.as_millis() + millis);
+    let begun = clock.now();
+    let empty = log.position_at(begun).await.expect("found");
+    assert_eq!(log.resolve(&[], Start::After(empty)), Ok(empty));
+    let feeders: Vec<_> = (1..=5).map(|topic| Feeder::new(&log, topic)).collect();
+    // The newest time, and each event's time and position.
+    let (mut now, mut appended) = (begun, Vec::new());
+    for round in 0..300_usize {
+        // Several have the same time, and now and then the clock goes back.
+        match round % 10 {
+            3 | 7 => clock.set(later(clock.now(), 1 + (round % 20) as i64)),
+            9 => clock.set(later(clock.now(), -3)),
+            _ => {}
+        }
+        now = now.max(clock.now());
+        let feeder = &feeders[round * round % feeders.len()];
+        let bodies = vec![feeder.body(1 + round % 3, round % 100)];
+        let ranges = append(&*log, bodies).await;
+        appended.push((now, last_of(ranges[0])));
+    }
+    check_times(&*log, &appended).await;
+    let head = log.state().head;
+    assert_eq!(log.position_at(later(now, 1)).await.expect("found"), head);
+    // An event that was erased, and a topic that was deleted, divide nothing.
+    let (erased, position) = appended[150];
+    let topic = feeders[150 * 150 % feeders.len()].topic();
+    log.erase(topic, vec![position]).await.expect("erased");
+    let deleted = feeders[1].topic();
+    log.delete_topic(deleted).await.expect("deleted");
+    for at in [erased, later(erased, 1)] {
+        let found = log.position_at(at).await.expect("found");
+        let topics: Vec<_> = feeders
+            .iter()
+            .map(Feeder::topic)
+            .filter(|t| *t != deleted)
+            .collect();
+        for block in read_all(&*log, &topics, Position::ZERO, usize::MAX).await {
+            assert_eq!(block.last() <= found, block.appended_at() < at, "{at:?}");
+        }
+    }
+}
+
+/// Checks each time there is, and those around it, against a plain look at all events, which are
+/// given as time and position.
+pub async fn check_times(log: &dyn TenantLog, appended: &[(Timestamp, Position)]) {
+    for (at, _) in appended {
+        for millis in [-1, 0, 1] {
+            let at = Timestamp::from_millis(at.as_millis() + millis);
+            let before = appended.iter().rfind(|(time, _)| *time < at);
+            let wanted = before.map_or(log.state().trim, |(_, position)| *position);
+            assert_eq!(log.position_at(at).await.expect("found"), wanted, "{at:?}");
+        }
+    }
 }
 
 async fn topics_are_merged_by_position(log: Arc<dyn EventLog>) {

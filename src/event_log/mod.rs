@@ -186,6 +186,22 @@ pub trait TenantLog: fmt::Debug + Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<ReadBatch, ReadError>;
 
+    /// The position of the last event appended before `at`, of any topic; where the log is purged up
+    /// to if no such event is left.
+    ///
+    /// Whatever was appended at `at` or later lies after it, and nothing that was appended before
+    /// does, save what is only now being stored. It may lie before what is purged of a topic, see
+    /// [`TopicState::trim_at`]. Looks at a bounded part of the log, however long that is.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Storage`]; the same call may be made again. Damage is found by reading, not here.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it changes nothing.
+    async fn position_at(&self, at: Timestamp) -> Result<Position, ReadError>;
+
     /// Tells when there may be something new to read of `topics`.
     fn watch(&self, topics: &[TopicId]) -> Watcher;
 
@@ -352,6 +368,8 @@ pub struct TopicState {
     pub ordinal: u64,
     /// Events that were purged.
     pub trim_ordinal: u64,
+    /// Nothing that was purged was appended later; meaningless where nothing was.
+    pub trim_at: Timestamp,
     /// When the newest event was appended.
     pub last_at: Timestamp,
     /// How long events are kept, if the topic was told so itself.

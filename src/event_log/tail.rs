@@ -21,7 +21,10 @@ use std::{
 use tokio::sync::watch;
 
 use super::{Block, PositionError, ReadBatch, TopicState, Watcher};
-use crate::types::{Position, Start, TopicId};
+use crate::{
+    clock::Timestamp,
+    types::{Position, Start, TopicId},
+};
 
 /// The live end of one log.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(super) struct Tail {
 struct Inner {
     head: Position,
     trim: Position,
+    /// When the newest event was appended.
+    last_at: Timestamp,
     topics: HashMap<TopicId, Topic>,
     /// The topic of each block in the ring, in the order of the log.
     order: VecDeque<TopicId>,
@@ -60,6 +65,28 @@ pub(super) struct LostRange {
     pub(super) until: Position,
 }
 
+/// How far a topic is purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trim {
+    /// The last position that is.
+    pub(super) position: Position,
+    /// The topic's events up to there.
+    pub(super) ordinal: u64,
+    /// None of them was appended later.
+    pub(super) at: Timestamp,
+}
+
+impl Trim {
+    /// Everything up to the end of `block`, which is of the topic.
+    pub(super) fn through(block: &Block) -> Self {
+        Self {
+            position: block.last(),
+            ordinal: block.ordinal() + block.event_count() as u64,
+            at: block.appended_at(),
+        }
+    }
+}
+
 /// What a log knows when it is opened.
 #[derive(Debug, Default)]
 pub(super) struct Restored {
@@ -83,6 +110,8 @@ pub(super) enum TailRead {
 
 impl Tail {
     pub(super) fn new(restored: Restored, budget: Option<Arc<RingBudget>>) -> Self {
+        let times = restored.topics.iter().map(|(_, state)| state.last_at);
+        let last_at = times.max().unwrap_or_default();
         let topic = |(id, state): (TopicId, TopicState)| {
             let topic = Topic {
                 state,
@@ -98,6 +127,7 @@ impl Tail {
             inner: Mutex::new(Inner {
                 head: restored.head,
                 trim: restored.trim,
+                last_at,
                 topics: restored.topics.into_iter().map(topic).collect(),
                 lost: restored.lost,
                 ..Inner::default()
@@ -115,6 +145,7 @@ impl Tail {
             let last = block.last();
             debug_assert!(last > inner.head, "positions rise");
             inner.head = last;
+            inner.last_at = block.appended_at();
             let weight = weight(&block);
             inner.ring_bytes += weight;
             inner.order.push_back(block.topic());
@@ -186,6 +217,21 @@ impl Tail {
         Ok(TailRead::Ring(ReadBatch { blocks, examined }))
     }
 
+    /// See [`crate::event_log::TenantLog::position_at`]; `None` if the ring has nothing that was
+    /// appended before `at`. What it has then is newer than all that it has not.
+    pub(super) fn position_at(&self, at: Timestamp) -> Option<Position> {
+        let inner = self.lock();
+        if at > inner.last_at {
+            return Some(inner.head);
+        }
+        let before = inner.topics.values().filter_map(|topic| {
+            let blocks = &topic.blocks;
+            let count = blocks.partition_point(|block| block.appended_at() < at);
+            Some(blocks[count.checked_sub(1)?].last())
+        });
+        before.max()
+    }
+
     pub(super) fn watch(&self, topics: &[TopicId]) -> Watcher {
         let mut inner = self.lock();
         let receiver = |id: &TopicId| {
@@ -229,44 +275,32 @@ impl Tail {
                 break;
             };
             let topic = inner.topics.entry(block.topic()).or_default();
-            topic.state.trim = block.last();
-            topic.state.trim_ordinal = block.ordinal() + block.event_count() as u64;
+            topic.state.raise(Trim::through(&block));
             inner.trim = block.last();
         }
     }
 
-    /// Trims topics, each to a position and an ordinal, since storage is about to remove everything
-    /// up to `trim`.
-    pub(super) fn purge(
-        &self,
-        trim: Position,
-        topics: impl IntoIterator<Item = (TopicId, Position, u64)>,
-    ) {
+    /// Trims topics, since storage is about to remove everything up to `trim`.
+    pub(super) fn purge(&self, trim: Position, topics: impl IntoIterator<Item = (TopicId, Trim)>) {
         let mut inner = self.lock();
         inner.trim = inner.trim.max(trim);
-        for (id, trim, ordinal) in topics {
-            let state = &mut inner.topics.entry(id).or_default().state;
-            if trim > state.trim {
-                state.trim = trim;
-                state.trim_ordinal = ordinal;
-            }
+        for (id, trim) in topics {
+            inner.topics.entry(id).or_default().state.raise(trim);
         }
         while inner.oldest().is_some_and(|block| block.last() <= trim) {
             self.evict(&mut inner);
         }
     }
 
-    /// Trims one topic to a position and an ordinal, and lets its blocks up to there go.
-    pub(super) fn purge_topic(&self, id: TopicId, trim: Position, ordinal: u64) {
+    /// Trims one topic, and lets its blocks up to there go.
+    pub(super) fn purge_topic(&self, id: TopicId, trim: Trim) {
         let mut inner = self.lock();
-        let topic = inner.topics.entry(id).or_default();
-        if trim > topic.state.trim {
-            topic.state.trim = trim;
-            topic.state.trim_ordinal = ordinal;
-        }
-        self.change_ring(&mut inner, id, |block| match block.last() <= trim {
-            true => Vec::new(),
-            false => vec![Arc::clone(block)],
+        inner.topics.entry(id).or_default().state.raise(trim);
+        self.change_ring(&mut inner, id, |block| {
+            match block.last() <= trim.position {
+                true => Vec::new(),
+                false => vec![Arc::clone(block)],
+            }
         });
     }
 
@@ -313,8 +347,11 @@ impl Tail {
         let mut inner = self.lock();
         let topic = inner.topics.entry(id).or_default();
         topic.is_deleted = true;
-        topic.state.trim = topic.state.last;
-        topic.state.trim_ordinal = topic.state.ordinal;
+        topic.state.raise(Trim {
+            position: topic.state.last,
+            ordinal: topic.state.ordinal,
+            at: topic.state.last_at,
+        });
         let (sender, last) = (topic.sender.clone(), topic.state.last);
         self.change_ring(&mut inner, id, |_| Vec::new());
         drop(inner);
@@ -376,6 +413,17 @@ impl Tail {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl TopicState {
+    /// Notes that the topic is purged that far. What is known to be purged stays so.
+    pub(super) fn raise(&mut self, trim: Trim) {
+        if trim.position > self.trim {
+            self.trim = trim.position;
+            self.trim_ordinal = trim.ordinal;
+            self.trim_at = trim.at;
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    clock::Timestamp,
     event_log::{
         AppendError, AppendOutcome, Appending, AuditEntry, BlockBody, Erased, EventLog, LogState,
         LogTopic, MemoryLog, OpenError, PositionError, ReadBatch, ReadError, Refusal, RemoveError,
@@ -212,6 +213,14 @@ impl TenantLog for TenantLogDouble {
         }
         self.shared.losses.lock().unwrap().check_read(after)?;
         self.log.read(topics, after, bytes_max).await
+    }
+
+    async fn position_at(&self, at: Timestamp) -> Result<Position, ReadError> {
+        if *self.shared.behaviour.borrow() == Behaviour::Unreadable {
+            let error = io::Error::other("the disk is gone");
+            return Err(ReadError::Storage(Arc::new(error)));
+        }
+        self.log.position_at(at).await
     }
 
     fn watch(&self, topics: &[TopicId]) -> Watcher {

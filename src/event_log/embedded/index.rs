@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::block::BlockHeader;
+use super::block::{BLOCK_HEADER_LEN, BlockHeader};
 use crate::{
     clock::Timestamp,
-    event_log::TopicState,
+    event_log::{TopicState, tail::Trim},
     types::{
         Position, TopicId, TopicName,
         limits::{INDEX_STEP_BYTES, SEGMENT_INDEX_BYTES_MAX},
@@ -184,6 +184,31 @@ impl SegmentIndex {
         }
     }
 
+    /// Where the last block before the time `at` has to be looked for: the stretch from the last step
+    /// of all that begins before that time, to the first that does not; `None` if none begins before.
+    ///
+    /// A block begins less than [`INDEX_STEP_BYTES`] behind its step, so that is how far the stretch
+    /// goes at most.
+    pub(super) fn stretch_before(&self, at: Timestamp) -> Option<(Step, u64)> {
+        let mut last: Option<Step> = None;
+        let mut end = self.end;
+        for topic in self.topics.values() {
+            let begun = topic.steps.partition_point(|step| step.appended_at < at);
+            let (before, after) = topic.steps.split_at(begun);
+            last = before
+                .last()
+                .copied()
+                .into_iter()
+                .chain(last)
+                .max_by_key(|step| step.offset);
+            end = after.first().map_or(end, |step| step.offset.min(end));
+        }
+        let step = last?;
+        // With the header of a block that begins at the end of that.
+        let end_max = step.offset + INDEX_STEP_BYTES + BLOCK_HEADER_LEN as u64;
+        Some((step, end.min(end_max)))
+    }
+
     /// Whether a block of `topic` has to carry the topic's name.
     pub(super) fn is_new(&self, topic: TopicId) -> bool {
         let topic = self.topics.get(&topic);
@@ -261,17 +286,28 @@ impl TopicIndex {
 
     /// The end of what is due of the topic up to the segment's end, by the times of its steps; `None`
     /// if nothing is.
-    pub(super) fn due(&self, is_due: impl Fn(Timestamp) -> bool) -> Option<StepEnd> {
+    pub(super) fn due(&self, is_due: impl Fn(Timestamp) -> bool) -> Option<Trim> {
         if is_due(self.last_at) {
-            return Some(StepEnd {
-                last: self.last,
-                ordinal: self.ordinal_end,
-            });
+            return Some(self.end());
         }
         // A step is over before the next one begins, so it is due when that is.
         let begun = self.steps.partition_point(|step| is_due(step.appended_at));
         let last_whole = self.steps.get(begun.checked_sub(2)?)?;
-        Some(self.step_end(last_whole.offset))
+        let end = self.step_end(last_whole.offset);
+        Some(Trim {
+            position: end.last,
+            ordinal: end.ordinal,
+            at: self.steps[begun - 1].appended_at,
+        })
+    }
+
+    /// Everything up to the segment's end.
+    pub(super) fn end(&self) -> Trim {
+        Trim {
+            position: self.last,
+            ordinal: self.ordinal_end,
+            at: self.last_at,
+        }
     }
 
     /// Where the step at `offset` ends.

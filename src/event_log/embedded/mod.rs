@@ -16,6 +16,7 @@
 mod audit;
 mod backup;
 mod block;
+mod by_time;
 mod cache;
 mod committer;
 mod erase;

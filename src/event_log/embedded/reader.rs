@@ -82,6 +82,17 @@ impl Store {
         if let Some(batch) = self.collect(&request, Reach::Memory)? {
             return Ok(batch);
         }
+        let collect = move |store: &Self| store.collect(&request, Reach::Disk);
+        let batch = self.on_disk(collect).await?;
+        let silent = || io::Error::other("a read of the disk found nothing to say");
+        batch.ok_or_else(|| ReadError::Storage(Arc::new(silent())))
+    }
+
+    /// Does `work`, which reads from the disk, on a thread where it may block.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
         let failed = |error: io::Error| ReadError::Storage(Arc::new(error));
         let permit = Arc::clone(&self.process.disk_reads).acquire_owned().await;
         let permit = permit.map_err(|error| failed(io::Error::other(error)))?;
@@ -90,10 +101,9 @@ impl Store {
         let read = tokio::task::spawn_blocking(move || {
             // Held by the thread: it goes on when whoever asked has gone.
             let _permit = permit;
-            store.collect(&request, Reach::Disk)
+            work(&store)
         });
-        let batch = read.await.map_err(|error| failed(error.into()))??;
-        batch.ok_or_else(|| failed(io::Error::other("a read of the disk found nothing to say")))
+        read.await.map_err(|error| failed(error.into()))?
     }
 
     /// Reads as far as `reach` allows; `None` if that is nowhere.

@@ -165,8 +165,7 @@ impl Recovery<'_> {
         }
         let topics = index.states().map(|(id, mut topic)| {
             if let Some(base) = state.topic(id) {
-                topic.trim = base.trim;
-                topic.trim_ordinal = base.ordinal;
+                topic.raise(base.through());
             }
             topic.settled = state.settled_until(id);
             topic.retention = state.retentions.get(&id).copied();

@@ -103,9 +103,9 @@ impl Store {
         let purged = self.due(topic, is_due).and_then(|due| match due {
             None => Ok(()),
             Some(due) => {
-                let (trim, ordinal) = (due.trim, due.ordinal);
+                let trim = due.through();
                 self.change_state(|state| state.raise(due))?;
-                self.tail.purge_topic(topic, trim, ordinal);
+                self.tail.purge_topic(topic, trim);
                 self.compaction().begin();
                 Ok(())
             }
@@ -129,14 +129,14 @@ impl Store {
                 let Some(found) = index.topics.get(&topic) else {
                     return true;
                 };
-                let end = found.due(&is_due).filter(|end| end.last > purged);
+                let end = found.due(&is_due).filter(|end| end.position > purged);
                 if let Some(end) = end {
                     due = Some(BaseTopic {
                         id: topic,
                         name: found.name.clone(),
-                        trim: end.last,
+                        trim: end.position,
                         ordinal: end.ordinal,
-                        last_at: found.last_at,
+                        last_at: end.at,
                     });
                 }
                 is_due(found.last_at)
@@ -171,7 +171,7 @@ impl Store {
     fn remove(&self, segment: &Arc<Segment>, index: &SegmentIndex) -> io::Result<()> {
         self.change_state(|state| state.restore_purged(index))?;
         let trims = index.topics.iter();
-        let trims = trims.map(|(id, topic)| (*id, topic.last, topic.ordinal_end));
+        let trims = trims.map(|(id, topic)| (*id, topic.end()));
         self.tail.purge(index.last, trims);
         self.segments.remove(segment.uid);
         self.process.caches.forget(segment.uid);

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    event_log::{OpenError, tail::LostRange},
+    event_log::{
+        OpenError,
+        tail::{LostRange, Trim},
+    },
     types::{
         Position, TopicId, TopicName,
         limits::{LOST_RANGES_MAX, SETTLED_LOSSES_MAX, TOPIC_NAME_BYTES_MAX},
@@ -80,7 +83,19 @@ pub(super) struct BaseTopic {
     pub(super) trim: Position,
     /// Events purged.
     pub(super) ordinal: u64,
+    /// None of them was appended later.
     pub(super) last_at: Timestamp,
+}
+
+impl BaseTopic {
+    /// How far that is.
+    pub(super) fn through(&self) -> Trim {
+        Trim {
+            position: self.trim,
+            ordinal: self.ordinal,
+            at: self.last_at,
+        }
+    }
 }
 
 /// Events of a topic that are lost for good: those after `after`, up to `until`.

@@ -296,6 +296,10 @@ impl TenantLog for Handle {
         self.store.read(topics, after, bytes_max).await
     }
 
+    async fn position_at(&self, at: Timestamp) -> Result<Position, ReadError> {
+        self.store.position_at(at).await
+    }
+
     fn watch(&self, topics: &[TopicId]) -> Watcher {
         self.store.tail.watch(topics)
     }

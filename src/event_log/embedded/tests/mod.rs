@@ -1,6 +1,7 @@
 //! The embedded log as a whole, over a real directory and a disk that can be told to fail.
 
 mod backup;
+mod by_time;
 mod damage;
 mod disk;
 mod erase;
@@ -183,7 +184,7 @@ async fn the_embedded_log_keeps_the_contract() {
     let root = tempfile::tempdir().unwrap();
     let number = AtomicUsize::new(0);
     let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
-    contract::check(|config| {
+    contract::check(&clock, |config| {
         let number = number.fetch_add(1, Ordering::SeqCst);
         let dir = DataDir::open(root.path().join(number.to_string())).unwrap();
         Arc::new(EmbeddedLog::new(dir, config, Arc::new(clock.clone())).unwrap())
@@ -196,7 +197,7 @@ async fn small_segments_and_caches_keep_the_contract() {
     let root = tempfile::tempdir().unwrap();
     let number = AtomicUsize::new(0);
     let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
-    contract::check(|config| {
+    contract::check(&clock, |config| {
         let config = Config {
             segment_bytes_min: 20_000,
             segment_bytes_max: 40_000,

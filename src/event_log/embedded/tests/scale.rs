@@ -48,6 +48,24 @@ async fn a_position_in_the_middle_costs_one_footer_and_one_step() {
 }
 
 #[tokio::test]
+async fn a_time_costs_as_many_footers_as_the_segments_can_be_halved() {
+    let (store, disk) = open();
+    let halvings = SEGMENTS.ilog2() + 1;
+    for segment in [50_000, 1, SEGMENTS - 1] {
+        for millis in [-1, 0, 1] {
+            let (opens, footers) = (disk.opens(), store.metrics().footer_reads.get());
+            let at = Timestamp::from_millis(at_ms(segment) + millis);
+            let found = store.position_at(at).await.unwrap();
+            let last = if millis > 0 { segment } else { segment - 1 };
+            assert!(found >= usual_at(last) && found < usual_at(last + 1));
+            let footers = store.metrics().footer_reads.get() - footers;
+            assert!(footers <= u64::from(halvings) + 2, "{footers}");
+            assert!(disk.opens() - opens <= footers as usize + 1);
+        }
+    }
+}
+
+#[tokio::test]
 async fn footers_stay_within_their_bound() {
     let (store, _) = open();
     let bytes_max = FOOTER_CACHE_BYTES as u64;
