@@ -39,6 +39,16 @@ impl Timestamp {
     }
 }
 
+/// As RFC 3339 in UTC.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => time.fmt(f),
+            Err(_) => write!(f, "{} ms since the epoch", self.0),
+        }
+    }
+}
+
 /// A source of wall time. It may jump in either direction.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now.

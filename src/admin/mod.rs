@@ -35,10 +35,10 @@ use crate::{
         ListSchemasRequest, ListSchemasResponse, ListTokensRequest, ListTokensResponse,
         ListTopicsRequest, ListTopicsResponse, ListUsersRequest, ListUsersResponse,
         ManagedSubscription, ManagedSubscriptionKey, RegisterSchemaRequest,
-        ReleaseManagedSubscriptionResponse, RetireSchemaRequest, RetireSchemaResponse,
-        RevokeTokenRequest, RevokeTokenResponse, SchemaRules, SchemaVerdict, SchemaVersion,
-        SetSchemaRulesRequest, SetTopicRequest, Topic, UpdateManagedSubscriptionRequest,
-        admin_server,
+        ReleaseManagedSubscriptionResponse, ResolveTimeRequest, ResolveTimeResponse,
+        RetireSchemaRequest, RetireSchemaResponse, RevokeTokenRequest, RevokeTokenResponse,
+        SchemaRules, SchemaVerdict, SchemaVersion, SetSchemaRulesRequest, SetTopicRequest, Topic,
+        UpdateManagedSubscriptionRequest, admin_server,
     },
     schema::watch::SchemaFiles,
     types::Principal,
@@ -110,6 +110,14 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<Topic>, Status> {
         let call = Call::of(&request);
         call.finish(self.topic(&call, request.into_inner()).await)
+    }
+
+    async fn resolve_time(
+        &self,
+        request: Request<ResolveTimeRequest>,
+    ) -> Result<Response<ResolveTimeResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.place_of(&call, request.into_inner()).await)
     }
 
     async fn delete_topic(

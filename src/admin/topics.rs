@@ -3,9 +3,14 @@
 use super::{Admin, managed::subscriber_message, schemas::rules_message};
 use crate::{
     broker::TopicDescription,
-    grpc::{Call, status::RpcError},
-    proto::admin::{DescribeTopicRequest, ListTopicsResponse, Topic},
-    types::ReplayId,
+    grpc::{
+        Call,
+        status::{RpcError, kinds},
+    },
+    proto::admin::{
+        DescribeTopicRequest, ListTopicsResponse, ResolveTimeRequest, ResolveTimeResponse, Topic,
+    },
+    types::{MomentError, ReplayId},
 };
 
 impl Admin {
@@ -28,6 +33,26 @@ impl Admin {
         Ok(Topic {
             subscribers: subscribers.iter().map(subscriber_message).collect(),
             ..topic_message(&topic)
+        })
+    }
+
+    /// The place of a time in a topic that the caller may subscribe to.
+    pub(super) async fn place_of(
+        &self,
+        call: &Call,
+        request: ResolveTimeRequest,
+    ) -> Result<ResolveTimeResponse, RpcError> {
+        let principal = self.authenticate(call).await?;
+        let moment = request.time.parse().map_err(|error: MomentError| {
+            kinds::ADMIN_REQUEST_INVALID.error(format!("time: {error}"))
+        })?;
+        let place = self
+            .broker
+            .resolve_time(&principal, &request.topic_name, moment);
+        let place = place.await?;
+        Ok(ResolveTimeResponse {
+            replay_id: place.position.replay_id().as_bytes().to_vec().into(),
+            next_at_ms: place.next_at.map(|at| at.as_millis()),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use super::GrantError;
+use super::{GrantError, TimeError};
 use crate::{
     event_log::{PositionError, ReadError, Refusal},
     types::TopicName,
@@ -94,6 +94,9 @@ pub enum SubscribeError {
     /// The position to start after is not valid.
     #[error(transparent)]
     Position(#[from] PositionError),
+    /// The time to start at is not one to start at.
+    #[error(transparent)]
+    Time(#[from] TimeError),
     /// The first request asked for no events.
     #[error(transparent)]
     Grant(#[from] GrantError),

@@ -13,6 +13,7 @@ pub mod comparison;
 pub mod credit;
 pub mod error;
 mod filters;
+pub mod from_time;
 pub mod lag;
 pub mod managed;
 mod metrics;
@@ -50,6 +51,7 @@ pub use channels::{
 pub use comparison::{Comparison, ComparisonError};
 pub use credit::{Credit, GrantError};
 pub use error::{PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError};
+pub use from_time::{TimeError, TimePlace};
 pub use lag::{Lag, SubscriberName};
 pub use managed::{
     CommitAnswer, CommitRefusal, ManagedChange, ManagedConfig, ManagedDelivery, ManagedDescription,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    event_log::{Block, BlockSlice, PositionError, Watcher},
+    event_log::{Block, BlockSlice, PositionError, TenantLog, Watcher},
     filter::{Filter, FilterError, check},
     schema::{
         Schema,
@@ -227,11 +227,21 @@ impl Subscriber {
             .collect()
     }
 
+    /// The log that the topic's events are in.
+    pub(super) fn log(&self) -> &dyn TenantLog {
+        &*self.tenant.log
+    }
+
+    /// The time by the broker's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.broker.0.clock.now()
+    }
+
     /// The oldest position that a subscription to the topic may start after now.
     ///
     /// # Errors
     ///
-    /// As [`TenantLog::resolve`](crate::event_log::TenantLog::resolve).
+    /// As [`TenantLog::resolve`].
     pub fn earliest(&self) -> Result<Position, PositionError> {
         self.tenant.log.resolve(&self.topics(), Start::Earliest)
     }

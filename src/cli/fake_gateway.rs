@@ -513,6 +513,24 @@ impl Admin for Service {
         }
     }
 
+    async fn resolve_time(
+        &self,
+        request: Request<admin::ResolveTimeRequest>,
+    ) -> Result<Response<admin::ResolveTimeResponse>, Status> {
+        let request = request.into_inner();
+        match (request.topic_name.as_str(), request.time.as_str()) {
+            (TOPIC, "-900s") => Ok(Response::new(admin::ResolveTimeResponse {
+                replay_id: replay_id(7).as_bytes().to_vec().into(),
+                next_at_ms: Some(1_767_225_600_000),
+            })),
+            (TOPIC, _) => Ok(Response::new(admin::ResolveTimeResponse {
+                replay_id: replay_id(9).as_bytes().to_vec().into(),
+                next_at_ms: None,
+            })),
+            _ => Err(refused(tonic::Code::NotFound, "topic.not.found")),
+        }
+    }
+
     async fn list_schemas(
         &self,
         _: Request<admin::ListSchemasRequest>,

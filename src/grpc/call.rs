@@ -27,9 +27,9 @@ use super::{
 use crate::{
     auth::Credentials,
     filter::Filter,
-    proto::{CREDIT_MAX_METADATA, FILTER_METADATA},
+    proto::{CREDIT_MAX_METADATA, FILTER_METADATA, FROM_METADATA},
     types::{
-        RpcId,
+        Moment, MomentError, RpcId,
         limits::{CLIENT_NAME_BYTES_MAX, CLIENT_TRACE_ID_BYTES_MAX, FILTER_METADATA_BYTES_MAX},
     },
 };
@@ -119,6 +119,7 @@ impl Method {
 const ADMIN_METHODS: &[&str] = &[
     "ListTopics",
     "DescribeTopic",
+    "ResolveTime",
     "DeleteTopic",
     "SetTopic",
     "EraseEvents",
@@ -162,6 +163,7 @@ struct Inner {
     client_name: Header,
     credit_max: Header,
     filter: Header,
+    from: Header,
     metrics: Metrics,
     /// Whether the end was counted already: what is dropped before that was cancelled.
     end_counted: AtomicBool,
@@ -244,6 +246,7 @@ impl Call {
             client_name: Header::of(headers, CLIENT_NAME),
             credit_max: Header::of(headers, CREDIT_MAX_METADATA),
             filter: Header::of(headers, FILTER_METADATA),
+            from: Header::of(headers, FROM_METADATA),
             metrics,
             end_counted: AtomicBool::new(false),
         }))
@@ -344,6 +347,23 @@ impl Call {
         text.parse().map(Some).map_err(RpcError::from)
     }
 
+    /// The time that the subscription is to start at, if it says. Of `Subscribe` alone: where a managed
+    /// subscription goes on is the gateway's to know.
+    ///
+    /// # Errors
+    ///
+    /// An [`RpcError`] for what is no time.
+    pub fn from_time(&self) -> Result<Option<Moment>, RpcError> {
+        let moment = match &self.0.from {
+            _ if self.method() != Method::Subscribe => return Ok(None),
+            Header::Absent => return Ok(None),
+            Header::Value(text) => text.parse().map_err(|error: MomentError| error.to_string()),
+            Header::Unusable(problem) => Err(format!("it {problem}")),
+        };
+        let refused = |why| kinds::FETCH_REQUEST_INVALID.error(format!("{FROM_METADATA}: {why}"));
+        moment.map(Some).map_err(refused)
+    }
+
     /// Adds to the response's headers which extensions were understood, and how much credit is
     /// granted to a subscriber that asked for some.
     pub(super) fn with_echoes<T>(
@@ -351,19 +371,20 @@ impl Call {
         mut response: Response<T>,
         granted: impl FnOnce(u32) -> u32,
     ) -> Response<T> {
-        // Of a managed subscription the server keeps the filter.
-        if self.method() == Method::Subscribe && matches!(self.filter(), Ok(Some(_))) {
-            let understood = "1".parse().expect("a digit is ASCII");
-            response.metadata_mut().insert(FILTER_METADATA, understood);
-        }
         if let Ok(Some(asked)) = self.credit_max() {
             let granted = granted(asked).into();
             response.metadata_mut().insert(CREDIT_MAX_METADATA, granted);
         }
-        if matches!(self.client_name(), Ok(Some(_))) {
-            response
-                .metadata_mut()
-                .insert(CLIENT_NAME, "1".parse().expect("a digit is ASCII"));
+        // Of a managed subscription the server keeps the filter.
+        let has_filter = self.method() == Method::Subscribe && matches!(self.filter(), Ok(Some(_)));
+        let understood = [
+            (CLIENT_NAME, matches!(self.client_name(), Ok(Some(_)))),
+            (FROM_METADATA, matches!(self.from_time(), Ok(Some(_)))),
+            (FILTER_METADATA, has_filter),
+        ];
+        for (name, _) in understood.into_iter().filter(|(_, is_so)| *is_so) {
+            let one = "1".parse().expect("a digit is ASCII");
+            response.metadata_mut().insert(name, one);
         }
         response
     }

@@ -18,7 +18,7 @@ use crate::{
     broker::{
         ChannelError, GrantError, ManagedEnd, ManagedError, ManagedSubscribeError, MemberProblem,
         PublishError, RemovalError, SchemaChangeError, SchemaError, SubscribeError,
-        SubscriptionEnd, TopicError,
+        SubscriptionEnd, TimeError, TopicError,
     },
     event_log::{PositionError, RemoveError},
     filter::FilterError,
@@ -327,6 +327,7 @@ impl From<SubscribeError> for RpcError {
             SubscribeError::Topic(error) => error.into(),
             SubscribeError::CannotSubscribe(_) => kinds::CANNOT_SUBSCRIBE.error(error.to_string()),
             SubscribeError::Position(error) => error.into(),
+            SubscribeError::Time(error) => error.into(),
             SubscribeError::Grant(error) => error.into(),
         }
     }
@@ -496,6 +497,19 @@ impl From<PositionError> for RpcError {
             ),
         };
         kinds::REPLAY_ID_CORRUPTED.error(sentence).because(error)
+    }
+}
+
+impl From<TimeError> for RpcError {
+    fn from(error: TimeError) -> Self {
+        match error {
+            TimeError::Future { .. } | TimeError::Purged { .. } => {
+                kinds::FETCH_REQUEST_INVALID.error(error.to_string())
+            }
+            TimeError::Storage(_) => kinds::SUBSCRIPTION_INTERNAL
+                .error(error.to_string())
+                .because(error),
+        }
     }
 }
 

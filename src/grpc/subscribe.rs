@@ -19,7 +19,7 @@ use crate::{
     auth::{AuthError, Vigil},
     broker::{Delivery, Subscription, SubscriptionEnd},
     proto::{FetchRequest, raw::FetchResponse},
-    types::Principal,
+    types::{Principal, Start},
 };
 
 /// The responses of one subscription.
@@ -157,7 +157,14 @@ impl FetchResponder {
             Some(filter) => subscriber.with_filter(filter).map_err(RpcError::from)?,
             None => subscriber,
         };
-        let start = convert::start(&request)?;
+        let start = match (convert::start(&request)?, self.call.from_time()?) {
+            // A client that comes back with the last id it has keeps its place.
+            (start @ Start::After(_), _) | (start, None) => start,
+            (_, Some(moment)) => {
+                let position = subscriber.position_at(moment).await;
+                Start::After(position.map_err(RpcError::from)?)
+            }
+        };
         let subscription = subscriber
             .subscribe(start, request.num_requested, client_name)
             .map_err(RpcError::from)?;

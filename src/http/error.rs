@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::{answer, caller::session_invalid};
 use crate::{
     auth::AuthError,
-    broker::{EventRefusal, PublishError, SubscribeError, SubscriptionEnd, TopicError},
+    broker::{EventRefusal, PublishError, SubscribeError, SubscriptionEnd, TimeError, TopicError},
     event_log::{AppendError, PositionError},
     schema::JsonError,
     types::{EventError, Position, limits::RETRY_AFTER},
@@ -407,7 +407,21 @@ impl From<SubscribeError> for ApiError {
             SubscribeError::Topic(error) => error.into(),
             SubscribeError::CannotSubscribe(_) => kinds::NO_ACCESS.error(error.to_string()),
             SubscribeError::Position(error) => error.into(),
+            SubscribeError::Time(error) => error.into(),
             SubscribeError::Grant(_) => kinds::SUBSCRIPTION_FAILED.error(error.to_string()),
+        }
+    }
+}
+
+impl From<TimeError> for ApiError {
+    fn from(error: TimeError) -> Self {
+        match error {
+            TimeError::Future { .. } | TimeError::Purged { .. } => {
+                kinds::INVALID_INPUT.error(error.to_string())
+            }
+            TimeError::Storage(_) => kinds::SUBSCRIPTION_FAILED
+                .error(error.to_string())
+                .because(error),
         }
     }
 }

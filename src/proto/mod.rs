@@ -16,6 +16,10 @@ pub const CREDIT_MAX_METADATA: &str = "tidegate-credit-max";
 /// An extension, as call metadata: a filter in percent-encoded UTF-8 that events have to match.
 pub const FILTER_METADATA: &str = "tidegate-filter";
 
+/// An extension, as call metadata: the time that a subscription starts at which names no replay id, and
+/// in the response's headers `1`, if that is understood.
+pub const FROM_METADATA: &str = "tidegate-from";
+
 mod generated {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 

@@ -26,6 +26,8 @@ pub const EVENT_HEADERS_BYTES_MAX: usize = 8 * 1024;
 pub const TOPIC_NAME_BYTES_MAX: usize = 160;
 /// Bytes of a client name given as `tidegate-client-name`. Ours: it labels metrics.
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a time as text. Ours: the longest sensible one has nine digits of a fraction and an offset.
+pub const MOMENT_BYTES_MAX: usize = 64;
 /// Bytes of a client's trace id that are logged. Ours.
 pub const CLIENT_TRACE_ID_BYTES_MAX: usize = 128;
 /// Bytes of a call's header list. Ours: a token is about 120 bytes, the rest is margin.

@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod limits;
+pub mod moment;
 pub mod platform_id;
 pub mod principal;
 pub mod replay_id;
@@ -15,6 +16,7 @@ pub mod tenant;
 pub mod topic;
 
 pub use event::{EventError, EventView};
+pub use moment::{Moment, MomentError};
 pub use platform_id::{PlatformId, PlatformIdError};
 pub use principal::{Grants, Principal, SignedIn, TopicPattern};
 pub use replay_id::{Position, ReplayId, ReplayIdError};

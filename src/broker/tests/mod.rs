@@ -3,6 +3,7 @@
 mod belonging;
 mod delivery;
 pub(crate) mod engines;
+mod from_time;
 mod lag;
 pub(crate) mod log_double;
 mod publish;

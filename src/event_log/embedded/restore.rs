@@ -63,9 +63,7 @@ pub enum RestoreError {
     },
     /// By this clock the backup is not made yet, so nothing tells what the original has given out.
     #[error(
-        "the backup was made at {}, and it is {} now by this machine's clock; set the clock right",
-        shown(*.made_at),
-        shown(*.now)
+        "the backup was made at {made_at}, and it is {now} now by this machine's clock; set the clock right"
     )]
     MadeLater {
         /// When the backup was made.
@@ -75,9 +73,7 @@ pub enum RestoreError {
     },
     /// There are not enough positions left to leave out those that may have been given out since.
     #[error(
-        "the backup was made at {}, and it is {} now: more replay ids may have been given out since than there are",
-        shown(*.made_at),
-        shown(*.now)
+        "the backup was made at {made_at}, and it is {now} now: more replay ids may have been given out since than there are"
     )]
     TooOld {
         /// When the backup was made.
@@ -286,7 +282,7 @@ impl Restore {
             by: "tidegate log restore".into(),
             action: "restore".into(),
             topic: None,
-            detail: format!("to the backup of {}", shown(self.made_at())),
+            detail: format!("to the backup of {}", self.made_at()),
         };
         audit::append(io, to, &entry).map_err(failed("write the audit file in", to))?;
         let Some(mut state) = State::load(io, &from)? else {
@@ -379,12 +375,6 @@ fn read_manifest(io: &dyn Io, from: &Path) -> Result<Manifest, RestoreError> {
         return Err(not_a_backup("it has no file named version".into()));
     }
     Ok(manifest)
-}
-
-fn shown(time: Timestamp) -> String {
-    let millis = time.as_millis();
-    jiff::Timestamp::from_millisecond(millis)
-        .map_or_else(|_| format!("{millis} ms"), |time| time.to_string())
 }
 
 /// Number of the first block of a log.

@@ -4,6 +4,7 @@ mod change_events;
 mod channels;
 mod evolution;
 mod filter;
+mod from_time;
 mod gateway;
 mod lookup;
 mod managed;

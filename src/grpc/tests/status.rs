@@ -16,9 +16,10 @@ use super::gateway::{Gateway, assert_failure, latest, settle};
 use crate::{
     auth::{AuthError, HeaderProblem},
     broker::{
-        GrantError, PublishError, SchemaError, SubscribeError, SubscriptionEnd, TopicError,
-        tests::engines::ORDERS,
+        GrantError, PublishError, SchemaError, SubscribeError, SubscriptionEnd, TimeError,
+        TopicError, tests::engines::ORDERS,
     },
+    clock::Timestamp,
     event_log::{PositionError, Refusal},
     grpc::{
         Call, CallLayer, Metrics,
@@ -127,6 +128,7 @@ fn errors() -> Vec<(RpcError, Kind)> {
         position,
         valid_from: position,
     };
+    let time = Timestamp::from_millis(7);
     let tenant = "x".parse::<crate::types::TenantId>().unwrap_err();
     let corrupted = kinds::REPLAY_ID_CORRUPTED;
     vec![
@@ -193,6 +195,26 @@ fn errors() -> Vec<(RpcError, Kind)> {
             kinds::CANNOT_SUBSCRIBE,
         ),
         (SubscribeError::Position(ahead).into(), corrupted),
+        (
+            SubscribeError::Time(TimeError::Future {
+                at: time,
+                now: time,
+            })
+            .into(),
+            kinds::FETCH_REQUEST_INVALID,
+        ),
+        (
+            TimeError::Purged {
+                at: time,
+                oldest: time,
+            }
+            .into(),
+            kinds::FETCH_REQUEST_INVALID,
+        ),
+        (
+            TimeError::Storage(Arc::new(std::io::Error::other("the disk is gone"))).into(),
+            kinds::SUBSCRIPTION_INTERNAL,
+        ),
         (
             SubscribeError::Grant(GrantError::NotPositive(0)).into(),
             kinds::REQUESTED_EVENTS_INVALID,

@@ -11,8 +11,9 @@
 //! # Start
 //!
 //! After the replay id in `Last-Event-ID`, or in `?lastEventId=`, which clients send by themselves
-//! when they come back; else as `?from=` says: `latest` (the default), `earliest`, or a replay id. An id that is not
-//! valid is refused before the stream begins, with the oldest one that is.
+//! when they come back; else as `?from=` says: `latest` (the default), `earliest`, a replay id or a
+//! time. An id that is not valid is refused before the stream begins, with the oldest one that is;
+//! so is a time that no stream can begin at.
 //!
 //! # Position
 //!
@@ -57,8 +58,12 @@ use super::{
 };
 use crate::{
     auth::Vigil,
-    types::limits::{SSE_CREDIT, SSE_KEEPALIVE},
+    types::{
+        Start,
+        limits::{SSE_CREDIT, SSE_KEEPALIVE},
+    },
 };
+use start::From;
 use stream::Caller;
 
 /// The routes of subscribers.
@@ -86,8 +91,14 @@ async fn subscribe(
     let subscriber = gateway.broker.subscriber(&principal, &topic).await?;
     let client_name = client_name(&headers)?;
     let oldest_valid = subscriber.earliest().ok();
-    let start =
-        start::start(&headers, uri.query()).map_err(|error| error.or_after(oldest_valid))?;
+    let from = start::start(&headers, uri.query()).map_err(|error| error.or_after(oldest_valid))?;
+    let start = match from {
+        From::Start(start) => start,
+        From::Time(moment) => {
+            let position = subscriber.position_at(moment).await;
+            Start::After(position.map_err(|error| ApiError::from(error).or_after(oldest_valid))?)
+        }
+    };
     let subscription = subscriber
         .with_extended_credit(SSE_CREDIT)
         .with_keepalive(SSE_KEEPALIVE)

@@ -1,22 +1,31 @@
 //! Where a subscription starts, as its request says.
 
 use axum::http::HeaderMap;
+use percent_encoding::percent_decode_str;
 
 use crate::{
     http::error::{ApiError, kinds},
-    types::{Position, ReplayId, Start},
+    types::{Moment, MomentError, Position, ReplayId, Start},
 };
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    Start(Start),
+    /// The events that were appended from then on.
+    Time(Moment),
+}
 
 /// What clients send when they come back, and what those send that cannot set a header.
 const LAST_EVENT_ID: &str = "last-event-id";
 const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
 
-/// The start that `headers` ask for, else `query`, else the latest.
+/// Where `headers` ask to start, else `query`, else the latest.
 ///
 /// # Errors
 ///
 /// An [`ApiError`] for a text that is no start, and for a parameter that does not exist.
-pub(super) fn start(headers: &HeaderMap, query: Option<&str>) -> Result<Start, ApiError> {
+pub(super) fn start(headers: &HeaderMap, query: Option<&str>) -> Result<From, ApiError> {
     let asked = Query::parse(query.unwrap_or_default())?;
     let mut ids = headers.get_all(LAST_EVENT_ID).iter();
     let id = ids.next();
@@ -28,14 +37,14 @@ pub(super) fn start(headers: &HeaderMap, query: Option<&str>) -> Result<Start, A
     // A client that was told no id yet sends none, or an empty one.
     let is_id = |id: &&str| !id.is_empty();
     match id.filter(is_id).or(asked.last_event_id.filter(is_id)) {
-        Some(id) => Ok(Start::After(position(id)?)),
+        Some(id) => Ok(From::Start(Start::After(position(id)?))),
         None => Ok(asked.from),
     }
 }
 
 /// What the query of a request asks for.
 struct Query<'a> {
-    from: Start,
+    from: From,
     last_event_id: Option<&'a str>,
 }
 
@@ -50,24 +59,33 @@ impl<'a> Query<'a> {
                 }
                 _ => {
                     return Err(kinds::INVALID_INPUT.error(
-                        "the only parameters are from (latest, earliest or a replay id) and \
+                        "the only parameters are from (latest, earliest, a replay id or a time) and \
                          lastEventId (a replay id), each once",
                     ));
                 }
             }
         }
         Ok(Self {
-            from: from.unwrap_or(Start::Latest),
+            from: from.unwrap_or(From::Start(Start::Latest)),
             last_event_id,
         })
     }
 }
 
-fn parse_from(text: &str) -> Result<Start, ApiError> {
-    Ok(match text {
-        "latest" => Start::Latest,
-        "earliest" => Start::Earliest,
-        id => Start::After(position(id)?),
+fn parse_from(text: &str) -> Result<From, ApiError> {
+    // A time has characters that many clients escape.
+    let text = percent_decode_str(text).decode_utf8_lossy();
+    Ok(match &*text {
+        "latest" => From::Start(Start::Latest),
+        "earliest" => From::Start(Start::Earliest),
+        time if time.starts_with('-') || time.contains(':') => {
+            let moment = time.parse();
+            From::Time(
+                moment
+                    .map_err(|error: MomentError| kinds::INVALID_INPUT.error(error.to_string()))?,
+            )
+        }
+        id => From::Start(Start::After(position(id)?)),
     })
 }
 
@@ -94,6 +112,13 @@ mod tests {
     }
 
     fn of(last_event_id: Option<&str>, query: Option<&str>) -> Result<Start, &'static str> {
+        match any(last_event_id, query)? {
+            From::Start(start) => Ok(start),
+            From::Time(time) => panic!("{time} is no time"),
+        }
+    }
+
+    fn any(last_event_id: Option<&str>, query: Option<&str>) -> Result<From, &'static str> {
         let mut headers = HeaderMap::new();
         if let Some(id) = last_event_id {
             headers.insert(LAST_EVENT_ID, id.parse().unwrap());
@@ -125,6 +150,26 @@ mod tests {
         assert_eq!(of(Some(ID), Some(&query("0000000000000000"))), Ok(after()));
         assert_eq!(of(None, Some(&query(""))), Ok(Start::Earliest));
         assert_eq!(of(None, Some(&query("x"))), Err("INVALID_REPLAY_ID"));
+    }
+
+    #[test]
+    fn a_time_is_known_escaped_or_not() {
+        let year = From::Time(Moment::At(1_767_225_600_000));
+        for time in [
+            "2026-01-01T00:00Z",
+            "2026-01-01T00%3A00%3A00Z",
+            "2026-01-01T02:00+02:00",
+            "2026-01-01T02%3A00%2B02%3A00",
+        ] {
+            assert_eq!(any(None, Some(&format!("from={time}"))), Ok(year), "{time}");
+        }
+        let ago = From::Time(Moment::Ago(900_000));
+        assert_eq!(any(None, Some("from=-15m")), Ok(ago));
+        assert_eq!(of(Some(ID), Some("from=-15m")), Ok(after()), "an id wins");
+        for no_time in ["-15", "12:00", "2026-01-01T00:00", "-%ff"] {
+            let refused = any(None, Some(&format!("from={no_time}")));
+            assert_eq!(refused, Err("INVALID_INPUT"), "{no_time}");
+        }
     }
 
     #[test]

@@ -319,6 +319,30 @@ async fn an_id_that_another_run_may_have_given_out_is_gone() {
     assert_error(&answer, StatusCode::GONE, "REPLAY_ID_EXPIRED");
 }
 
+#[tokio::test]
+async fn a_stream_may_begin_at_a_time() {
+    let edge = Edge::start().await;
+    for number in 0..3 {
+        edge.engines
+            .publish(ORDERS, &orders(number..number + 1))
+            .await;
+        edge.engines.clock.advance(Duration::from_secs(10));
+    }
+    for from in [
+        "-20s",
+        "2023-11-14T22:13:30Z",
+        "2023-11-15T00%3A13%3A30%2B02%3A00",
+    ] {
+        let mut reader = get(&edge, &format!("{SUBSCRIBE}?from={from}"), None).await;
+        assert_eq!(reader.event_ids(2).await, ["1", "2"], "{from}");
+    }
+    let future = refusal(&edge, &format!("{SUBSCRIBE}?from=2100-01-01T00:00Z"), None).await;
+    assert_error(&future, StatusCode::BAD_REQUEST, "INVALID_INPUT");
+    let message = future.1[0]["message"].as_str().unwrap();
+    let now = "in the future: it is 2023-11-14T22:13:50Z";
+    assert!(message.contains(now), "{message}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_id_with_purged_events_behind_it_is_gone_also_under_a_stream() {
     let log = event_log::Config {
