@@ -80,6 +80,7 @@ impl Reader {
         let wishes = Wishes {
             filter: Some(filter.into()),
             credit_max: client.credit(),
+            ..Wishes::default()
         };
         Self::begin_with(target, number, after, client, &wishes).await
     }

@@ -24,12 +24,18 @@ else it has a line of JSON for each event, as `tidegate subscribe --output json`
 
 Examples:
   tidegate replay /event/OrderCreated__e --to-file orders.ndjson
+  tidegate replay /event/OrderCreated__e --from -2h30m --to-file orders.ndjson
   tidegate replay /event/OrderCreated__e --from 00000000000001000000 --to-file orders.avro")]
 pub(super) struct Args {
     /// The topic, such as /event/OrderCreated__e
     topic: TopicName,
-    /// Start at the oldest event, or after a replay id
-    #[arg(long, value_name = "earliest|REPLAY_ID", default_value = "earliest")]
+    /// Start at the oldest event, at a time such as 2026-01-01T00:00Z or -15m, or after a replay id
+    #[arg(
+        long,
+        value_name = "earliest|TIME|REPLAY_ID",
+        default_value = "earliest",
+        allow_hyphen_values = true
+    )]
     from: Start,
     /// End with the event that has this replay id, or before the first one after it
     #[arg(long, value_name = "REPLAY_ID")]

@@ -9,16 +9,17 @@ use super::{
     connection::ConnectionArgs,
     exit::Failure,
     managed::LagCells,
-    output::{Format, Output, OutputArgs, Row, hex, note},
+    output::{self, Format, Output, OutputArgs, Row, hex, note},
     parse_duration,
     schema::{self, RulesRow},
 };
 use crate::{
     client::Connection,
     proto::admin::{
-        DeleteTopicRequest, DescribeTopicRequest, ListTopicsRequest, SetTopicRequest, Topic,
+        DeleteTopicRequest, DescribeTopicRequest, ListTopicsRequest, ResolveTimeRequest,
+        SetTopicRequest, Topic,
     },
-    types::TopicName,
+    types::{Moment, TopicName},
 };
 
 /// Arguments of `tidegate topic`.
@@ -41,6 +42,29 @@ enum Command {
     Describe {
         /// The topic, such as /event/OrderCreated__e
         topic: TopicName,
+        #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    },
+    /// Tell the replay id that has the events from a time on behind it
+    ///
+    /// Every event of the topic that the gateway stored at that time or later comes after that id, and
+    /// no other: `tidegate subscribe --from` takes it, and so does any other client.
+    #[command(after_help = "\
+A time has a date, and an offset or Z for UTC; seconds may be left out. -15m, -2h30m and -3d are so \
+long ago by the gateway's clock. With --output json the keys are replay_id and next_at, the time of the
+first event behind it, which is null if there is none.
+
+Examples:
+  tidegate topic replay-id /event/OrderCreated__e 2026-01-01T00:00Z
+  tidegate topic replay-id /event/OrderCreated__e -15m --output json")]
+    ReplayId {
+        /// The topic, such as /event/OrderCreated__e
+        topic: TopicName,
+        /// The time, such as 2026-01-01T00:00Z or -15m
+        #[arg(allow_hyphen_values = true)]
+        time: Moment,
         #[command(flatten)]
         output: OutputArgs,
         #[command(flatten)]
@@ -152,6 +176,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             let topic = describe(&connection, &topic).await?;
             show(topic, output).await
         }
+        Command::ReplayId {
+            topic,
+            time,
+            output,
+            connection,
+        } => {
+            let connection = connection.connect().await?;
+            let place = replay_id(&connection, &topic, time).await?;
+            let mut output = Output::stdout(output);
+            output.list(&[place]);
+            output.flush().await
+        }
         Command::Set {
             topic,
             settings,
@@ -253,6 +289,38 @@ async fn describe(connection: &Connection, topic: &TopicName) -> Result<TopicRow
     };
     let response = connection.admin().describe_topic(request).await?;
     Ok(response.into_inner().into())
+}
+
+async fn replay_id(
+    connection: &Connection,
+    topic: &TopicName,
+    time: Moment,
+) -> Result<PlaceRow, Failure> {
+    let request = ResolveTimeRequest {
+        topic_name: topic.to_string(),
+        time: time.to_string(),
+    };
+    let place = connection.admin().resolve_time(request).await?.into_inner();
+    Ok(PlaceRow {
+        replay_id: hex(&place.replay_id),
+        next_at: place.next_at_ms.map(output::time),
+    })
+}
+
+/// The place of a time in a topic. The fields are the keys in JSON.
+#[derive(Debug, Serialize)]
+struct PlaceRow {
+    replay_id: String,
+    next_at: Option<String>,
+}
+
+impl Row for PlaceRow {
+    const HEADERS: &'static [&'static str] = &["replay id", "next event at"];
+
+    fn cells(&self) -> Vec<String> {
+        let next_at = self.next_at.as_deref().unwrap_or("-");
+        vec![self.replay_id.clone(), next_at.to_owned()]
+    }
 }
 
 /// A topic as it is shown. The fields are the keys in JSON.
@@ -424,6 +492,22 @@ mod tests {
         assert!(text.contains("retention           24h\n"), "{text}");
         let lag = "managed billing     3 events, 1m 1s behind, 2h to loss\n";
         assert!(text.ends_with(lag), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_place_of_a_time_is_an_id_and_the_time_of_what_comes_next() {
+        let gateway = FakeGateway::start().await;
+        let connection = gateway.connect().await;
+        let topic: TopicName = "/event/OrderCreated__e".parse().unwrap();
+        let found = replay_id(&connection, &topic, "-15m".parse().unwrap()).await;
+        let cells = found.unwrap().cells();
+        assert_eq!(cells, ["00000000000000070000", "2026-01-01T00:00:00Z"]);
+        let found = replay_id(&connection, &topic, "2026-01-01T00:00Z".parse().unwrap()).await;
+        let json = serde_json::to_string(&found.unwrap()).unwrap();
+        assert_eq!(
+            json,
+            r#"{"replay_id":"00000000000000090000","next_at":null}"#
+        );
     }
 
     #[tokio::test]

@@ -5,8 +5,10 @@ use tonic::{Request, Status, Streaming, metadata::MetadataMap};
 
 use super::Connection;
 use crate::{
-    proto::{CREDIT_MAX_METADATA, FILTER_METADATA, FetchRequest, raw::FetchResponse},
-    types::limits::CREDIT_MAX,
+    proto::{
+        CREDIT_MAX_METADATA, FILTER_METADATA, FROM_METADATA, FetchRequest, raw::FetchResponse,
+    },
+    types::{Moment, limits::CREDIT_MAX},
 };
 
 /// What a stream asks for besides what the protocol has words for. A gateway that does not understand a
@@ -17,6 +19,8 @@ pub struct Wishes {
     pub credit_max: u32,
     /// A filter that events have to match.
     pub filter: Option<String>,
+    /// The time at which it would like to begin, unless the first request names a replay id.
+    pub from: Option<Moment>,
 }
 
 /// Which wishes a gateway understood.
@@ -26,6 +30,8 @@ pub struct Granted {
     pub credit_max: u32,
     /// Whether only events come that match the filter.
     pub filter: bool,
+    /// Whether it begins at the time; if not, it has begun somewhere else.
+    pub from: bool,
 }
 
 impl Granted {
@@ -33,6 +39,7 @@ impl Granted {
         Self {
             credit_max: granted(headers),
             filter: headers.contains_key(FILTER_METADATA),
+            from: headers.contains_key(FROM_METADATA),
         }
     }
 }
@@ -109,6 +116,11 @@ impl Subscription {
             let encoded = utf8_percent_encode(filter, ESCAPED).to_string();
             let encoded = encoded.parse().expect("what is encoded is ASCII");
             metadata.insert(FILTER_METADATA, encoded);
+        }
+        if let Some(from) = wishes.from {
+            let from = from.to_string().parse();
+            let from = from.expect("a time is written in printable ASCII");
+            metadata.insert(FROM_METADATA, from);
         }
         let response = connection.pub_sub().subscribe(call).await?;
         let mut subscription = Self {

@@ -102,6 +102,10 @@ impl Subscriber {
         let queue = Arc::new(Queue::default());
         let schemas = Schemas::new(self.connection.clone());
         let config = Arc::new(self.config);
+        let start = match self.start {
+            Start::At(moment) => Start::At(moment.fixed(self.clock.now().as_millis())),
+            start => start,
+        };
         let mut events = Events::new(Arc::clone(&queue));
         for (topic, source) in self.sources {
             let is_saved = self.stores.has_checkpoints() || self.stores.has_dedupe();
@@ -114,7 +118,7 @@ impl Subscriber {
                 queue: Arc::clone(&queue),
                 connection: self.connection.clone(),
                 source,
-                start: self.start,
+                start,
                 config: Arc::clone(&config),
                 stores: self.stores.clone(),
                 schemas: schemas.clone(),
@@ -143,6 +147,12 @@ impl Builder {
     }
 
     /// Where a topic starts that has no position yet. After the newest event, unless told.
+    ///
+    /// At a time, it gets every event from then on, as the gateway's clock dated them. How long ago
+    /// something was is counted back once, when the subscriber is started, by its own clock: so the
+    /// time is the same for each topic and does not move if the gateway is reached only later, or
+    /// again. A gateway that knows no times ends the subscription
+    /// ([`SubscribeError::TimeNotServed`]).
     #[must_use]
     pub fn start_at(mut self, start: Start) -> Self {
         self.start = start;

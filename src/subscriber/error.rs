@@ -32,6 +32,13 @@ pub enum SubscribeError {
         /// What the gateway said.
         reason: String,
     },
+    /// The gateway cannot start at a time, as the hosted service cannot. No event was received: it would
+    /// have started somewhere else.
+    #[error(
+        "this gateway cannot start {0} at a time; start at a replay id, or at the earliest or the latest \
+         event"
+    )]
+    TimeNotServed(TopicName),
     /// The gateway did not take the last commit of a managed subscription.
     #[error("the last commit was refused: events that were handled will come again")]
     CommitRefused,

@@ -12,7 +12,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use crate::types::{Position, limits::POSITION_MAX};
+use crate::types::{Moment, MomentError, Position, limits::POSITION_MAX};
 
 /// A replay id in whatever form its gateway gives it: 8 to 31 bytes. Shown as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,6 +151,8 @@ pub enum Start {
     Earliest,
     /// After the event with this replay id.
     Behind(OpaqueReplayId),
+    /// At the first event that was appended then or later.
+    At(Moment),
 }
 
 impl FromStr for Start {
@@ -161,6 +163,11 @@ impl FromStr for Start {
         match text {
             "latest" | "-1" => Ok(Self::Latest),
             "earliest" | "-2" => Ok(Self::Earliest),
+            // What begins with a minus sign is no position in base64 either: that would be past the
+            // largest.
+            time if time.starts_with('-') || time.contains(':') => {
+                Ok(Self::At(time.parse().map_err(StartError::Time)?))
+            }
             _ => match text.parse() {
                 Ok(id) => Ok(Self::Behind(id)),
                 Err(ReplayIdTextError::Text) => Err(StartError::Text),
@@ -176,6 +183,7 @@ impl fmt::Display for Start {
             Self::Latest => f.write_str("latest"),
             Self::Earliest => f.write_str("earliest"),
             Self::Behind(id) => id.fmt(f),
+            Self::At(moment) => moment.fmt(f),
         }
     }
 }
@@ -186,12 +194,15 @@ impl fmt::Display for Start {
 pub enum StartError {
     /// No spelling that is known.
     #[error(
-        "wanted latest, earliest, or a replay id: 16 or 20 hex digits, 8 or 10 bytes in base64, or a decimal number"
+        "wanted latest, earliest, a time such as 2026-01-01T00:00Z or -15m, or a replay id: 16 or 20 hex digits, 8 or 10 bytes in base64, or a decimal number"
     )]
     Text,
     /// A number that no event can have.
     #[error("a replay id is a number of at most {POSITION_MAX}")]
     Range,
+    /// No time, though it looks like one.
+    #[error(transparent)]
+    Time(MomentError),
 }
 
 #[cfg(test)]
@@ -246,13 +257,20 @@ mod tests {
         assert_eq!("-1".parse(), Ok(Start::Latest));
         assert_eq!("earliest".parse(), Ok(Start::Earliest));
         assert_eq!("-2".parse(), Ok(Start::Earliest));
+        assert_eq!("-15m".parse(), Ok(Start::At(Moment::Ago(900_000))));
+        let year = Start::At(Moment::At(1_767_225_600_000));
+        assert_eq!("2026-01-01T00:00Z".parse(), Ok(year));
+        assert_eq!(year.to_string().parse(), Ok(year));
+        for odd in ["-3", "-15", "12:00", "2026-01-01T00:00:00", "-8AAAAAAATf8"] {
+            let refused = odd.parse::<Start>();
+            assert_eq!(refused, Err(StartError::Time(MomentError)), "{odd}");
+        }
     }
 
     #[test]
     fn anything_else_is_refused() {
         for text in [
             "",
-            "-3",
             "newest",
             "Latest",
             "00",

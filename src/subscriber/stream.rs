@@ -98,6 +98,10 @@ impl<'a> Stream<'a> {
             () = closed(&task.lane) => return Ok(None),
         };
         let wire = opened.map_err(|_| silent())??;
+        if matches!(task.next, Start::At(_)) && !wire.knows_times() {
+            let topic = task.lane.topic.clone();
+            return Err(StreamEnd::Fatal(SubscribeError::TimeNotServed(topic)));
+        }
         let (credit_max, credit) = wire.credit();
         flow.granted(credit_max);
         flow.asked(credit);

@@ -357,7 +357,7 @@ impl LaneTask {
         tracing::warn!(%topic, "the position {position} is refused, going on at {start}: {reason}");
         let from = match self.next {
             Start::Behind(id) => Some(id),
-            Start::Latest | Start::Earliest => None,
+            Start::Latest | Start::Earliest | Start::At(_) => None,
         };
         let mut shared = self.lane.lock();
         let age = match (&self.loaded, shared.silence()) {

@@ -58,6 +58,10 @@ impl Wire {
                 let first = first_request(topic, start);
                 let wishes = Wishes {
                     credit_max,
+                    from: match start {
+                        Start::At(moment) => Some(moment),
+                        Start::Latest | Start::Earliest | Start::Behind(_) => None,
+                    },
                     ..Wishes::default()
                 };
                 let stream = Subscription::open_with(connection, first, credit, &wishes).await?;
@@ -78,6 +82,15 @@ impl Wire {
                 let stream = stream.await?;
                 Ok(Self::Managed(stream))
             }
+        }
+    }
+
+    /// Whether the stream begins where it was to, if that is a time.
+    pub(super) fn knows_times(&self) -> bool {
+        match self {
+            Self::Topic(stream) => stream.granted().from,
+            // It goes on where the gateway says, whatever it was told.
+            Self::Managed(_) => true,
         }
     }
 
@@ -121,7 +134,8 @@ impl Wire {
 
 fn first_request(topic: &TopicName, start: Start) -> FetchRequest {
     let (preset, replay_id) = match &start {
-        Start::Latest => (ReplayPreset::Latest, &[][..]),
+        // Of a gateway that knows no times the stream is given up before it brings anything.
+        Start::Latest | Start::At(_) => (ReplayPreset::Latest, &[][..]),
         Start::Earliest => (ReplayPreset::Earliest, &[][..]),
         Start::Behind(id) => (ReplayPreset::Custom, id.as_bytes()),
     };

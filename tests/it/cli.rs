@@ -56,6 +56,48 @@ fn publish(gateway: &Gateway, topic: &str, json: &str) -> Command {
 }
 
 #[test]
+fn a_time_says_where_to_begin() {
+    let gateway = Gateway::start();
+    let order = r#"{"Order_Number__c": "A-17"}"#;
+    let first = rows(publish(&gateway, TOPIC, order));
+    let place = |time: &str| {
+        let mut rows = rows(tidegate(
+            &gateway,
+            &format!("topic replay-id {TOPIC} {time}"),
+        ));
+        rows.pop().unwrap()
+    };
+    let subscribe = |from: &str| {
+        let rows = rows(tidegate(
+            &gateway,
+            &format!("subscribe {TOPIC} --from {from} --count 1"),
+        ));
+        rows[0]["replay_id"].clone()
+    };
+    let begun = place("-1h");
+    let first_at: jiff::Timestamp = begun["next_at"].as_str().unwrap().parse().unwrap();
+    let behind = first_at + jiff::SignedDuration::from_millis(1);
+    let behind = behind.to_string();
+    // The clock has to have moved on by a millisecond, which it has after a command or two.
+    let mut second = rows(publish(&gateway, TOPIC, order));
+    while place(&behind)["next_at"].is_null() {
+        second = rows(publish(&gateway, TOPIC, order));
+    }
+    for from in [
+        "-1h",
+        &first_at.to_string(),
+        begun["replay_id"].as_str().unwrap(),
+    ] {
+        assert_eq!(subscribe(from), first[0]["replay_id"], "{from}");
+    }
+    assert_eq!(subscribe(&behind), second[0]["replay_id"]);
+    let future = format!("subscribe {TOPIC} --from 2100-01-01T00:00Z --count 1");
+    expect_error(tidegate(&gateway, &future), FAILED, "is in the future");
+    let future = format!("topic replay-id {TOPIC} 2100-01-01T00:00Z");
+    expect_error(tidegate(&gateway, &future), FAILED, "is in the future");
+}
+
+#[test]
 fn what_is_published_is_printed_by_a_subscriber() {
     let gateway = Gateway::start();
     let order = r#"{"Order_Number__c": "A-17", "Amount__c": 42.5}"#;

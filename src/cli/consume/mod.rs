@@ -279,9 +279,9 @@ impl From<SubscribeError> for Failure {
                      say --on-rejected earliest or latest"
                 ),
             ),
-            error @ (SubscribeError::CommitRefused | SubscribeError::NotCommitted) => {
-                Self::failed(error.to_string())
-            }
+            error @ (SubscribeError::CommitRefused
+            | SubscribeError::NotCommitted
+            | SubscribeError::TimeNotServed(_)) => Self::failed(error.to_string()),
             error => Self::Usage(error.to_string()),
         }
     }

@@ -29,11 +29,14 @@ When the connection breaks, the subscription goes on after the last event that i
 --checkpoint or --state it goes on there too after it ended, however that was: an event that was not \
 printed, written or handled by then comes again.
 
-A replay id may be written in hex as it is printed, in base64, or as a decimal number.
+A replay id may be written in hex as it is printed, in base64, or as a decimal number. A time has a \
+date, and an offset or Z for UTC; seconds may be left out. -15m, -2h30m and -3d are so long before \
+the command began. Events count by the time at which the gateway stored them.
 
 Examples:
   tidegate subscribe /event/OrderCreated__e
   tidegate subscribe /event/OrderCreated__e --from earliest --count 10
+  tidegate subscribe /event/OrderCreated__e --from -15m
   tidegate subscribe /event/OrderCreated__e --checkpoint orders.checkpoint --to-file orders.ndjson
   tidegate subscribe /event/OrderCreated__e --state orders --exec './handle-order'
   tidegate subscribe /data/ChangeEvents --state sync --exec ./sync --order record")]
@@ -41,10 +44,11 @@ pub(super) struct Args {
     /// The topics, such as /event/OrderCreated__e
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<TopicName>,
-    /// Start after the newest event, at the oldest one, or after a replay id
+    /// Start after the newest event, at the oldest one, at a time such as 2026-01-01T00:00Z or -15m, or
+    /// after a replay id
     #[arg(
         long,
-        value_name = "latest|earliest|REPLAY_ID",
+        value_name = "latest|earliest|TIME|REPLAY_ID",
         default_value = "latest",
         allow_hyphen_values = true
     )]

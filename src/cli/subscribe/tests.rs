@@ -14,6 +14,18 @@ const TOPIC: &str = "/event/OrderCreated__e";
 /// Long enough for answers that are ready, and short enough to wait for.
 const IDLE: Duration = Duration::from_millis(300);
 
+#[tokio::test]
+async fn a_gateway_that_knows_no_times_is_not_taken_for_one_that_does() {
+    let gateway = FakeGateway::with_events(3).await;
+    for from in ["-15m", "2026-01-01T00:00Z"] {
+        let (ids, ended) = subscribe(&gateway, from, None).await;
+        let failure = ended.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Failed);
+        assert!(failure.to_string().contains("cannot start"), "{failure}");
+        assert!(ids.is_empty());
+    }
+}
+
 /// Subscribes and returns the event ids of the lines, and how the command ended.
 async fn subscribe(
     gateway: &FakeGateway,

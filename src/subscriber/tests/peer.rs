@@ -18,15 +18,16 @@ use tokio::{io::DuplexStream, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::{
     Code, Request, Response, Status, Streaming,
-    metadata::MetadataMap,
+    metadata::{MetadataMap, MetadataValue},
     transport::{Server, server::Connected},
 };
 
 use crate::{
     client::{Connection, CredentialSource, Credentials, Endpoint},
     proto::{
-        CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, Error, FetchRequest,
-        ManagedFetchRequest, ProducerEvent, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
+        CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, Error, FROM_METADATA,
+        FetchRequest, ManagedFetchRequest, ProducerEvent, SchemaInfo, SchemaRequest, TopicInfo,
+        TopicRequest,
         pub_sub_server::{PubSub, PubSubServer},
         raw::{FetchResponse, ManagedFetchResponse, PublishRequest, PublishResponse, Repeated},
     },
@@ -157,6 +158,11 @@ impl Call {
     /// The credit that the subscriber wished to be able to have.
     pub(super) fn credit_max(&self) -> Option<&str> {
         self.headers.get(CREDIT_MAX_METADATA)?.to_str().ok()
+    }
+
+    /// The time that the subscriber wished to begin at.
+    pub(super) fn from(&self) -> Option<&str> {
+        self.headers.get(FROM_METADATA)?.to_str().ok()
     }
 
     /// Sends a response.
@@ -297,6 +303,8 @@ impl PubSub for Service {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (responses, receiver) = mpsc::channel(16);
         let headers = request.metadata().clone();
+        // As this gateway does; one that grants no credit is the hosted service.
+        let is_time_known = self.granted.is_some() && headers.contains_key(FROM_METADATA);
         let is_asked = headers.contains_key(CREDIT_MAX_METADATA);
         _ = self.calls.send(Call {
             requests: request.into_inner(),
@@ -309,6 +317,10 @@ impl PubSub for Service {
         if let Some(granted) = self.granted.filter(|_| is_asked) {
             let headers = response.metadata_mut();
             headers.insert(CREDIT_MAX_METADATA, granted.into());
+        }
+        if is_time_known {
+            let echo = MetadataValue::from_static("1");
+            response.metadata_mut().insert(FROM_METADATA, echo);
         }
         Ok(response)
     }

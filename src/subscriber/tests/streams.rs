@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     client::{CredentialSource, Grant, Profile, SignIn},
+    clock::{ManualClock, Timestamp},
     proto::{FetchRequest, ReplayPreset},
     subscriber::*,
 };
@@ -352,6 +353,45 @@ async fn a_position_that_is_refused_ends_it_unless_told_otherwise() {
         error.contains("00000000000000070000") && error.contains(ORDERS),
         "{error}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_is_counted_back_once_and_stays_until_something_was_heard() {
+    let mut peer = Peer::start(Some(100));
+    let clock = ManualClock::at(Timestamp::from_millis(1_767_225_600_000));
+    let builder = subscriber(&peer).start_at("-15m".parse().unwrap());
+    let builder = builder.clock(clock.clone());
+    let mut events = builder.build().unwrap().start();
+    for _ in 0..3 {
+        let (call, first) = peer.call().await;
+        assert_eq!(call.from(), Some("2025-12-31T23:45:00Z"));
+        assert_eq!(first.replay_preset, ReplayPreset::Latest as i32);
+        clock.advance(Duration::from_secs(60));
+        call.fail(refused(Code::Internal, "service.unavailable"))
+            .await;
+    }
+    let (mut call, _) = peer.call().await;
+    call.send(&[], 7).await;
+    call.send_orders([8]).await;
+    assert_eq!(next_positions(&mut events, 1).await, [8]);
+    call.end();
+    let (call, first) = peer.call().await;
+    assert!(is_behind(&first, 8));
+    assert_eq!(call.from(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_knows_no_times_is_told_of_and_not_believed() {
+    let mut peer = Peer::start(None);
+    let builder = subscriber(&peer).start_at("2026-01-01T00:00Z".parse().unwrap());
+    let mut events = builder.build().unwrap().start();
+    let (mut call, _) = peer.call().await;
+    call.send_orders([1]).await;
+    let error = events.next().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::TimeNotServed(_)));
+    let wanted = "this gateway cannot start /event/OrderCreated__e at a time";
+    assert!(error.to_string().starts_with(wanted), "{error}");
+    assert!(peer.has_no_call(), "there is no other try");
 }
 
 #[tokio::test(start_paused = true)]
