@@ -53,8 +53,8 @@ enum Command {
     /// no other: `tidegate subscribe --from` takes it, and so does any other client.
     #[command(after_help = "\
 A time has a date, and an offset or Z for UTC; seconds may be left out. -15m, -2h30m and -3d are so \
-long ago by the gateway's clock. With --output json the keys are replay_id and next_at, the time of the
-first event behind it, which is null if there is none.
+long ago by the gateway's clock. With --output json the keys are replay_id and next_at, the time of \
+the first event behind it, which is null if there is none.
 
 Examples:
   tidegate topic replay-id /event/OrderCreated__e 2026-01-01T00:00Z

@@ -116,6 +116,17 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// The same as [`Self::position_at`], on the thread of the caller.
+    pub(super) fn position_at_here(&self, at: Timestamp) -> Result<Position, ReadError> {
+        match self.tail.position_at(at) {
+            Some(position) => Ok(position),
+            None => self.find(at),
+        }
+    }
+}
+
 /// Why a search ended without a finding.
 #[derive(Debug)]
 enum Search {

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     clock::ManualClock,
     event_log::{
-        AppendOutcome, Appending, BlockBody, Config, DataDir, Durability, LogTopic, OpenError,
-        contract,
+        AppendOutcome, Appending, Block, BlockBody, Config, DataDir, Durability, LogTopic,
+        OpenError, contract,
         embedded::{
             Store, Writer,
             footer::Footer,
@@ -128,6 +128,7 @@ pub(super) fn view(store: &Arc<Store>) -> Result<View, Violation> {
         .tail
         .resolve(&topics, Start::Earliest)
         .map_err(|e| failed(&e))?;
+    let mut blocks = Vec::new();
     loop {
         let batch = store
             .read_here(&topics, after, 1 << 20)
@@ -142,6 +143,17 @@ pub(super) fn view(store: &Arc<Store>) -> Result<View, Violation> {
             view.events.extend(events);
         }
         after = batch.examined;
+        blocks.extend(batch.blocks);
+    }
+    // A few of the times: the search goes through as many segments for each.
+    for block in blocks.iter().step_by(1 + blocks.len() / 4) {
+        let at = block.appended_at();
+        let found = store.position_at_here(at).map_err(|e| failed(&e))?;
+        let divides = |block: &Arc<Block>| (block.last() <= found) == (block.appended_at() < at);
+        if !blocks.iter().all(divides) {
+            let reason = format!("{found} does not divide the log at {at}");
+            return Err(Violation(reason));
+        }
     }
     let holes = store.metrics().holes.get();
     match holes {
