@@ -375,8 +375,9 @@ impl Call {
             let granted = granted(asked).into();
             response.metadata_mut().insert(CREDIT_MAX_METADATA, granted);
         }
-        // Of a managed subscription the server keeps the filter.
-        let has_filter = self.method() == Method::Subscribe && matches!(self.filter(), Ok(Some(_)));
+        // Of a managed subscription the server keeps the filter. One that is refused is known all the
+        // same: its subscriber is to be told why, and not that there are no filters.
+        let has_filter = self.method() == Method::Subscribe && self.0.filter != Header::Absent;
         let understood = [
             (CLIENT_NAME, matches!(self.client_name(), Ok(Some(_)))),
             (FROM_METADATA, matches!(self.from_time(), Ok(Some(_)))),

@@ -86,6 +86,7 @@ impl Subscriber {
                 backoff: Backoff::new(WAIT_FIRST, WAIT_LONGEST),
                 caught_up_after: CAUGHT_UP_AFTER,
                 limit: None,
+                filter: None,
             },
             stores: Stores::default(),
             clock: Arc::new(SystemClock),
@@ -156,6 +157,18 @@ impl Builder {
     #[must_use]
     pub fn start_at(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Receives only the events that match a filter, of each topic: the condition of a WHERE clause, as
+    /// the platform has it for members of channels. What does not match is not sent, and is passed by the
+    /// position all the same.
+    ///
+    /// A gateway that has no filters ends the subscription ([`SubscribeError::FilterNotServed`]), and so
+    /// does one that finds the filter wrong. A managed subscription has its own.
+    #[must_use]
+    pub fn filter(mut self, expression: impl Into<String>) -> Self {
+        self.config.filter = Some(expression.into());
         self
     }
 
@@ -289,6 +302,9 @@ impl Builder {
         for (topic, source) in topics.chain(managed) {
             if sources.iter().any(|(known, _)| *known == topic) {
                 return Err(SubscribeError::NamedTwice(topic));
+            }
+            if self.config.filter.is_some() && matches!(source, Source::Managed(_)) {
+                return Err(SubscribeError::FilterOfManaged(topic));
             }
             sources.push((topic, source));
         }

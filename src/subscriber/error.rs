@@ -39,6 +39,14 @@ pub enum SubscribeError {
          event"
     )]
     TimeNotServed(TopicName),
+    /// The gateway has no filters, as the hosted service has none but on channels. No event was received.
+    #[error(
+        "this gateway cannot filter {0}; subscribe without a filter, or to a channel that has one"
+    )]
+    FilterNotServed(TopicName),
+    /// A filter for a managed subscription.
+    #[error("a managed subscription has the filter that is kept with it; found another for {0}")]
+    FilterOfManaged(TopicName),
     /// The gateway did not take the last commit of a managed subscription.
     #[error("the last commit was refused: events that were handled will come again")]
     CommitRefused,

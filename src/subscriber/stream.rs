@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     client::{
-        CallError, ClientError,
+        CallError, ClientError, Wishes,
         connect::{PING_INTERVAL, PING_TIMEOUT},
     },
     types::limits::{
@@ -91,16 +91,19 @@ impl<'a> Stream<'a> {
             &task.source,
             task.next,
             room,
-            in_flight_max,
+            Wishes {
+                credit_max: in_flight_max,
+                filter: task.config.filter.clone(),
+                from: None,
+            },
         );
         let opened = tokio::select! {
             opened = timeout(SUBSCRIBER_SILENCE_MAX, opening) => opened,
             () = closed(&task.lane) => return Ok(None),
         };
         let wire = opened.map_err(|_| silent())??;
-        if matches!(task.next, Start::At(_)) && !wire.knows_times() {
-            let topic = task.lane.topic.clone();
-            return Err(StreamEnd::Fatal(SubscribeError::TimeNotServed(topic)));
+        if let Some(unserved) = wire.unserved(task) {
+            return Err(StreamEnd::Fatal(unserved));
         }
         let (credit_max, credit) = wire.credit();
         flow.granted(credit_max);

@@ -42,6 +42,8 @@ pub(super) struct Config {
     pub(super) caught_up_after: Duration,
     /// Events that are wanted; without a number, all.
     pub(super) limit: Option<u64>,
+    /// What events have to match.
+    pub(super) filter: Option<String>,
 }
 
 /// A token that is refused so soon after it was got is no good, and another would not be either; one that

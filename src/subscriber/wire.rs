@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::{OpaqueReplayId, Start};
+use super::{OpaqueReplayId, Start, SubscribeError, task::LaneTask};
 use crate::{
     client::{Connection, ManagedSubscription, Subscription, Wishes},
     proto::{
@@ -44,25 +44,24 @@ pub(super) struct Response {
 }
 
 impl Wire {
-    /// Opens a stream that is to have up to `credit_max` events of credit, and asks for `credit` of
-    /// them.
+    /// Opens a stream with wishes, but for where it starts, which `start` says; asks for `credit` events.
+    /// A managed subscription has its own filter and place, whatever is wished.
     pub(super) async fn open(
         connection: &Connection,
         source: &Source,
         start: Start,
         credit: u32,
-        credit_max: u32,
+        wishes: Wishes,
     ) -> Result<Self, Status> {
         match source {
             Source::Topic(topic) => {
                 let first = first_request(topic, start);
                 let wishes = Wishes {
-                    credit_max,
                     from: match start {
                         Start::At(moment) => Some(moment),
                         Start::Latest | Start::Earliest | Start::Behind(_) => None,
                     },
-                    ..Wishes::default()
+                    ..wishes
                 };
                 let stream = Subscription::open_with(connection, first, credit, &wishes).await?;
                 Ok(Self::Topic(stream))
@@ -78,6 +77,7 @@ impl Wire {
                         ..ManagedFetchRequest::default()
                     },
                 };
+                let credit_max = wishes.credit_max;
                 let stream = ManagedSubscription::open_up_to(connection, first, credit, credit_max);
                 let stream = stream.await?;
                 Ok(Self::Managed(stream))
@@ -85,13 +85,18 @@ impl Wire {
         }
     }
 
-    /// Whether the stream begins where it was to, if that is a time.
-    pub(super) fn knows_times(&self) -> bool {
-        match self {
-            Self::Topic(stream) => stream.granted().from,
-            // It goes on where the gateway says, whatever it was told.
-            Self::Managed(_) => true,
+    /// What the gateway does not have that `task` needs: events of such a stream are others than those
+    /// that are wanted.
+    pub(super) fn unserved(&self, task: &LaneTask) -> Option<SubscribeError> {
+        let Self::Topic(stream) = self else {
+            return None;
+        };
+        let (granted, topic) = (stream.granted(), || task.lane.topic.clone());
+        if matches!(task.next, Start::At(_)) && !granted.from {
+            return Some(SubscribeError::TimeNotServed(topic()));
         }
+        let is_filtered = task.config.filter.is_some();
+        (is_filtered && !granted.filter).then(|| SubscribeError::FilterNotServed(topic()))
     }
 
     /// What the stream may have asked for at once, and what it has asked for.

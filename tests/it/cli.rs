@@ -98,6 +98,42 @@ fn a_time_says_where_to_begin() {
 }
 
 #[test]
+fn a_filter_says_which_events_are_printed() {
+    let gateway = Gateway::start();
+    for (number, amount) in [
+        ("A-1", 5.0),
+        ("B-1", 50.0),
+        ("A-2", 500.0),
+        ("a-3", 5_000.0),
+    ] {
+        let order = format!(r#"{{"Order_Number__c": "{number}", "Amount__c": {amount}}}"#);
+        rows(publish(&gateway, TOPIC, &order));
+    }
+    let filtered = |filter: &str| {
+        let arguments = format!("subscribe {TOPIC} --from earliest --idle-exit 500ms");
+        let mut command = tidegate(&gateway, &arguments);
+        command.args(["--filter", filter]);
+        command
+    };
+    let found = rows(filtered("Order_Number__c LIKE 'A-%' AND Amount__c > 100"));
+    let numbers = found
+        .iter()
+        .map(|row| row["payload"]["Order_Number__c"].as_str().unwrap());
+    assert_eq!(numbers.collect::<Vec<_>>(), ["A-2", "a-3"]);
+    expect_error(
+        filtered("Amount__c > 'x'"),
+        FAILED,
+        "the filter is wrong at character 13: the field Amount__c is null or double and compared with a \
+         number, found a text",
+    );
+    expect_error(
+        filtered("Amount__c >"),
+        FAILED,
+        "the filter is wrong at character 12: found the end, wanted a value",
+    );
+}
+
+#[test]
 fn what_is_published_is_printed_by_a_subscriber() {
     let gateway = Gateway::start();
     let order = r#"{"Order_Number__c": "A-17", "Amount__c": 42.5}"#;

@@ -53,6 +53,10 @@ pub(super) struct Args {
         allow_hyphen_values = true
     )]
     from: Start,
+    /// Deliver only the events that match: the condition of a WHERE clause, such as
+    /// "Amount__c > 100 AND Status__c LIKE 'N%'"
+    #[arg(long, value_name = "EXPR")]
+    filter: Option<String>,
     /// Write events to this file instead: an Avro file if its name ends in .avro, else lines of JSON,
     /// which are added to it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["exec", "webhook"])]
@@ -86,6 +90,10 @@ async fn subscribe<W: AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let tenant = connection.tenant_id();
     let builder = Subscriber::builder(connection).start_at(args.from);
+    let builder = match &args.filter {
+        Some(filter) => builder.filter(filter),
+        None => builder,
+    };
     let builder = args.topics.into_iter().fold(builder, Builder::topic);
     let consumer = Consumer {
         place: &args.place,

@@ -25,9 +25,9 @@ use tonic::{
 use crate::{
     client::{Connection, CredentialSource, Credentials, Endpoint},
     proto::{
-        CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, Error, FROM_METADATA,
-        FetchRequest, ManagedFetchRequest, ProducerEvent, SchemaInfo, SchemaRequest, TopicInfo,
-        TopicRequest,
+        CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, Error, FILTER_METADATA,
+        FROM_METADATA, FetchRequest, ManagedFetchRequest, ProducerEvent, SchemaInfo, SchemaRequest,
+        TopicInfo, TopicRequest,
         pub_sub_server::{PubSub, PubSubServer},
         raw::{FetchResponse, ManagedFetchResponse, PublishRequest, PublishResponse, Repeated},
     },
@@ -161,6 +161,11 @@ impl Call {
     }
 
     /// The time that the subscriber wished to begin at.
+    /// The filter that was asked for, as it is encoded.
+    pub(super) fn filter(&self) -> Option<&str> {
+        self.headers.get(FILTER_METADATA)?.to_str().ok()
+    }
+
     pub(super) fn from(&self) -> Option<&str> {
         self.headers.get(FROM_METADATA)?.to_str().ok()
     }
@@ -304,6 +309,7 @@ impl PubSub for Service {
         let (responses, receiver) = mpsc::channel(16);
         let headers = request.metadata().clone();
         // As this gateway does; one that grants no credit is the hosted service.
+        let is_filter_known = self.granted.is_some() && headers.contains_key(FILTER_METADATA);
         let is_time_known = self.granted.is_some() && headers.contains_key(FROM_METADATA);
         let is_asked = headers.contains_key(CREDIT_MAX_METADATA);
         _ = self.calls.send(Call {
@@ -318,9 +324,14 @@ impl PubSub for Service {
             let headers = response.metadata_mut();
             headers.insert(CREDIT_MAX_METADATA, granted.into());
         }
-        if is_time_known {
-            let echo = MetadataValue::from_static("1");
-            response.metadata_mut().insert(FROM_METADATA, echo);
+        for (name, is_known) in [
+            (FILTER_METADATA, is_filter_known),
+            (FROM_METADATA, is_time_known),
+        ] {
+            if is_known {
+                let echo = MetadataValue::from_static("1");
+                response.metadata_mut().insert(name, echo);
+            }
         }
         Ok(response)
     }

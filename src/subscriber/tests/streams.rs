@@ -395,6 +395,46 @@ async fn a_gateway_that_knows_no_times_is_told_of_and_not_believed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_filter_is_asked_for_by_every_stream() {
+    let mut peer = Peer::start(Some(100));
+    let builder = subscriber(&peer).filter("Name LIKE '100%' OR Name = 'ü'");
+    let mut events = builder.build().unwrap().start();
+    let (mut call, _) = peer.call().await;
+    let encoded = "Name LIKE '100%25' OR Name = '%C3%BC'";
+    assert_eq!(call.filter(), Some(encoded));
+    call.send_orders([8]).await;
+    assert_eq!(next_positions(&mut events, 1).await, [8]);
+    call.end();
+    let (call, _) = peer.call().await;
+    assert_eq!(call.filter(), Some(encoded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_without_filters_is_told_of_and_not_believed() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer)
+        .filter("Name = 'a'")
+        .build()
+        .unwrap()
+        .start();
+    let (mut call, _) = peer.call().await;
+    call.send_orders([1]).await;
+    let error = events.next().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::FilterNotServed(_)));
+    assert!(peer.has_no_call(), "there is no other try");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_managed_subscription_takes_no_other_filter() {
+    let peer = Peer::start(None);
+    let key = ManagedKey::Name("Billing".into());
+    let builder =
+        Subscriber::builder(peer.connection.clone()).managed(key, ORDERS.parse().unwrap());
+    let error = builder.filter("Name = 'a'").build().unwrap_err();
+    assert!(matches!(error, SubscribeError::FilterOfManaged(_)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn newest_events_that_were_missed_before_a_position_was_known_are_a_gap() {
     let mut peer = Peer::start(None);
     let mut events = subscriber(&peer).build().unwrap().start();
