@@ -24,6 +24,7 @@ use crate::{
     auth::AuthError,
     broker::{EventRefusal, PublishError, SubscribeError, SubscriptionEnd, TimeError, TopicError},
     event_log::{AppendError, PositionError},
+    filter::FilterError,
     schema::JsonError,
     types::{EventError, Position, limits::RETRY_AFTER},
 };
@@ -456,6 +457,12 @@ impl From<PositionError> for ApiError {
             ),
         };
         kind.error(sentence).or_after(oldest_valid).because(error)
+    }
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        kinds::INVALID_INPUT.error(format!("the filter is wrong {error}"))
     }
 }
 

@@ -63,7 +63,7 @@ use crate::{
         limits::{SSE_CREDIT, SSE_KEEPALIVE},
     },
 };
-use start::From;
+use start::{Asked, From};
 use stream::Caller;
 
 /// The routes of subscribers.
@@ -91,7 +91,12 @@ async fn subscribe(
     let subscriber = gateway.broker.subscriber(&principal, &topic).await?;
     let client_name = client_name(&headers)?;
     let oldest_valid = subscriber.earliest().ok();
-    let from = start::start(&headers, uri.query()).map_err(|error| error.or_after(oldest_valid))?;
+    let Asked { from, filter } =
+        start::asked(&headers, uri.query()).map_err(|error| error.or_after(oldest_valid))?;
+    let subscriber = match filter {
+        Some(filter) => subscriber.with_filter(filter)?,
+        None => subscriber,
+    };
     let start = match from {
         From::Start(start) => start,
         From::Time(moment) => {

@@ -1,14 +1,23 @@
-//! Where a subscription starts, as its request says.
+//! Where a subscription starts, and which events it gets, as its request says.
 
 use axum::http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
 use crate::{
+    filter::Filter,
     http::error::{ApiError, kinds},
     types::{Moment, MomentError, Position, ReplayId, Start},
 };
 
 /// What a request asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Asked {
+    pub(super) from: From,
+    /// What events have to match.
+    pub(super) filter: Option<Filter>,
+}
+
+/// Where a request asks to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum From {
     Start(Start),
@@ -20,12 +29,12 @@ pub(super) enum From {
 const LAST_EVENT_ID: &str = "last-event-id";
 const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
 
-/// Where `headers` ask to start, else `query`, else the latest.
+/// What a request asks for: to start where `headers` say, else `query`, else at the latest.
 ///
 /// # Errors
 ///
-/// An [`ApiError`] for a text that is no start, and for a parameter that does not exist.
-pub(super) fn start(headers: &HeaderMap, query: Option<&str>) -> Result<From, ApiError> {
+/// An [`ApiError`] for a text that is no start or no filter, and for a parameter that does not exist.
+pub(super) fn asked(headers: &HeaderMap, query: Option<&str>) -> Result<Asked, ApiError> {
     let asked = Query::parse(query.unwrap_or_default())?;
     let mut ids = headers.get_all(LAST_EVENT_ID).iter();
     let id = ids.next();
@@ -36,31 +45,35 @@ pub(super) fn start(headers: &HeaderMap, query: Option<&str>) -> Result<From, Ap
     let id = id.transpose()?.map(str::trim);
     // A client that was told no id yet sends none, or an empty one.
     let is_id = |id: &&str| !id.is_empty();
-    match id.filter(is_id).or(asked.last_event_id.filter(is_id)) {
-        Some(id) => Ok(From::Start(Start::After(position(id)?))),
-        None => Ok(asked.from),
-    }
+    let from = match id.filter(is_id).or(asked.last_event_id.filter(is_id)) {
+        Some(id) => From::Start(Start::After(position(id)?)),
+        None => asked.from,
+    };
+    let filter = asked.filter;
+    Ok(Asked { from, filter })
 }
 
 /// What the query of a request asks for.
 struct Query<'a> {
     from: From,
     last_event_id: Option<&'a str>,
+    filter: Option<Filter>,
 }
 
 impl<'a> Query<'a> {
     fn parse(query: &'a str) -> Result<Self, ApiError> {
-        let (mut from, mut last_event_id) = (None, None);
+        let (mut from, mut last_event_id, mut filter) = (None, None, None);
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("from", start)) if from.is_none() => from = Some(parse_from(start)?),
                 Some((LAST_EVENT_ID_PARAMETER, id)) if last_event_id.is_none() => {
                     last_event_id = Some(id);
                 }
+                Some(("filter", text)) if filter.is_none() => filter = Some(parse_filter(text)?),
                 _ => {
                     return Err(kinds::INVALID_INPUT.error(
-                        "the only parameters are from (latest, earliest, a replay id or a time) and \
-                         lastEventId (a replay id), each once",
+                        "the only parameters are from (latest, earliest, a replay id or a time), filter \
+                         and lastEventId (a replay id), each once",
                     ));
                 }
             }
@@ -68,8 +81,17 @@ impl<'a> Query<'a> {
         Ok(Self {
             from: from.unwrap_or(From::Start(Start::Latest)),
             last_event_id,
+            filter,
         })
     }
+}
+
+/// A filter, with a plus or an escape where it has a space, as forms write it.
+fn parse_filter(text: &str) -> Result<Filter, ApiError> {
+    let spaced = text.replace('+', " ");
+    let text = percent_decode_str(&spaced).decode_utf8();
+    let text = text.map_err(|_| kinds::INVALID_INPUT.error("the filter is not UTF-8"))?;
+    Ok(text.parse::<Filter>()?)
 }
 
 fn parse_from(text: &str) -> Result<From, ApiError> {
@@ -123,7 +145,8 @@ mod tests {
         if let Some(id) = last_event_id {
             headers.insert(LAST_EVENT_ID, id.parse().unwrap());
         }
-        start(&headers, query).map_err(|error| error.code())
+        let asked = asked(&headers, query).map_err(|error| error.code())?;
+        Ok(asked.from)
     }
 
     #[test]
@@ -191,6 +214,9 @@ mod tests {
             "form=latest",
             "from=latest&from=latest",
             "from=latest&x=1",
+            "filter=",
+            "filter=%ff",
+            "filter=a%3D1&filter=a%3D1",
             "from",
             "lastEventId=0000000000000000&lastEventId=0000000000000000",
         ] {
@@ -201,8 +227,9 @@ mod tests {
     proptest! {
         #[test]
         fn foreign_text_never_panics(text in "\\PC{0,24}", hex in "[0-9a-fA-F]{0,24}") {
-            _ = start(&HeaderMap::new(), Some(&format!("from={text}&lastEventId={text}")));
-            _ = start(&HeaderMap::new(), Some(&text));
+            let query = format!("from={text}&lastEventId={text}&filter={text}");
+            _ = asked(&HeaderMap::new(), Some(&query));
+            _ = asked(&HeaderMap::new(), Some(&text));
             if let Ok(position) = position(&hex) {
                 let shown = position.replay_id().to_string();
                 prop_assert!(shown.starts_with(&hex.to_lowercase()[..16]));

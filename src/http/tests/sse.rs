@@ -237,6 +237,22 @@ async fn nothing_is_read_ahead_of_a_client_that_takes_nothing() {
 }
 
 #[tokio::test]
+async fn a_filter_in_the_query_says_which_events_come() {
+    let edge = Edge::start().await;
+    edge.engines.publish(ORDERS, &orders(0..30)).await;
+    for filter in [
+        "Order_Number__c%20LIKE%20'%251'",
+        "Order_Number__c+LIKE+%27%251%27",
+    ] {
+        let path = format!("{SUBSCRIBE}?from=earliest&filter={filter}");
+        let mut reader = get(&edge, &path, None).await;
+        assert_eq!(reader.event_ids(3).await, ["1", "11", "21"], "{filter}");
+    }
+    let wrong = refusal(&edge, &format!("{SUBSCRIBE}?filter=Foo__c=1"), None).await;
+    assert_eq!(wrong.0, 400);
+}
+
+#[tokio::test]
 async fn a_payload_that_does_not_fit_its_schema_is_handed_on_as_it_is() {
     let edge = Edge::start().await;
     edge.engines.publish(ORDERS, &orders(0..1)).await;
