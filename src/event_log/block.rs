@@ -104,6 +104,21 @@ impl BlockBody {
         Ok(())
     }
 
+    /// Keeps the events that `is_kept` wants, by their place among them.
+    pub fn retain(&mut self, mut is_kept: impl FnMut(usize) -> bool) {
+        let mut bytes = BytesMut::with_capacity(self.bytes.len());
+        let mut ends = Vec::with_capacity(self.ends.len());
+        let mut start = 0;
+        for (index, &end) in self.ends.iter().enumerate() {
+            if is_kept(index) {
+                bytes.put_slice(&self.bytes[start..end as usize]);
+                ends.push(bytes.len() as u32);
+            }
+            start = end as usize;
+        }
+        (self.bytes, self.ends) = (bytes, ends);
+    }
+
     /// The topic the events belong to.
     pub fn topic(&self) -> &Arc<LogTopic> {
         &self.topic
@@ -505,6 +520,39 @@ mod tests {
         assert_eq!(published[0].1, first.encode_to_vec());
         let second = ProducerEvent::decode(published[1].1).unwrap();
         assert_eq!((published[1].0, &*second.id), (block.last(), "made"));
+    }
+
+    #[test]
+    fn what_is_left_of_a_body_reads_as_if_the_rest_had_never_been_there() {
+        let ids = ["a", "b", "c", "d"];
+        let of = |ids: &[&str]| {
+            let mut body = body();
+            for (number, id) in (1..).zip(ids) {
+                let payload = vec![0; number * 100];
+                assert!(body.push(&event("", &payload).encode_to_vec(), Some(id)));
+            }
+            body
+        };
+        let seal = |body: BlockBody| {
+            let first = Position::in_block(5, 0).unwrap();
+            body.seal(first, 0, Timestamp::from_millis(9))
+        };
+        for left in 1..1usize << ids.len() {
+            let mut body = of(&ids);
+            body.retain(|index| left & (1 << index) != 0);
+            let events = decode(seal(body).bytes());
+            let events = events.into_iter().map(|event| event.event.unwrap());
+            let found: Vec<_> = events
+                .map(|event| (event.id, event.payload.len()))
+                .collect();
+            let wanted = ids.iter().enumerate();
+            let wanted = wanted.filter(|(index, _)| left & (1 << index) != 0);
+            let wanted = wanted.map(|(index, id)| (id.to_string(), (index + 1) * 100));
+            assert_eq!(found, wanted.collect::<Vec<_>>());
+        }
+        let mut none = of(&ids);
+        none.retain(|_| false);
+        assert_eq!((none.event_count(), none.byte_len()), (0, 0));
     }
 
     #[test]

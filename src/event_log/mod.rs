@@ -40,7 +40,7 @@ pub use block::{Block, BlockBody, BlockSlice};
 pub use config::{Config, Durability};
 pub use embedded::{DataDir, EmbeddedLog};
 pub use error::{
-    AppendError, BackupError, OpenError, PositionError, ReadError, Refusal, RemoveError,
+    Abandoned, AppendError, BackupError, OpenError, PositionError, ReadError, Refusal, RemoveError,
 };
 pub use memory::MemoryLog;
 
