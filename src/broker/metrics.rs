@@ -43,6 +43,7 @@ pub(super) struct Metrics {
     delivered: Family<TopicLabel, Counter>,
     filtered: Family<TopicLabel, Counter>,
     unreadable: Family<TopicLabel, Counter>,
+    duplicates: Family<TopicLabel, Counter>,
     managed_recoveries: Counter,
     topics: Arc<Labels>,
     subscriptions: Arc<Subscriptions>,
@@ -141,6 +142,11 @@ impl Metrics {
             self.refused.clone(),
         );
         registry.register(
+            "broker_idempotence_duplicates",
+            "Events that were not stored again, and answered like the first ones with their ids",
+            self.duplicates.clone(),
+        );
+        registry.register(
             "broker_failed_publishes",
             "Publish requests of which no event was stored for certain, by reason",
             self.failed.clone(),
@@ -175,6 +181,7 @@ impl Metrics {
             topic: label.topic.into(),
             refused: self.refused.clone(),
             failed: self.failed.clone(),
+            duplicates: self.duplicates.clone(),
         }
     }
 
@@ -255,11 +262,18 @@ pub(super) struct PublishMetrics {
     topic: Arc<str>,
     refused: Family<RefusalLabels, Counter>,
     failed: Family<FailureLabels, Counter>,
+    duplicates: Family<TopicLabel, Counter>,
 }
 
 impl PublishMetrics {
     pub(super) fn published(&self, events: usize) {
         self.published.inc_by(events as u64);
+    }
+
+    pub(super) fn duplicate(&self) {
+        let topic = self.topic.to_string();
+        let counter = self.duplicates.get_or_create(&TopicLabel { topic });
+        counter.inc();
     }
 
     pub(super) fn refused(&self, reason: RefusalReason) {

@@ -14,6 +14,7 @@ pub mod credit;
 pub mod error;
 mod filters;
 pub mod from_time;
+pub mod idempotence;
 pub mod lag;
 pub mod managed;
 mod metrics;
@@ -41,6 +42,7 @@ use crate::{
 use belonging::{MixedUp, mismatches};
 use channels::Channels;
 use filters::Filters;
+use idempotence::Idempotence;
 use managed::ManagedSubscriptions;
 use metrics::{LogCollector, ManagedCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
@@ -86,6 +88,8 @@ pub struct Config {
     pub tenant_idle: Duration,
     /// Tenants beyond which those that nobody uses are closed sooner. Those in use stay open.
     pub tenants_open_max: u32,
+    /// Whether events with ids that were seen are stored again.
+    pub idempotence: idempotence::Config,
 }
 
 impl Default for Config {
@@ -99,6 +103,7 @@ impl Default for Config {
             managed_no_commit_timeout: None,
             tenant_idle: limits::TENANT_IDLE,
             tenants_open_max: limits::TENANTS_OPEN_MAX,
+            idempotence: idempotence::Config::default(),
         }
     }
 }
@@ -116,6 +121,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     tenants: Tenants,
+    idempotence: Arc<Idempotence>,
 }
 
 impl Broker {
@@ -127,6 +133,7 @@ impl Broker {
         store: Arc<dyn MetadataStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let idempotence = Idempotence::new(config.idempotence.clone(), Arc::clone(&clock));
         Self(Arc::new(Inner {
             config,
             log,
@@ -135,6 +142,7 @@ impl Broker {
             clock,
             metrics: Metrics::default(),
             tenants: Tenants::default(),
+            idempotence,
         }))
     }
 
@@ -143,6 +151,7 @@ impl Broker {
         let clock = Arc::clone(&self.0.clock);
         self.0.metrics.register(registry, clock);
         self.0.registry.register_metrics(registry);
+        self.0.idempotence.register(registry);
         registry.register_collector(Box::new(LogCollector(self.clone())));
         registry.register_collector(Box::new(ManagedCollector(self.clone())));
     }
@@ -161,8 +170,10 @@ impl Broker {
     }
 
     /// Closes the tenants that nobody has used for [`Config::tenant_idle`]; the next call that needs
-    /// one opens it again. To be called now and then.
+    /// one opens it again. In the others it forgets the event ids whose time is over. To be called
+    /// now and then.
     pub async fn close_quiet(&self) {
+        self.0.idempotence.expire();
         let idle = self.0.config.tenant_idle;
         self.close(self.0.tenants.take_quiet(Instant::now(), idle))
             .await;
@@ -221,6 +232,7 @@ impl Broker {
             let channels = Channels::open(id, store, clock).await;
             let channels = channels.map_err(TopicError::unavailable)?;
             Ok(Arc::new(Tenant {
+                ids: self.0.idempotence.open(Arc::clone(&log)),
                 log,
                 schemas,
                 managed,

@@ -3,6 +3,11 @@
 //! [`Publisher::batch`] and [`Batch::push`] are plain computation on the caller's task, so that
 //! validation runs on every core; [`Batch::append`] queues the result, and [`PendingPublish::outcome`]
 //! waits until it is durable. A stream keeps several of the latter under way.
+//!
+//! Where publishing is idempotent, events that are there already are taken out before the others are
+//! queued, and answered like the first ones ([`super::idempotence`]).
+
+mod once;
 
 use std::{
     collections::HashMap,
@@ -14,6 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     Broker, PublishError, Tenant, TopicError,
+    idempotence::{Answer, Claimed},
     metrics::{PublishMetrics, RefusalReason},
     topics::users,
 };
@@ -131,14 +137,17 @@ impl Publisher {
             notes: Arc::clone(&self.notes),
             room_wait: self.room_wait,
             last_schema: event_type.current().clone(),
-            event_type,
             written_with: Vec::new(),
             bodies: Vec::new(),
             bytes_left: bytes,
             events_left: events,
             slots: Vec::with_capacity(events),
+            is_idempotent: self.tenant.ids.is_on(&event_type),
+            has_chosen_ids: false,
+            duplicates: Vec::new(),
             ids: String::with_capacity(events * EVENT_ID_CHARS_MAX),
             made_ids: MadeIds::new(events),
+            event_type,
         })
     }
 }
@@ -161,8 +170,21 @@ pub struct Batch {
     bytes_left: usize,
     events_left: usize,
     slots: Vec<Slot>,
+    /// Whether ids that publishers chose are looked up.
+    is_idempotent: bool,
+    /// Whether there is such an id.
+    has_chosen_ids: bool,
+    /// The accepted events that were taken out again, by their slots.
+    duplicates: Vec<Duplicate>,
     ids: String,
     made_ids: MadeIds,
+}
+
+/// An accepted event that is not stored, since another one with its id is or may be.
+#[derive(Debug)]
+struct Duplicate {
+    slot: usize,
+    answer: Answer,
 }
 
 /// What became of one event so far.
@@ -172,6 +194,8 @@ struct Slot {
     id_end: usize,
     /// Whether the id was made here: a refused event's result does not show such an id.
     id_made: bool,
+    /// Whether it is answered with the result of another one.
+    is_duplicate: bool,
     refusal: Option<EventRefusal>,
 }
 
@@ -191,10 +215,12 @@ impl Batch {
             .as_ref()
             .map(|id| std::str::from_utf8(id).expect("a UUID is ASCII"));
         self.lay_out(event.encoded(), id);
+        self.has_chosen_ids |= id.is_none();
         self.ids.push_str(id.unwrap_or(event.id()));
         self.slots.push(Slot {
             id_end: self.ids.len(),
             id_made: id.is_some(),
+            is_duplicate: false,
             refusal: None,
         });
     }
@@ -209,6 +235,7 @@ impl Batch {
         self.slots.push(Slot {
             id_end: self.ids.len(),
             id_made: false,
+            is_duplicate: false,
             refusal: Some(refusal),
         });
     }
@@ -287,7 +314,8 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// [`PublishError::Overloaded`] and [`PublishError::Refused`]: nothing was stored.
+    /// [`PublishError::Overloaded`] and [`PublishError::Refused`]: nothing was stored. Where ids are
+    /// looked up, [`PublishError::Topic`] if they cannot be.
     pub async fn append_in_time(self) -> Result<PendingPublish, PublishError> {
         let (wait, metrics) = (self.room_wait, self.metrics.clone());
         tokio::time::timeout(wait, self.append())
@@ -302,21 +330,24 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// [`PublishError::Refused`]: nothing was stored.
+    /// [`PublishError::Refused`]: nothing was stored. Where ids are looked up,
+    /// [`PublishError::Topic`] if they cannot be.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a call dropped while it waits has stored nothing.
-    pub async fn append(self) -> Result<PendingPublish, PublishError> {
+    pub async fn append(mut self) -> Result<PendingPublish, PublishError> {
         let tenant = Arc::clone(&self.tenant);
-        let (bodies, queued) = self.split();
-        let appending = if bodies.is_empty() {
-            None
-        } else {
-            let appending = tenant.log.append(bodies).await;
-            Some(appending.map_err(|error| queued.metrics.failed(error))?)
+        let claimed = match self.is_once() {
+            true => Some(Self::claim(&tenant, std::slice::from_mut(&mut self)).await?),
+            false => None,
         };
-        Ok(PendingPublish { appending, queued })
+        let (bodies, queued) = self.split();
+        let appending = append(&tenant, bodies, claimed).await;
+        Ok(PendingPublish {
+            appending: appending.map_err(|error| queued.metrics.failed(error))?,
+            queued,
+        })
     }
 
     /// Queues the accepted events of several batches of one tenant as one, in order: all of them or
@@ -325,7 +356,7 @@ impl Batch {
     /// # Errors
     ///
     /// As for [`Batch::append_in_time`].
-    pub async fn append_together(batches: Vec<Self>) -> Result<PendingBatches, PublishError> {
+    pub async fn append_together(mut batches: Vec<Self>) -> Result<PendingBatches, PublishError> {
         let Some(first) = batches.first() else {
             return Ok(PendingBatches {
                 appending: None,
@@ -338,28 +369,24 @@ impl Batch {
             .iter()
             .map(|batch| (batch.topic.name.clone(), batch.metrics.clone()))
             .collect();
-        let (bodies, queued): (Vec<_>, Vec<_>) = batches.into_iter().map(Self::split).unzip();
-        let bodies: Vec<_> = bodies.into_iter().flatten().collect();
-        if bodies.is_empty() {
-            return Ok(PendingBatches {
-                appending: None,
-                queued,
-            });
-        }
-        match tokio::time::timeout(wait, tenant.log.append(bodies)).await {
-            Ok(Ok(appending)) => Ok(PendingBatches {
-                appending: Some(appending),
-                queued,
-            }),
-            Ok(Err(error)) => {
+        let queueing = async {
+            let claimed = match batches.iter().any(Self::is_once) {
+                true => Some(Self::claim(&tenant, &mut batches).await?),
+                false => None,
+            };
+            let (bodies, queued): (Vec<_>, Vec<_>) = batches.into_iter().map(Self::split).unzip();
+            let bodies = bodies.into_iter().flatten().collect();
+            let appending = append(&tenant, bodies, claimed).await.map_err(|error| {
                 let failed = metrics.values().map(|topic| topic.failed(error.clone()));
-                Err(failed.last().expect("each batch has a topic"))
-            }
-            Err(_) => {
-                metrics.values().for_each(PublishMetrics::overloaded);
-                Err(PublishError::Overloaded(wait))
-            }
-        }
+                failed.last().expect("each batch has a topic")
+            })?;
+            Ok(PendingBatches { appending, queued })
+        };
+        let queued = tokio::time::timeout(wait, queueing).await;
+        queued.unwrap_or_else(|_| {
+            metrics.values().for_each(PublishMetrics::overloaded);
+            Err(PublishError::Overloaded(wait))
+        })
     }
 
     /// The events for the log, and what is known of them until it answers.
@@ -375,6 +402,7 @@ impl Batch {
                 slots: self.slots,
                 ids: self.ids,
                 positions: Vec::new(),
+                duplicates: self.duplicates,
             },
             metrics: self.metrics,
             notes: self.notes,
@@ -382,6 +410,27 @@ impl Batch {
         };
         (self.bodies, queued)
     }
+}
+
+/// Queues the events, if there are any, and has the ids that were taken for them follow.
+///
+/// # Errors
+///
+/// As [`crate::event_log::TenantLog::append`]; the ids are free again.
+async fn append(
+    tenant: &Arc<Tenant>,
+    bodies: Vec<BlockBody>,
+    claimed: Option<Claimed>,
+) -> Result<Option<Appending>, AppendError> {
+    if bodies.is_empty() {
+        return Ok(None);
+    }
+    let count = bodies.len();
+    let appending = tenant.log.append(bodies).await?;
+    Ok(Some(match claimed {
+        Some(claimed) => claimed.follow(tenant, count, appending),
+        None => appending,
+    }))
 }
 
 /// A batch whose events the log has.
@@ -397,7 +446,8 @@ struct Queued {
 
 impl Queued {
     /// What became of the events, by what became of the bodies.
-    fn settle(self, outcome: AppendOutcome) -> Result<Published, PublishError> {
+    async fn settle(mut self, outcome: AppendOutcome) -> Result<Published, PublishError> {
+        once::await_answers(&mut self.published.duplicates).await;
         let Self {
             event_counts,
             mut published,
@@ -405,16 +455,20 @@ impl Queued {
             notes,
             written_with,
         } = self;
-        if event_counts.is_empty() {
+        let answers = published.duplicates.iter().map(|it| &it.answer);
+        if event_counts.is_empty() && answers.len() == 0 {
             return Ok(published);
         }
-        if outcome.iter().all(Result::is_err) {
+        let is_stored = answers.clone().any(|answer| answer.position().is_some());
+        if !is_stored && outcome.iter().all(Result::is_err) {
             // Of several reasons the one that leaves the publisher in doubt is told.
             let errors = outcome.into_iter().filter_map(Result::err);
+            let errors = errors.chain(answers.filter_map(Answer::failure).cloned());
             let error = errors.max_by_key(|error| !error.is_safe_to_retry());
             return Err(metrics.failed(error.expect("an accepted event has a body")));
         }
         published.settle(&event_counts, outcome, &metrics);
+        published.answer(&metrics);
         metrics.published(published.positions.len());
         let now = Instant::now();
         let mut notes = notes.lock().expect("no holder of this lock panics");
@@ -451,11 +505,12 @@ impl PendingBatches {
             }),
         }
         .into_iter();
-        let settled = self.queued.into_iter().map(|queued| {
+        let mut settled = Vec::with_capacity(self.queued.len());
+        for queued in self.queued {
             let own = outcome.by_ref().take(bodies(&queued)).collect();
-            queued.settle(own)
-        });
-        settled.collect()
+            settled.push(queued.settle(own).await);
+        }
+        settled
     }
 }
 
@@ -482,12 +537,12 @@ impl PendingPublish {
         let Self { appending, queued } = self;
         let outcome = match appending {
             None => Vec::new(),
-            Some(appending) => {
-                let outcome = appending.await;
-                outcome.map_err(|error| queued.metrics.failed(error))?
-            }
+            Some(appending) => appending.await.unwrap_or_else(|error| {
+                let failed = |_: &usize| Err(error.clone());
+                queued.event_counts.iter().map(failed).collect()
+            }),
         };
-        queued.settle(outcome)
+        queued.settle(outcome).await
     }
 }
 
@@ -497,8 +552,10 @@ pub struct Published {
     schema_id: SchemaId,
     slots: Vec<Slot>,
     ids: String,
-    /// One for each event without a refusal, in order.
+    /// One for each event without a refusal that was stored by this request, in order.
     positions: Vec<Position>,
+    /// One for each that is answered with the result of another, in order.
+    duplicates: Vec<Duplicate>,
 }
 
 /// What became of one event.
@@ -520,6 +577,8 @@ impl Published {
     /// One outcome for each event, in the order they were pushed.
     pub fn outcomes(&self) -> impl ExactSizeIterator<Item = EventOutcome<'_>> {
         let mut positions = self.positions.iter();
+        let duplicates = self.duplicates.iter();
+        let mut first_positions = duplicates.filter_map(|it| it.answer.position());
         let mut id_start = 0;
         self.slots.iter().map(move |slot| {
             let id = &self.ids[id_start..slot.id_end];
@@ -534,10 +593,14 @@ impl Published {
                     result: Err(refusal),
                 },
                 None => {
-                    let position = positions.next().expect("each stored event has a position");
+                    let position = match slot.is_duplicate {
+                        true => first_positions.next(),
+                        false => positions.next().copied(),
+                    };
+                    let position = position.expect("each stored event has a position");
                     EventOutcome {
                         id,
-                        result: Ok(*position),
+                        result: Ok(position),
                     }
                 }
             }
@@ -546,7 +609,8 @@ impl Published {
 
     /// Hands the positions of stored bodies to their events, and the errors of the others.
     fn settle(&mut self, event_counts: &[usize], outcome: AppendOutcome, metrics: &PublishMetrics) {
-        let mut accepted = self.slots.iter_mut().filter(|slot| slot.refusal.is_none());
+        let accepted = |slot: &&mut Slot| slot.refusal.is_none() && !slot.is_duplicate;
+        let mut accepted = self.slots.iter_mut().filter(accepted);
         for (&event_count, result) in event_counts.iter().zip(outcome) {
             let of_body = accepted.by_ref().take(event_count);
             match result {
@@ -557,6 +621,24 @@ impl Published {
                     metrics.refused(RefusalReason::NotStored);
                     slot.refusal = Some(EventRefusal::NotStored(error.clone()));
                 }),
+            }
+        }
+    }
+
+    /// Counts the events that are answered with the results of others, and refuses those whose
+    /// others were not stored for certain.
+    fn answer(&mut self, metrics: &PublishMetrics) {
+        let Self {
+            slots, duplicates, ..
+        } = self;
+        for duplicate in duplicates {
+            match duplicate.answer.failure() {
+                None => metrics.duplicate(),
+                Some(error) => {
+                    metrics.refused(RefusalReason::NotStored);
+                    let refusal = EventRefusal::NotStored(error.clone());
+                    slots[duplicate.slot].refusal = Some(refusal);
+                }
             }
         }
     }

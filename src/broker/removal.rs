@@ -176,6 +176,7 @@ impl Broker {
         // The registry first: nothing is appended any more, and an opening finishes what stops here.
         tenant.schemas.delete(event_type.topic()).await?;
         tenant.log.delete_topic(event_type.topic_id()).await?;
+        tenant.ids.forget(event_type.topic_id());
         tenant.log.audit(record("done")).await?;
         Ok(event_type)
     }
@@ -331,7 +332,13 @@ impl Eraser<'_> {
             return Ok(());
         }
         let topic = self.event_type.topic_id();
-        let erased = self.tenant.log.erase(topic, positions).await?;
+        let erased = self.tenant.log.erase(topic, positions.clone()).await;
+        match &erased {
+            Ok(_) => self.tenant.ids.erased(topic, &positions),
+            // Which of them are gone the log has to say.
+            Err(_) => self.tenant.ids.forget(topic),
+        }
+        let erased = erased?;
         self.done.erased += erased.events;
         self.done.segments += erased.segments;
         Ok(())

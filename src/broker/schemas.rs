@@ -255,6 +255,37 @@ impl Broker {
         Ok(())
     }
 
+    /// Has publishing to a topic be idempotent, or not, or as the gateway has it by default. Holds for
+    /// every publish that begins after this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`SchemaChangeError`]; nothing was changed, unless the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was begun goes on.
+    pub async fn set_idempotence(
+        &self,
+        principal: &Principal,
+        topic: &str,
+        idempotent: Option<bool>,
+    ) -> Result<(), SchemaChangeError> {
+        let (tenant, event_type) = self.find_topic(principal, topic).await?;
+        let changing = tokio::spawn(async move {
+            let (topic, id) = (event_type.topic(), event_type.topic_id());
+            // Before, since what was published while it was off is not known; and after, since it
+            // is of no use while it is off.
+            tenant.ids.forget(id);
+            let changed = tenant.schemas.set_idempotence(topic, idempotent).await;
+            tenant.ids.forget(id);
+            changed
+        });
+        // It panicked, which is a bug of ours, or the program ends.
+        changing.await.map_err(|_| RegistryError::Interrupted)??;
+        Ok(())
+    }
+
     /// Writes down who used which schemas, of every tenant that is open. To be called now and then, and
     /// at the end.
     pub async fn flush_schema_uses(&self) {

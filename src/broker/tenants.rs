@@ -11,7 +11,9 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::{channels::Channels, filters::Filters, managed::ManagedSubscriptions};
+use super::{
+    channels::Channels, filters::Filters, idempotence::Windows, managed::ManagedSubscriptions,
+};
 use crate::{event_log::TenantLog, schema::registry::TenantSchemas, types::TenantId};
 
 /// One tenant's engines.
@@ -22,6 +24,7 @@ pub(super) struct Tenant {
     pub(super) managed: ManagedSubscriptions,
     pub(super) channels: Channels,
     pub(super) filters: Filters,
+    pub(super) ids: Arc<Windows>,
 }
 
 /// Where a tenant's engines are once they are open. Two first calls share one opening.

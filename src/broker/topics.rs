@@ -30,6 +30,8 @@ pub struct TopicDescription {
     pub state: TopicState,
     /// What new versions of its schema are held to.
     pub rules: SchemaRules,
+    /// Whether an event whose id comes again is stored once.
+    pub is_idempotent: bool,
 }
 
 /// What one caller may do with a topic or a channel.
@@ -165,6 +167,7 @@ fn describe(
         can_subscribe: principal.grants.may_subscribe(event_type.topic()),
         state: tenant.log.topic(event_type.topic_id()),
         rules: rules_of(tenant, Some(&event_type)),
+        is_idempotent: tenant.ids.is_on(&event_type),
         event_type,
     })
 }

@@ -248,6 +248,42 @@ pub(super) const KEYS: &[Key] = &[
         ),
     },
     Key {
+        section: "idempotence",
+        name: "enabled",
+        doc: "Store an event once whose id comes again, on topics that do not say so themselves",
+        kind: Kind::Bool(|s| &mut s.gateway.broker.idempotence.enabled),
+    },
+    Key {
+        section: "idempotence",
+        name: "window",
+        doc: "How long an event's id is remembered",
+        kind: Kind::Duration(
+            |s| &mut s.gateway.broker.idempotence.window,
+            SECOND,
+            limits::IDEMPOTENCE_WINDOW_MAX,
+        ),
+    },
+    Key {
+        section: "idempotence",
+        name: "ids_per_topic_max",
+        doc: "Ids that are remembered of one topic; the oldest go first",
+        kind: Kind::Count(
+            |s| &mut s.gateway.broker.idempotence.ids_per_topic_max,
+            1,
+            limits::IDEMPOTENCE_IDS_CEILING,
+        ),
+    },
+    Key {
+        section: "idempotence",
+        name: "ids_max",
+        doc: "Ids that are remembered of all topics; the oldest go first",
+        kind: Kind::Count(
+            |s| &mut s.gateway.broker.idempotence.ids_max,
+            1,
+            limits::IDEMPOTENCE_IDS_CEILING,
+        ),
+    },
+    Key {
         section: "auth",
         name: "token_lifetime",
         doc: "How long an access token is good that signing in made",

@@ -5,8 +5,8 @@ use crate::{server, telemetry::log};
 /// Every setting, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The gateway: `[server]`, `[tls]`, `[event_log]`, `[broker]`, `[auth]`, `[schema]`
-    /// and `[grpc]`.
+    /// The gateway: `[server]`, `[tls]`, `[event_log]`, `[broker]`, `[idempotence]`, `[auth]`,
+    /// `[schema]` and `[grpc]`.
     pub gateway: server::Config,
     /// Whether listeners that should not leave this machine may: `[server]` too.
     pub insecure_listen: bool,

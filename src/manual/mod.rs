@@ -11,8 +11,9 @@
 //! 7. [`sign_in`]: how clients come by access tokens, and how those end.
 //! 8. [`durability`]: what an acknowledgement means, and what recovery does.
 //! 9. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 10. [`patterns`]: what to build out of events, and when not to.
-//! 11. [`operations`]: files, metrics, health and what to do about messages.
+//! 10. [`idempotence`]: events that are sent again, and stored once.
+//! 11. [`patterns`]: what to build out of events, and when not to.
+//! 12. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -40,6 +41,9 @@ pub mod removal {}
 
 #[doc = include_str!("sign_in.md")]
 pub mod sign_in {}
+
+#[doc = include_str!("idempotence.md")]
+pub mod idempotence {}
 
 #[doc = include_str!("patterns.md")]
 pub mod patterns {}

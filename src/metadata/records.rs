@@ -286,6 +286,9 @@ pub struct TopicRecord {
     pub versions: Vec<VersionRecord>,
     /// Whether payloads are validated.
     pub validates: bool,
+    /// Whether publishing is idempotent, if that is set for the topic itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
     /// Milliseconds since the epoch.
     pub created_at_ms: i64,
     /// Milliseconds since the epoch; absent while there is the topic. A deleted one keeps its number,

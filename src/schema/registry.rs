@@ -340,6 +340,29 @@ impl TenantSchemas {
         self.replace(changing, after).await
     }
 
+    /// Has publishing to a topic be idempotent, or not, or as for topics that do not say.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]: there is no such topic, or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TenantSchemas::register`].
+    pub async fn set_idempotence(
+        self: &Arc<Self>,
+        topic: &TopicName,
+        idempotent: Option<bool>,
+    ) -> Result<Arc<EventType>, RegistryError> {
+        let changing = self.change().await?;
+        let before = self.found(topic)?;
+        let after = EventType {
+            idempotent,
+            ..EventType::clone(&before)
+        };
+        self.replace(changing, after).await
+    }
+
     /// Deletes a topic: durable when it returns, and seen by every call at once. Its schemas can be
     /// asked for as before.
     ///

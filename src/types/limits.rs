@@ -57,6 +57,20 @@ pub const PUBLISH_STREAM_PIPELINE_MAX: usize = 64;
 /// public Go client sets.
 pub const PUBLISH_ROOM_WAIT: Duration = Duration::from_secs(2);
 
+/// How long the id of an event is remembered where publishing is idempotent. Ours: a publisher that tries
+/// again gives up sooner, and a gateway is back sooner.
+pub const IDEMPOTENCE_WINDOW: Duration = Duration::from_secs(600);
+/// Longest such time that may be configured. Ours: what is that old is read back from the log at a start.
+pub const IDEMPOTENCE_WINDOW_MAX: Duration = WAIT_MAX;
+/// Ids that are remembered of one topic. Ours: ten minutes of 400 events a second.
+pub const IDEMPOTENCE_IDS_PER_TOPIC_MAX: u32 = 250_000;
+/// Ids that are remembered of all topics. Ours: each takes 75 to 140 bytes.
+pub const IDEMPOTENCE_IDS_MAX: u32 = 1_000_000;
+/// Largest number of ids that may be configured. Ours: some 14 GB.
+pub const IDEMPOTENCE_IDS_CEILING: u32 = 100_000_000;
+/// Topics whose ids are read back from the log at once. Ours: each keeps a processor busy.
+pub const IDEMPOTENCE_REBUILDS_MAX: usize = 2;
+
 /// Interval of the server's HTTP/2 PINGs; with the timeout a dead peer is found within 15 s.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a PING may stay unanswered.

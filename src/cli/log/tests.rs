@@ -70,6 +70,7 @@ fn topic(id: u32, name: String) -> TopicRecord {
         current: String::new(),
         versions: Vec::new(),
         validates: true,
+        idempotent: None,
         created_at_ms: 1,
         deleted_at_ms: None,
         former_ids: Vec::new(),

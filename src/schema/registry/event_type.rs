@@ -20,6 +20,7 @@ pub struct EventType {
     pub(super) topic: TopicName,
     pub(super) topic_id: TopicId,
     pub(super) validates: bool,
+    pub(super) idempotent: Option<bool>,
     pub(super) created_at: Timestamp,
     pub(super) deleted_at: Option<Timestamp>,
     /// Numbers of topics that had this name before and were deleted.
@@ -100,6 +101,11 @@ impl EventType {
         self.validates
     }
 
+    /// Whether an event is stored once whose id comes again; `None` where the topic does not say.
+    pub fn idempotent(&self) -> Option<bool> {
+        self.idempotent
+    }
+
     /// What is set for this event type in place of the tenant's defaults.
     pub fn settings(&self) -> &RuleSettings {
         &self.settings
@@ -159,6 +165,7 @@ impl EventType {
             current: self.current().id().to_string(),
             versions: versions.collect(),
             validates: self.validates,
+            idempotent: self.idempotent,
             created_at_ms: self.created_at.as_millis(),
             deleted_at_ms: self.deleted_at.map(Timestamp::as_millis),
             former_ids: self.former_ids.iter().map(|id| id.get()).collect(),
@@ -193,6 +200,7 @@ impl EventType {
             topic: record.name.parse().map_err(|_| broken())?,
             topic_id: TopicId::new(record.id),
             validates: record.validates,
+            idempotent: record.idempotent,
             created_at: Timestamp::from_millis(record.created_at_ms),
             deleted_at: record.deleted_at_ms.map(Timestamp::from_millis),
             former_ids: record.former_ids.into_iter().map(TopicId::new).collect(),

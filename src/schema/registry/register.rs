@@ -289,6 +289,7 @@ impl TenantSchemas {
                 topic,
                 topic_id,
                 validates: true,
+                idempotent: None,
                 created_at: now,
                 deleted_at: None,
                 former_ids: Vec::new(),
@@ -316,6 +317,7 @@ impl TenantSchemas {
             created_at: now,
             deleted_at: None,
             validates: true,
+            idempotent: None,
             settings: RuleSettings::default(),
             file_sha256: None,
             ..again
