@@ -43,6 +43,16 @@ impl Admin {
             "off" => Some(false),
             _ => return Err(kinds::ADMIN_REQUEST_INVALID.error("validation is on or off")),
         };
+        let idempotent = match request.idempotent.as_str() {
+            "" => None,
+            "on" => Some(Some(true)),
+            "off" => Some(Some(false)),
+            "default" => Some(None),
+            _ => {
+                let what = "idempotent is on, off or default";
+                return Err(kinds::ADMIN_REQUEST_INVALID.error(what));
+            }
+        };
         // Whoever is not shown the topic does not change it.
         self.broker.topic(&principal, &request.name).await?;
         if let Some(millis) = request.retention_ms {
@@ -54,6 +64,11 @@ impl Admin {
         if let Some(validates) = validates {
             self.broker
                 .set_validation(&principal, &request.name, validates)
+                .await?;
+        }
+        if let Some(idempotent) = idempotent {
+            self.broker
+                .set_idempotence(&principal, &request.name, idempotent)
                 .await?;
         }
         let topic = self.broker.topic(&principal, &request.name).await?;

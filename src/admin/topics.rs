@@ -81,6 +81,13 @@ pub(super) fn topic_message(topic: &TopicDescription) -> Topic {
             "off"
         }
         .to_owned(),
+        idempotent: match topic.event_type.idempotent() {
+            Some(true) => "on",
+            Some(false) => "off",
+            None => "default",
+        }
+        .to_owned(),
+        is_idempotent: topic.is_idempotent,
         retention_ms: state.retention.map_or(0, |kept| kept.as_millis() as u64),
         subscribers: Vec::new(),
         rules: Some(rules_message(

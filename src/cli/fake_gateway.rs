@@ -854,6 +854,8 @@ fn topic() -> admin::Topic {
         latest_replay_id: replay_id(7).as_bytes()[..].to_vec().into(),
         earliest_replay_id: bytes::Bytes::new(),
         validation: "on".into(),
+        idempotent: "default".into(),
+        is_idempotent: false,
         retention_ms: 86_400_000,
         rules: None,
         subscribers: vec![admin::SubscriberLag {

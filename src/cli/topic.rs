@@ -90,7 +90,7 @@ Example:
         #[command(flatten)]
         connection: ConnectionArgs,
     },
-    /// Change how long a topic keeps its events, and whether they are validated
+    /// Change how long a topic keeps its events, and whether they are validated and stored once
     #[command(after_help = "\
 A time longer than what the gateway keeps (event_log.retention) makes no difference. Events go up to an
 hour late, as everywhere.")]
@@ -129,11 +129,15 @@ struct SettingArgs {
     /// Whether payloads have to fit their schema: `off` takes anything, as the hosted service does
     #[arg(long)]
     validation: Option<Validation>,
+    /// Whether an event is stored once whose id comes again; `default` is what the gateway does with
+    /// topics that do not say
+    #[arg(long)]
+    idempotent: Option<Idempotent>,
 }
 
 impl SettingArgs {
     fn is_empty(&self) -> bool {
-        self.retention.is_none() && self.validation.is_none()
+        self.retention.is_none() && self.validation.is_none() && self.idempotent.is_none()
     }
 }
 
@@ -142,6 +146,13 @@ enum Validation {
     // Without doc comments, so that the help says no more than their names.
     On,
     Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Idempotent {
+    On,
+    Off,
+    Default,
 }
 
 /// How long a topic is to keep its events; `None` is as long as the gateway does.
@@ -195,7 +206,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             connection,
         } => {
             if settings.is_empty() {
-                let what = "say what to change: --retention or --validation";
+                let what = "say what to change: --retention, --validation or --idempotent";
                 return Err(Failure::Usage(what.into()));
             }
             let connection = connection.connect().await?;
@@ -260,10 +271,16 @@ async fn set(
         Validation::On => "on".to_owned(),
         Validation::Off => "off".to_owned(),
     };
+    let idempotent = |idempotent: Idempotent| match idempotent {
+        Idempotent::On => "on".to_owned(),
+        Idempotent::Off => "off".to_owned(),
+        Idempotent::Default => "default".to_owned(),
+    };
     let request = SetTopicRequest {
         name: topic.to_string(),
         retention_ms: settings.retention.map(millis),
         validation: settings.validation.map_or_else(String::new, word),
+        idempotent: settings.idempotent.map_or_else(String::new, idempotent),
     };
     let response = connection.admin().set_topic(request).await?;
     Ok(response.into_inner().into())
@@ -337,6 +354,9 @@ struct TopicRow {
     latest_replay_id: String,
     earliest_replay_id: String,
     validation: String,
+    /// `on`, `off`, or `default` where the topic does not say.
+    idempotent: String,
+    is_idempotent: bool,
     /// Null for as long as the gateway keeps events.
     retention_seconds: Option<f64>,
     /// What new versions of the schema are held to.
@@ -370,6 +390,8 @@ impl From<Topic> for TopicRow {
             latest_replay_id: hex(&topic.latest_replay_id),
             earliest_replay_id: hex(&topic.earliest_replay_id),
             validation: topic.validation,
+            idempotent: topic.idempotent,
+            is_idempotent: topic.is_idempotent,
             retention_seconds: (topic.retention_ms > 0)
                 .then_some(topic.retention_ms as f64 / 1_000.0),
             rules: topic.rules.unwrap_or_default().into(),
@@ -407,6 +429,14 @@ impl TopicRow {
         }
     }
 
+    fn idempotence(&self) -> String {
+        match (self.idempotent.as_str(), self.is_idempotent) {
+            ("default", true) => "on, as for topics that do not say".into(),
+            ("default", false) => "off, as for topics that do not say".into(),
+            (set, _) => set.into(),
+        }
+    }
+
     /// One property a line.
     fn description(&self) -> String {
         let lines = [
@@ -418,6 +448,7 @@ impl TopicRow {
             ("compatibility", self.rules.compatibility_text()),
             ("checks", self.rules.checks_text()),
             ("validation", self.validation.clone()),
+            ("idempotent", self.idempotence()),
             ("retention", self.retention()),
             ("events ever", self.event_count.to_string()),
             ("events retained", self.retained_count.to_string()),
@@ -490,6 +521,10 @@ mod tests {
         );
         assert!(text.contains("earliest replay id  -\n"), "{text}");
         assert!(text.contains("retention           24h\n"), "{text}");
+        assert!(
+            text.contains("idempotent          off, as for topics that do not say\n"),
+            "{text}"
+        );
         let lag = "managed billing     3 events, 1m 1s behind, 2h to loss\n";
         assert!(text.ends_with(lag), "{text}");
     }

@@ -12,7 +12,8 @@
 //!
 //! What may be sent again is, under the same id and before anything that was sent after it: a request
 //! that the gateway is too busy for, one that could not be sent, and, unless [`Resend::Never`] says
-//! otherwise, one whose answer never came. The last may then be stored twice; subscribers tell by its
+//! otherwise, one whose answer never came. The last may then be stored twice, unless the gateway is told
+//! to compare ids (`tidegate topic set TOPIC --idempotent on`); subscribers tell by its
 //! id. An event that is refused is never sent again. What the gateway cannot be reached for, for longer
 //! than [`Builder::retry_for`], fails, and the publisher with it: whatever came later would overtake it.
 //!

@@ -5,7 +5,7 @@
 //! example; `durability` ends the process at bad moments; `start` holds it to refuse what it cannot
 //! work with, and `files` to what it writes; `publish` kills processes while files are published, and
 //! `subscriber` while they are read; `managed` reads through managed subscriptions; `removal` is what
-//! administrators have removed, and `schemas` what authors of schemas do; `sign_in`, how clients
+//! administrators have removed, `idempotence` publishes everything again, and `schemas` what authors of schemas do; `sign_in`, how clients
 //! come by their access tokens.
 
 mod bench;
@@ -15,6 +15,7 @@ mod durability;
 mod files;
 mod hosted;
 mod http;
+mod idempotence;
 mod managed;
 mod publish;
 mod removal;
