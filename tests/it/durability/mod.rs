@@ -7,6 +7,7 @@ mod backup;
 mod commits;
 mod damage;
 mod full_disk;
+mod idempotence;
 mod kill;
 mod long_history;
 mod tenants;
