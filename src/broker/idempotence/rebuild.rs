@@ -181,6 +181,8 @@ impl Reading<'_> {
         let Some(left) = self.life.checked_sub(age).filter(|left| !left.is_zero()) else {
             return;
         };
+        // Ids that were made here look like those that publishers chose. They take room, and nothing
+        // else comes of them.
         for (position, event) in block.events().filter(|(position, _)| *position > after) {
             // Of two with the same id, from a time when ids were not looked at, the first one counts.
             let event = EventView::parse(event).ok();
