@@ -48,7 +48,8 @@ use metrics::{LogCollector, ManagedCollector, Metrics};
 use tenants::{Closed, Tenant, Tenants};
 
 pub use channels::{
-    Channel, ChannelChange, ChannelError, ChannelMember, MemberProblem, NewChannel, NewMember,
+    AppliedChannel, ApplyOptions, ApplyOutcome, Channel, ChannelChange, ChannelError,
+    ChannelMember, MemberProblem, NewChannel, NewMember,
 };
 pub use comparison::{Comparison, ComparisonError};
 pub use credit::{Credit, GrantError};

@@ -288,13 +288,16 @@ impl From<AuthError> for RpcError {
 
 impl From<TopicError> for RpcError {
     fn from(error: TopicError) -> Self {
-        let kind = match &error {
-            TopicError::Empty => kinds::TOPIC_EMPTY,
-            TopicError::NotFound => kinds::TOPIC_NOT_FOUND,
-            TopicError::Forbidden(_) => kinds::TOPIC_PERMISSION,
-            TopicError::Unavailable(_) => kinds::TOPIC_UNAVAILABLE,
-        };
-        kind.error(error.to_string()).because(error)
+        topic_kind(&error).error(error.to_string()).because(error)
+    }
+}
+
+fn topic_kind(error: &TopicError) -> Kind {
+    match error {
+        TopicError::Empty => kinds::TOPIC_EMPTY,
+        TopicError::NotFound => kinds::TOPIC_NOT_FOUND,
+        TopicError::Forbidden(_) => kinds::TOPIC_PERMISSION,
+        TopicError::Unavailable(_) => kinds::TOPIC_UNAVAILABLE,
     }
 }
 
@@ -383,24 +386,29 @@ impl From<ManagedError> for RpcError {
 
 impl From<ChannelError> for RpcError {
     fn from(error: ChannelError) -> Self {
-        let kind = match &error {
-            ChannelError::NotFound => kinds::ADMIN_NOT_FOUND,
-            ChannelError::NameTaken(_) => kinds::ADMIN_EXISTS,
-            ChannelError::Member {
-                problem: MemberProblem::NoTopic,
-                ..
-            } => kinds::TOPIC_NOT_FOUND,
-            ChannelError::Name
-            | ChannelError::Label
-            | ChannelError::NoMember { .. }
-            | ChannelError::Member { .. } => kinds::ADMIN_REQUEST_INVALID,
-            ChannelError::Standard(_) | ChannelError::Subscribed(_) => kinds::ADMIN_PRECONDITION,
-            ChannelError::TooMany | ChannelError::TooManyMembers => kinds::PROTECTION,
-            ChannelError::Topic(error) => return error.clone().into(),
-            ChannelError::DiskFull => kinds::UNAVAILABLE,
-            ChannelError::Unreadable(_) | ChannelError::Store(_) => kinds::OUTAGE,
-        };
-        kind.error(error.to_string()).because(error)
+        channel_kind(&error).error(error.to_string()).because(error)
+    }
+}
+
+fn channel_kind(error: &ChannelError) -> Kind {
+    match error {
+        ChannelError::NotFound => kinds::ADMIN_NOT_FOUND,
+        ChannelError::NameTaken(_) => kinds::ADMIN_EXISTS,
+        ChannelError::Member {
+            problem: MemberProblem::NoTopic,
+            ..
+        } => kinds::TOPIC_NOT_FOUND,
+        ChannelError::Name
+        | ChannelError::Label
+        | ChannelError::NoMember { .. }
+        | ChannelError::Member { .. }
+        | ChannelError::Twice => kinds::ADMIN_REQUEST_INVALID,
+        ChannelError::Standard(_) | ChannelError::Subscribed(_) => kinds::ADMIN_PRECONDITION,
+        ChannelError::TooMany | ChannelError::TooManyMembers => kinds::PROTECTION,
+        ChannelError::Of { problem, .. } => channel_kind(problem),
+        ChannelError::Topic(error) => topic_kind(error),
+        ChannelError::DiskFull => kinds::UNAVAILABLE,
+        ChannelError::Unreadable(_) | ChannelError::Store(_) => kinds::OUTAGE,
     }
 }
 

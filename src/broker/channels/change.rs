@@ -78,10 +78,7 @@ impl Broker {
     ) -> Result<Arc<Channel>, ChannelError> {
         let tenant = self.tenant(principal.tenant).await?;
         let name = custom_name(&new.name)?;
-        let label = match new.label.is_empty() {
-            true => name.event_name().to_owned(),
-            false => check_label(new.label)?,
-        };
+        let label = label_or_name(new.label, &name)?;
         to_its_end(async move {
             let _changing = tenant.channels.changing.lock().await;
             let members = members(&tenant, &name, new.members)?;
@@ -145,10 +142,7 @@ impl Broker {
         to_its_end(async move {
             let _changing = tenant.channels.changing.lock().await;
             tenant.channels.find(&name).ok_or(ChannelError::NotFound)?;
-            let subscribed = tenant.managed.names_on(&name);
-            if !subscribed.is_empty() {
-                return Err(ChannelError::Subscribed(subscribed));
-            }
+            removable(&tenant, &name)?;
             tenant.channels.delete(&name).await
         })
         .await
@@ -157,20 +151,19 @@ impl Broker {
 
 impl Channels {
     async fn create(&self, channel: Channel) -> Result<Arc<Channel>, ChannelError> {
-        let kind = |name: &TopicName| name.as_str().starts_with("/event/");
         let all = self.all();
         if all.iter().any(|known| known.name == channel.name) {
             return Err(ChannelError::NameTaken(channel.name));
         }
         let of_kind = all
             .iter()
-            .filter(|known| kind(&known.name) == kind(&channel.name));
+            .filter(|known| is_of_events(&known.name) == is_of_events(&channel.name));
         if of_kind.count() >= CHANNELS_MAX {
             return Err(ChannelError::TooMany);
         }
         let change = records::change(&channel.record(), Expected::Absent);
         self.store_change(&channel.name, change).await?;
-        self.adopted(channel)
+        Ok(self.adopted(channel))
     }
 
     async fn replace(&self, channel: Channel) -> Result<Arc<Channel>, ChannelError> {
@@ -181,7 +174,7 @@ impl Channels {
         let expected = Expected::Revision(stored.revision);
         let change = records::change(&channel.record(), expected);
         self.store_change(&channel.name, change).await?;
-        self.adopted(channel)
+        Ok(self.adopted(channel))
     }
 
     async fn delete(&self, name: &TopicName) -> Result<(), ChannelError> {
@@ -193,41 +186,54 @@ impl Channels {
         Ok(())
     }
 
-    /// Writes a change. After a write that failed, what is known of the channel is made what is stored
-    /// of it: it may have been done all the same.
     async fn store_change(&self, name: &TopicName, change: Change) -> Result<(), ChannelError> {
-        let Err(error) = self.store.write(self.scope(), vec![change]).await else {
+        self.store_changes(vec![(name, change)]).await
+    }
+
+    /// Writes changes, all or none. After a write that failed, what is known of the channels is made what
+    /// is stored of them: it may have been done all the same.
+    pub(super) async fn store_changes(
+        &self,
+        changes: Vec<(&TopicName, Change)>,
+    ) -> Result<(), ChannelError> {
+        let (names, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        let Err(error) = self.store.write(self.scope(), changes).await else {
             return Ok(());
         };
-        match self.load(name).await {
-            Ok(Some(stored)) => _ = self.adopted(Channel::of(&stored.record)?),
-            Ok(None) => self.forget(name),
-            Err(unread) => tracing::warn!(
-                channel = %name,
-                error = &unread as &dyn std::error::Error,
-                "a channel may be configured otherwise than it is stored"
-            ),
+        for name in names {
+            match self.load(name).await {
+                Ok(Some(stored)) => _ = self.adopted(Channel::of(&stored.record)?),
+                Ok(None) => self.forget(name),
+                Err(unread) => tracing::warn!(
+                    channel = %name,
+                    error = &unread as &dyn std::error::Error,
+                    "a channel may be configured otherwise than it is stored"
+                ),
+            }
         }
         Err(error.into())
     }
 
-    async fn load(&self, name: &TopicName) -> Result<Option<Stored<ChannelRecord>>, ChannelError> {
+    pub(super) async fn load(
+        &self,
+        name: &TopicName,
+    ) -> Result<Option<Stored<ChannelRecord>>, ChannelError> {
         Ok(records::load(&*self.store, self.scope(), name.as_str()).await?)
     }
 
     /// Notes a channel as it is stored.
-    fn adopted(&self, channel: Channel) -> Result<Arc<Channel>, ChannelError> {
+    pub(super) fn adopted(&self, channel: Channel) -> Arc<Channel> {
         let channel = Arc::new(channel);
         let mut known = self.write();
         let sender = known
             .entry(channel.name.clone())
             .or_insert_with(|| watch::Sender::new(None));
         sender.send_replace(Some(Arc::clone(&channel)));
-        Ok(channel)
+        channel
     }
 
     /// Notes that a channel is not stored any more.
-    fn forget(&self, name: &TopicName) {
+    pub(super) fn forget(&self, name: &TopicName) {
         if let Some(sender) = self.write().remove(name) {
             sender.send_replace(None);
         }
@@ -242,10 +248,7 @@ impl Channel {
                 label,
                 members: new,
             } => {
-                self.label = match label.is_empty() {
-                    true => self.name.event_name().to_owned(),
-                    false => check_label(label)?,
-                };
+                self.label = label_or_name(label, &self.name)?;
                 self.members = members(tenant, &self.name, new)?;
             }
             ChannelChange::Add(new) => {
@@ -271,7 +274,7 @@ impl Channel {
 }
 
 /// Holds members to be ones that the channel may have, by name.
-fn members(
+pub(super) fn members(
     tenant: &Tenant,
     channel: &TopicName,
     new: Vec<NewMember>,
@@ -331,8 +334,7 @@ fn find(
     topic: &str,
 ) -> Result<Arc<EventType>, MemberProblem> {
     let name: TopicName = topic.parse().map_err(|_| MemberProblem::NoTopic)?;
-    let is_event = channel.as_str().starts_with("/event/");
-    match (name.kind(), is_event) {
+    match (name.kind(), is_of_events(channel)) {
         (TopicKind::Channel, _) => Err(MemberProblem::Kind("it is a channel itself")),
         (TopicKind::ChangeEvent, true) => Err(MemberProblem::Kind(
             "a channel under /event/ has platform events",
@@ -368,7 +370,7 @@ fn check_enriched(topic: &TopicName, field: &str, schema: &Schema) -> Result<(),
 }
 
 /// The name, if a custom channel may have it.
-fn custom_name(name: &str) -> Result<TopicName, ChannelError> {
+pub(super) fn custom_name(name: &str) -> Result<TopicName, ChannelError> {
     let name: TopicName = name.parse().map_err(|_| ChannelError::Name)?;
     if name.is_all_changes() {
         return Err(ChannelError::Standard(name));
@@ -376,6 +378,27 @@ fn custom_name(name: &str) -> Result<TopicName, ChannelError> {
     match name.event_name().strip_suffix("__chn") {
         Some(stem) if !stem.is_empty() => Ok(name),
         _ => Err(ChannelError::Name),
+    }
+}
+
+/// The label, or the last part of the name if it is empty.
+pub(super) fn label_or_name(label: String, name: &TopicName) -> Result<String, ChannelError> {
+    match label.is_empty() {
+        true => Ok(name.event_name().to_owned()),
+        false => check_label(label),
+    }
+}
+
+/// Whether it is a channel of platform events, rather than of change events.
+pub(super) fn is_of_events(channel: &TopicName) -> bool {
+    channel.as_str().starts_with("/event/")
+}
+
+/// Holds a channel to be one that may be deleted.
+pub(super) fn removable(tenant: &Tenant, channel: &TopicName) -> Result<(), ChannelError> {
+    match tenant.managed.names_on(channel) {
+        subscribed if subscribed.is_empty() => Ok(()),
+        subscribed => Err(ChannelError::Subscribed(subscribed)),
     }
 }
 
@@ -388,7 +411,7 @@ fn check_label(label: String) -> Result<String, ChannelError> {
 
 /// Does a change to its end, also if whoever asked for it goes away meanwhile: what is stored and what
 /// is in force are changed together.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, ChannelError>> + Send + 'static,
 ) -> Result<T, ChannelError> {
     match tokio::spawn(change).await {

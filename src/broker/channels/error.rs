@@ -53,6 +53,17 @@ pub enum ChannelError {
         /// Why not.
         problem: MemberProblem,
     },
+    /// A list of channels names one twice.
+    #[error("it is named twice")]
+    Twice,
+    /// A channel of a list cannot be as it was asked to be.
+    #[error("{channel}: {problem}")]
+    Of {
+        /// The channel, as it was named.
+        channel: String,
+        /// Why not.
+        problem: Box<ChannelError>,
+    },
     /// Managed subscriptions are on the channel.
     #[error("the channel is subscribed to by {}; delete those first", .0.join(", "))]
     Subscribed(Vec<String>),
@@ -68,6 +79,16 @@ pub enum ChannelError {
     /// The store failed: the channel may or may not be as it was asked to be.
     #[error("the channel cannot be stored")]
     Store(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+impl ChannelError {
+    /// The error, saying which channel of several it is about.
+    pub(super) fn of(self, channel: &str) -> Self {
+        Self::Of {
+            channel: channel.to_owned(),
+            problem: Box::new(self),
+        }
+    }
 }
 
 /// Why a topic cannot be a member of a channel.

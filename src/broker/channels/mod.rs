@@ -8,9 +8,12 @@
 //! What a subscriber of a channel gets is worked out where it subscribes; here it is only known what
 //! channels there are.
 //!
+//! Several channels can be made to be just as a list says ([`Broker::apply_channels`]).
+//!
 //! Source: the public Metadata API Developer Guide, "PlatformEventChannel" and
 //! "PlatformEventChannelMember".
 
+mod apply;
 mod change;
 pub mod error;
 
@@ -29,9 +32,10 @@ use crate::{
         MetadataStore, Scope,
         records::{self, ChannelMemberRecord, ChannelRecord},
     },
-    types::{Principal, TenantId, TopicName},
+    types::{Principal, TenantId, TopicKind, TopicName},
 };
 
+pub use apply::{AppliedChannel, ApplyOptions, ApplyOutcome};
 pub use change::{ChannelChange, NewChannel, NewMember};
 pub use error::{ChannelError, MemberProblem};
 
@@ -209,6 +213,23 @@ impl Broker {
         Ok(self.tenant(principal.tenant).await?.channels.all())
     }
 
+    /// The members of the standard channel: every topic of change events that there is, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unavailable`].
+    pub async fn change_topics(&self, principal: &Principal) -> Result<Vec<TopicName>, TopicError> {
+        let tenant = self.tenant(principal.tenant).await?;
+        let topics = tenant.schemas.event_types();
+        let mut topics: Vec<_> = topics
+            .iter()
+            .map(|event_type| event_type.topic().clone())
+            .filter(|topic| topic.kind() == TopicKind::ChangeEvent)
+            .collect();
+        topics.sort();
+        Ok(topics)
+    }
+
     /// The custom channel called `name`.
     ///
     /// # Errors
@@ -226,3 +247,6 @@ impl Broker {
 }
 
 const NO_PANIC: &str = "no holder of this lock panics";
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,8 @@ use super::gateway::{Gateway, assert_failure, latest, settle};
 use crate::{
     auth::{AuthError, HeaderProblem},
     broker::{
-        GrantError, PublishError, SchemaError, SubscribeError, SubscriptionEnd, TimeError,
-        TopicError, tests::engines::ORDERS,
+        ChannelError, GrantError, MemberProblem, PublishError, SchemaError, SubscribeError,
+        SubscriptionEnd, TimeError, TopicError, tests::engines::ORDERS,
     },
     clock::Timestamp,
     event_log::{PositionError, Refusal},
@@ -131,6 +131,14 @@ fn errors() -> Vec<(RpcError, Kind)> {
     let time = Timestamp::from_millis(7);
     let tenant = "x".parse::<crate::types::TenantId>().unwrap_err();
     let corrupted = kinds::REPLAY_ID_CORRUPTED;
+    let member = |problem| ChannelError::Member {
+        topic: ORDERS.into(),
+        problem,
+    };
+    let in_a_list = |problem| ChannelError::Of {
+        channel: "/event/Orders__chn".into(),
+        problem: Box::new(problem),
+    };
     vec![
         (
             AuthError::Header(HeaderProblem::TenantId(tenant)).into(),
@@ -233,6 +241,44 @@ fn errors() -> Vec<(RpcError, Kind)> {
             SubscriptionEnd::NoCredit(Duration::from_secs(70)).into(),
             kinds::SUBSCRIPTION_IDLE,
         ),
+        (
+            SubscriptionEnd::ChannelDeleted.into(),
+            kinds::TOPIC_NOT_FOUND,
+        ),
+        (ChannelError::NotFound.into(), kinds::ADMIN_NOT_FOUND),
+        (ChannelError::NameTaken(topic()).into(), kinds::ADMIN_EXISTS),
+        (ChannelError::Name.into(), kinds::ADMIN_REQUEST_INVALID),
+        (
+            member(MemberProblem::Twice).into(),
+            kinds::ADMIN_REQUEST_INVALID,
+        ),
+        (
+            member(MemberProblem::NoTopic).into(),
+            kinds::TOPIC_NOT_FOUND,
+        ),
+        (
+            in_a_list(member(MemberProblem::NoTopic)).into(),
+            kinds::TOPIC_NOT_FOUND,
+        ),
+        (
+            in_a_list(ChannelError::Twice).into(),
+            kinds::ADMIN_REQUEST_INVALID,
+        ),
+        (
+            ChannelError::Subscribed(vec!["Billing".into()]).into(),
+            kinds::ADMIN_PRECONDITION,
+        ),
+        (
+            ChannelError::Standard(topic()).into(),
+            kinds::ADMIN_PRECONDITION,
+        ),
+        (ChannelError::TooMany.into(), kinds::PROTECTION),
+        (
+            ChannelError::Topic(TopicError::Unavailable(secret())).into(),
+            kinds::TOPIC_UNAVAILABLE,
+        ),
+        (ChannelError::DiskFull.into(), kinds::UNAVAILABLE),
+        (ChannelError::Store(secret()).into(), kinds::OUTAGE),
         (
             SubscriptionEnd::Storage(secret()).into(),
             kinds::SUBSCRIPTION_INTERNAL,
