@@ -7,6 +7,7 @@
 
 mod accounts;
 mod backup;
+mod channels;
 mod managed;
 mod removal;
 mod schemas;
@@ -25,19 +26,22 @@ use crate::{
         status::{RpcError, kinds},
     },
     proto::admin::{
-        BackupRequest, BackupResponse, ConfirmRetentionRequest, ConfirmRetentionResponse,
+        AddChannelMemberRequest, ApplyChannelsRequest, ApplyChannelsResponse, BackupRequest,
+        BackupResponse, Channel, ConfirmRetentionRequest, ConfirmRetentionResponse,
         CreateClientRequest, CreateClientResponse, CreateManagedSubscriptionRequest,
         CreateTokenRequest, CreateTokenResponse, CreateUserRequest, CreateUserResponse,
-        DeleteClientRequest, DeleteClientResponse, DeleteTopicRequest, DeleteTopicResponse,
-        DeleteUserRequest, DeleteUserResponse, DescribeSchemaRequest, DescribeSchemaRulesRequest,
-        DescribeTopicRequest, EraseEventsRequest, EraseEventsResponse, ListClientsRequest,
-        ListClientsResponse, ListManagedSubscriptionsRequest, ListManagedSubscriptionsResponse,
-        ListSchemasRequest, ListSchemasResponse, ListTokensRequest, ListTokensResponse,
-        ListTopicsRequest, ListTopicsResponse, ListUsersRequest, ListUsersResponse,
-        ManagedSubscription, ManagedSubscriptionKey, RegisterSchemaRequest,
-        ReleaseManagedSubscriptionResponse, ResolveTimeRequest, ResolveTimeResponse,
-        RetireSchemaRequest, RetireSchemaResponse, RevokeTokenRequest, RevokeTokenResponse,
-        SchemaRules, SchemaVerdict, SchemaVersion, SetSchemaRulesRequest, SetTopicRequest, Topic,
+        DeleteChannelRequest, DeleteChannelResponse, DeleteClientRequest, DeleteClientResponse,
+        DeleteTopicRequest, DeleteTopicResponse, DeleteUserRequest, DeleteUserResponse,
+        DescribeSchemaRequest, DescribeSchemaRulesRequest, DescribeTopicRequest,
+        EraseEventsRequest, EraseEventsResponse, ListChannelsRequest, ListChannelsResponse,
+        ListClientsRequest, ListClientsResponse, ListManagedSubscriptionsRequest,
+        ListManagedSubscriptionsResponse, ListSchemasRequest, ListSchemasResponse,
+        ListTokensRequest, ListTokensResponse, ListTopicsRequest, ListTopicsResponse,
+        ListUsersRequest, ListUsersResponse, ManagedSubscription, ManagedSubscriptionKey,
+        NewChannel, RegisterSchemaRequest, ReleaseManagedSubscriptionResponse,
+        RemoveChannelMemberRequest, ResolveTimeRequest, ResolveTimeResponse, RetireSchemaRequest,
+        RetireSchemaResponse, RevokeTokenRequest, RevokeTokenResponse, SchemaRules, SchemaVerdict,
+        SchemaVersion, SetSchemaRulesRequest, SetTopicRequest, Topic, UpdateChannelRequest,
         UpdateManagedSubscriptionRequest, admin_server,
     },
     schema::watch::SchemaFiles,
@@ -278,6 +282,62 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<ReleaseManagedSubscriptionResponse>, Status> {
         let call = Call::of(&request);
         call.finish(self.release_managed(&call, request.into_inner()).await)
+    }
+
+    async fn create_channel(
+        &self,
+        request: Request<NewChannel>,
+    ) -> Result<Response<Channel>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.make_channel(&call, request.into_inner()).await)
+    }
+
+    async fn list_channels(
+        &self,
+        request: Request<ListChannelsRequest>,
+    ) -> Result<Response<ListChannelsResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.channels(&call).await)
+    }
+
+    async fn update_channel(
+        &self,
+        request: Request<UpdateChannelRequest>,
+    ) -> Result<Response<Channel>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.label_channel(&call, request.into_inner()).await)
+    }
+
+    async fn add_channel_member(
+        &self,
+        request: Request<AddChannelMemberRequest>,
+    ) -> Result<Response<Channel>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.add_member(&call, request.into_inner()).await)
+    }
+
+    async fn remove_channel_member(
+        &self,
+        request: Request<RemoveChannelMemberRequest>,
+    ) -> Result<Response<Channel>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.remove_member(&call, request.into_inner()).await)
+    }
+
+    async fn delete_channel(
+        &self,
+        request: Request<DeleteChannelRequest>,
+    ) -> Result<Response<DeleteChannelResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.remove_channel(&call, request.into_inner()).await)
+    }
+
+    async fn apply_channels(
+        &self,
+        request: Request<ApplyChannelsRequest>,
+    ) -> Result<Response<ApplyChannelsResponse>, Status> {
+        let call = Call::of(&request);
+        call.finish(self.apply(&call, request.into_inner()).await)
     }
 
     async fn create_client(

@@ -102,6 +102,7 @@ pub(super) struct State {
     pub(super) backups: Vec<String>,
     tokens: Vec<admin::Token>,
     managed: Vec<admin::ManagedSubscription>,
+    channels: Vec<admin::Channel>,
     clients: Vec<admin::Client>,
     users: Vec<admin::User>,
     /// Told of each event that is stored.
@@ -192,6 +193,20 @@ impl Service {
         let mut state = self.0.lock().unwrap();
         state.metadata = request.metadata().clone();
         state
+    }
+
+    fn change_channel(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut admin::Channel),
+    ) -> Result<Response<admin::Channel>, Status> {
+        let mut state = self.0.lock().unwrap();
+        let mut channels = state.channels.iter_mut();
+        let found = channels.find(|channel| channel.name == name);
+        let found = found.ok_or_else(|| refused(tonic::Code::NotFound, "admin.not.found"))?;
+        change(found);
+        found.version += 1;
+        Ok(Response::new(found.clone()))
     }
 }
 
@@ -738,6 +753,105 @@ impl Admin for Service {
         Err(Status::unimplemented("not part of this fake"))
     }
 
+    async fn create_channel(
+        &self,
+        request: Request<admin::NewChannel>,
+    ) -> Result<Response<admin::Channel>, Status> {
+        let request = request.into_inner();
+        let channel = admin::Channel {
+            name: request.name,
+            label: request.label,
+            members: request.members,
+            version: 1,
+            created_at_ms: 1_700_000_000_000,
+            standard: false,
+        };
+        self.0.lock().unwrap().channels.push(channel.clone());
+        Ok(Response::new(channel))
+    }
+
+    async fn list_channels(
+        &self,
+        _: Request<admin::ListChannelsRequest>,
+    ) -> Result<Response<admin::ListChannelsResponse>, Status> {
+        let standard = admin::Channel {
+            name: "/data/ChangeEvents".into(),
+            standard: true,
+            ..admin::Channel::default()
+        };
+        let custom = self.0.lock().unwrap().channels.clone();
+        Ok(Response::new(admin::ListChannelsResponse {
+            channels: [vec![standard], custom].concat(),
+        }))
+    }
+
+    async fn update_channel(
+        &self,
+        request: Request<admin::UpdateChannelRequest>,
+    ) -> Result<Response<admin::Channel>, Status> {
+        let request = request.into_inner();
+        self.change_channel(&request.name, |channel| channel.label = request.label)
+    }
+
+    async fn add_channel_member(
+        &self,
+        request: Request<admin::AddChannelMemberRequest>,
+    ) -> Result<Response<admin::Channel>, Status> {
+        let request = request.into_inner();
+        let member = request.member.unwrap();
+        check_member(&member)?;
+        self.change_channel(&request.channel_name, |channel| {
+            channel.members.push(member);
+        })
+    }
+
+    async fn remove_channel_member(
+        &self,
+        request: Request<admin::RemoveChannelMemberRequest>,
+    ) -> Result<Response<admin::Channel>, Status> {
+        let request = request.into_inner();
+        self.change_channel(&request.channel_name, |channel| {
+            channel
+                .members
+                .retain(|member| member.topic_name != request.topic_name);
+        })
+    }
+
+    async fn delete_channel(
+        &self,
+        request: Request<admin::DeleteChannelRequest>,
+    ) -> Result<Response<admin::DeleteChannelResponse>, Status> {
+        let name = request.into_inner().name;
+        self.change_channel(&name, |_| ())?;
+        let mut state = self.0.lock().unwrap();
+        state.channels.retain(|channel| channel.name != name);
+        Ok(Response::new(admin::DeleteChannelResponse {}))
+    }
+
+    async fn apply_channels(
+        &self,
+        request: Request<admin::ApplyChannelsRequest>,
+    ) -> Result<Response<admin::ApplyChannelsResponse>, Status> {
+        let request = request.into_inner();
+        let outcome = match request.dry_run {
+            true => "changed",
+            false => "created",
+        };
+        let mut channels = Vec::new();
+        for channel in request.channels {
+            for member in &channel.members {
+                check_member(member).map_err(|refusal| {
+                    Status::invalid_argument(format!("{}: {}", channel.name, refusal.message()))
+                })?;
+            }
+            channels.push(admin::AppliedChannel {
+                name: channel.name,
+                outcome: outcome.into(),
+            });
+        }
+        Ok(Response::new(admin::ApplyChannelsResponse { channels }))
+    }
+
     async fn create_client(
         &self,
         request: Request<admin::CreateClientRequest>,
@@ -863,6 +977,18 @@ fn topic() -> admin::Topic {
             managed: true,
             lag: Some(lag()),
         }],
+    }
+}
+
+/// Refuses a filter that has a `?`, as one that is wrong there.
+fn check_member(member: &admin::ChannelMember) -> Result<(), Status> {
+    let topic = &member.topic_name;
+    match member.filter.find('?') {
+        None => Ok(()),
+        Some(before) => Err(Status::invalid_argument(format!(
+            "{topic} cannot be a member: the filter is wrong at character {}: found ?",
+            before + 1
+        ))),
     }
 }
 

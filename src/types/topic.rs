@@ -35,6 +35,9 @@ impl TopicKind {
 }
 
 impl TopicName {
+    /// The name of the standard channel of all change events.
+    pub const ALL_CHANGES: &str = "/data/ChangeEvents";
+
     /// The topic that carries events of the Avro record `record`, told by the record's suffix:
     /// `…__e` is a platform event, `…ChangeEvent` a change event.
     ///
@@ -63,7 +66,7 @@ impl TopicName {
 
     /// Whether it is the standard channel of all change events.
     pub fn is_all_changes(&self) -> bool {
-        &*self.0 == "/data/ChangeEvents"
+        &*self.0 == Self::ALL_CHANGES
     }
 
     /// What the name says about the topic.
