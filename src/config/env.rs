@@ -51,6 +51,7 @@
 //! | `TIDEGATE_AUTH__SIGN_IN_LOCKOUT` | `15m` |
 //! | `TIDEGATE_SCHEMA__COMPATIBILITY` | `backward` |
 //! | `TIDEGATE_SCHEMA__CHECKS` | `leading-fields, nullable-fields, logical-types, namespace` |
+//! | `TIDEGATE_CHANNELS__FILE` | not set |
 //! | `TIDEGATE_GRPC__FIRST_MESSAGE_WAIT` | `10s` |
 //! | `TIDEGATE_GRPC__PUBLISH_STREAM_IDLE` | `30m` |
 //! | `TIDEGATE_GRPC__FETCH_REQUESTS_PER_SECOND_MAX` | `10000` |

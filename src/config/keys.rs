@@ -347,6 +347,12 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Checks(|s| &mut s.gateway.schema.checks),
     },
     Key {
+        section: "channels",
+        name: "file",
+        doc: "Channels that are made to be so at the start; others stay",
+        kind: Kind::OptionalPath(|s| &mut s.gateway.channels_file),
+    },
+    Key {
         section: "grpc",
         name: "first_message_wait",
         doc: "How long a refusal waits for a stream's first message",

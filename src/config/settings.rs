@@ -6,7 +6,7 @@ use crate::{server, telemetry::log};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The gateway: `[server]`, `[tls]`, `[event_log]`, `[broker]`, `[idempotence]`, `[auth]`,
-    /// `[schema]` and `[grpc]`.
+    /// `[schema]`, `[channels]` and `[grpc]`.
     pub gateway: server::Config,
     /// Whether listeners that should not leave this machine may: `[server]` too.
     pub insecure_listen: bool,

@@ -397,7 +397,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
         (
             "[zzz]",
             "line 1: found the unknown section [zzz], wanted one of [server], [tls], [event_log], \
-             [broker], [idempotence], [auth], [schema], [grpc], [telemetry]",
+             [broker], [idempotence], [auth], [schema], [channels], [grpc], [telemetry]",
         ),
         (
             "\ndata_dir = 'x'",
@@ -670,6 +670,7 @@ fn sections_are_whole_and_keys_are_there_once() {
             "idempotence",
             "auth",
             "schema",
+            "channels",
             "grpc",
             "telemetry"
         ]

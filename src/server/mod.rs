@@ -1,11 +1,12 @@
 //! The gateway assembled: engines, broker and edges from one [`Config`], started and stopped as one.
 //!
 //! [`start`] opens the log and the metadata, makes what a first start needs (a tenant, an
-//! administrator's token, development certificates), registers schemas, binds every listener and
-//! serves. The handle it returns stops it all in the reverse order: streams are told to end, calls
-//! finish, and the log records that it ended cleanly.
+//! administrator's token, development certificates), registers schemas, applies the file of channels, binds
+//! every listener and serves. The handle it returns stops it all in the reverse order: streams are told to
+//! end, calls finish, and the log records that it ended cleanly.
 
 mod bootstrap;
+pub mod channels;
 mod files;
 mod listener;
 mod quiet;
@@ -55,6 +56,8 @@ pub struct Config {
     pub ephemeral: bool,
     /// Whose `.avsc` files become event types, and are watched.
     pub schemas_dir: PathBuf,
+    /// Lists channels that are made to be so at the start.
+    pub channels_file: Option<PathBuf>,
     /// Written once every listener accepts.
     pub ready_file: Option<PathBuf>,
     /// gRPC over TLS; not at all when `None`.
@@ -101,6 +104,7 @@ impl Default for Config {
             data_dir: "./tidegate-data".into(),
             ephemeral: false,
             schemas_dir: "./schemas".into(),
+            channels_file: None,
             ready_file: None,
             grpc_tls_addr: loopback(7443),
             grpc_addr: loopback(7011),
@@ -175,6 +179,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let schema_files = SchemaFiles::new(tenant);
     schema_files.register_metrics(&mut metrics);
     let watch = files::Keeper::start(&config.schemas_dir, &schemas, &schema_files, &clock).await;
+    // Once the topics are there that it names, and before anybody can subscribe.
+    if let Some(path) = &config.channels_file {
+        channels::apply(&broker, tenant, path).await?;
+    }
 
     // A token is made and written down last: a start that fails would leave one that nobody has.
     let profile = Profile {

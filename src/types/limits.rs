@@ -243,6 +243,8 @@ pub const CHANNELS_MAX: usize = 100;
 pub const CHANNEL_MEMBERS_MAX: usize = 200;
 /// Characters of a channel's label. Ours, as for managed subscriptions.
 pub const CHANNEL_LABEL_CHARS_MAX: usize = 80;
+/// Bytes of a file of channels. Ours: what it says has to fit into a request too.
+pub const CHANNELS_FILE_BYTES_MAX: u64 = MIB as u64;
 /// Characters of a filter.
 ///
 /// Source: the public Platform Events Developer Guide, "Filter Your Stream of Platform Events".

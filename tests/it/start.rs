@@ -317,3 +317,30 @@ fn as_nobody(dir: &Path) -> Command {
     }
     command
 }
+
+#[test]
+fn a_file_of_channels_that_cannot_be_applied_keeps_the_gateway_from_starting() {
+    let channel = "[[channel]]\nname = '/event/A__chn'\n";
+    for (text, words) in [
+        (
+            format!("{channel}colour = 'red'"),
+            ["channels.toml, line 3", "unknown field `colour`"],
+        ),
+        (
+            format!("{channel}[[channel.member]]\ntopic = '/event/Nothing__e'"),
+            [
+                "/event/A__chn: /event/Nothing__e cannot be a member",
+                "there is no such topic",
+            ],
+        ),
+    ] {
+        let dir = new_dir();
+        let file = dir.path().join("channels.toml");
+        fs::write(&file, text).unwrap();
+        let mut command = serve_command();
+        command
+            .arg("--ephemeral")
+            .env("TIDEGATE_CHANNELS__FILE", &file);
+        expect_refusal(command, dir.path(), &words);
+    }
+}
