@@ -6,6 +6,7 @@
 
 mod bench;
 mod certs;
+mod channel;
 mod client;
 mod config;
 mod connection;
@@ -64,6 +65,8 @@ enum Command {
     Schema(schema::Args),
     /// Make, change, list and read managed subscriptions
     Managed(managed::Args),
+    /// Make channels of several topics, change, list and delete them
+    Channel(channel::Args),
     /// Make, list and revoke access tokens
     Token(token::Args),
     /// Make, list and delete client applications that sign in
@@ -104,6 +107,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(args) => wait_for(unless_interrupted(topic::run(args))),
         Command::Schema(args) => wait_for(unless_interrupted(schema::run(args))),
         Command::Managed(args) => wait_for(managed::run(args)),
+        Command::Channel(args) => wait_for(unless_interrupted(channel::run(args))),
         Command::Token(args) => wait_for(unless_interrupted(token::run(args))),
         Command::Client(args) => wait_for(unless_interrupted(client::run(args))),
         Command::User(args) => wait_for(unless_interrupted(user::run(args))),

@@ -6,14 +6,15 @@
 //! 2. [`wire`]: what clients of the Pub/Sub API can rely on, and where this gateway chose.
 //! 3. [`managed`]: subscriptions whose position the gateway keeps.
 //! 4. [`filters`]: which of a topic's events a subscriber gets.
-//! 5. [`http`]: publishing and subscribing without gRPC.
-//! 6. [`schemas`]: how event types come to be and change, and what is refused.
-//! 7. [`sign_in`]: how clients come by access tokens, and how those end.
-//! 8. [`durability`]: what an acknowledgement means, and what recovery does.
-//! 9. [`removal`]: how events go away, by age or by order, and what that leaves behind.
-//! 10. [`idempotence`]: events that are sent again, and stored once.
-//! 11. [`patterns`]: what to build out of events, and when not to.
-//! 12. [`operations`]: files, metrics, health and what to do about messages.
+//! 5. [`channels`]: several topics that are subscribed to as one.
+//! 6. [`http`]: publishing and subscribing without gRPC.
+//! 7. [`schemas`]: how event types come to be and change, and what is refused.
+//! 8. [`sign_in`]: how clients come by access tokens, and how those end.
+//! 9. [`durability`]: what an acknowledgement means, and what recovery does.
+//! 10. [`removal`]: how events go away, by age or by order, and what that leaves behind.
+//! 11. [`idempotence`]: events that are sent again, and stored once.
+//! 12. [`patterns`]: what to build out of events, and when not to.
+//! 13. [`operations`]: files, metrics, health and what to do about messages.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -26,6 +27,9 @@ pub mod managed {}
 
 #[doc = include_str!("filters.md")]
 pub mod filters {}
+
+#[doc = include_str!("channels.md")]
+pub mod channels {}
 
 #[doc = include_str!("http.md")]
 pub mod http {}

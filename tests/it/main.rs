@@ -3,12 +3,13 @@
 //! `wire` asks what every kind of request gets, good and bad, and `http` does without gRPC; `stock`
 //! lets clients of other languages do their work, `cli` and `bench` the commands and `story` the
 //! example; `durability` ends the process at bad moments; `start` holds it to refuse what it cannot
-//! work with, and `files` to what it writes; `publish` kills processes while files are published, and
+//! work with, and `files` to what it writes; `channels` subscribes to several topics as one; `publish` kills processes while files are published, and
 //! `subscriber` while they are read; `managed` reads through managed subscriptions; `removal` is what
 //! administrators have removed, `idempotence` publishes everything again, and `schemas` what authors of schemas do; `sign_in`, how clients
 //! come by their access tokens.
 
 mod bench;
+mod channels;
 mod cli;
 mod doctor;
 mod durability;
