@@ -493,6 +493,11 @@ impl Subscription {
                 // What lies before a hole is delivered; the next read meets the hole again.
                 Err(_) => return Ok(taken),
             };
+            // A topic that came to the source meanwhile may have events before those that were read:
+            // they are read again, with it.
+            if self.source.has_changed() {
+                return Ok(taken);
+            }
             if batch.blocks.is_empty() {
                 if taken.slices.is_empty() {
                     taken.examined = batch.examined;

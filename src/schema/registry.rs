@@ -415,8 +415,11 @@ impl TenantSchemas {
         let committing = tokio::spawn(async move {
             *changing = Certainty::Doubtful;
             schemas.store.write(schemas.scope, changes).await?;
-            let shown = show(&mut schemas.known_mut());
+            // Told before anybody can publish to a topic that is new: who watches must not pass over it.
+            let mut known = schemas.known_mut();
+            let shown = show(&mut known);
             schemas.tell_change();
+            drop(known);
             *changing = Certainty::Sure;
             Ok(shown)
         });

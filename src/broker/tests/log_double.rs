@@ -55,6 +55,7 @@ struct Shared {
     appends: AtomicUsize,
     unanswered: Mutex<Vec<(oneshot::Sender<AppendOutcome>, Appending)>>,
     losses: Mutex<Losses>,
+    gate: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
 }
 
 /// What the log says that it has lost: positions between two others.
@@ -100,6 +101,7 @@ impl LogDouble {
             appends: AtomicUsize::new(0),
             unanswered: Mutex::default(),
             losses: Mutex::default(),
+            gate: Mutex::default(),
         };
         Self {
             log,
@@ -129,6 +131,14 @@ impl LogDouble {
     /// Has the events after `last_good` and up to `valid_from` count as damaged.
     pub(crate) fn damage(&self, last_good: Position, valid_from: Position) {
         self.shared.losses.lock().unwrap().damaged = Some((last_good, valid_from));
+    }
+
+    /// Holds the next read up: the first end tells that it has begun, the other lets it go on.
+    pub(crate) fn hold_read(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (begun, told) = oneshot::channel();
+        let (go, wait) = oneshot::channel();
+        *self.shared.gate.lock().unwrap() = Some((begun, wait));
+        (told, go)
     }
 
     /// How many appends were begun.
@@ -212,6 +222,11 @@ impl TenantLog for TenantLogDouble {
             return Err(ReadError::Storage(Arc::new(error)));
         }
         self.shared.losses.lock().unwrap().check_read(after)?;
+        let gate = self.shared.gate.lock().unwrap().take();
+        if let Some((begun, wait)) = gate {
+            _ = begun.send(());
+            _ = wait.await;
+        }
         self.log.read(topics, after, bytes_max).await
     }
 

@@ -4,6 +4,7 @@ mod belonging;
 mod delivery;
 pub(crate) mod engines;
 mod from_time;
+mod joining;
 mod lag;
 pub(crate) mod log_double;
 mod publish;
