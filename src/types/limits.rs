@@ -241,6 +241,10 @@ pub const SCHEMA_NAME_BYTES_MAX: usize = 255;
 pub const CHANNELS_MAX: usize = 100;
 /// Members of a channel. Ours: as many event types as the service lets an organization define.
 pub const CHANNEL_MEMBERS_MAX: usize = 200;
+/// Fields that a member of a channel has enriched.
+///
+/// Source: the public Change Data Capture Developer Guide, "Enrich Change Events with Extra Fields".
+pub const CHANNEL_ENRICHED_FIELDS_MAX: usize = 10;
 /// Characters of a channel's label. Ours, as for managed subscriptions.
 pub const CHANNEL_LABEL_CHARS_MAX: usize = 80;
 /// Bytes of a file of channels. Ours: what it says has to fit into a request too.

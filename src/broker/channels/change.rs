@@ -17,7 +17,9 @@ use crate::{
     schema::{Schema, registry::EventType},
     types::{
         Principal, TopicKind, TopicName,
-        limits::{CHANNEL_LABEL_CHARS_MAX, CHANNEL_MEMBERS_MAX, CHANNELS_MAX},
+        limits::{
+            CHANNEL_ENRICHED_FIELDS_MAX, CHANNEL_LABEL_CHARS_MAX, CHANNEL_MEMBERS_MAX, CHANNELS_MAX,
+        },
     },
 };
 
@@ -312,6 +314,9 @@ fn member(
         let schema = event_type.current();
         let filter = filter.as_deref().filter(|filter| !filter.trim().is_empty());
         let filter = filter.map(|filter| checked_filter(filter, schema));
+        if enriched_fields.len() > CHANNEL_ENRICHED_FIELDS_MAX {
+            return Err(MemberProblem::TooManyEnriched(enriched_fields.len()));
+        }
         for field in &enriched_fields {
             check_enriched(event_type.topic(), field, schema)?;
         }

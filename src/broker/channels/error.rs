@@ -8,7 +8,9 @@ use crate::{
     metadata::{StoreError, WriteError},
     types::{
         TopicName,
-        limits::{CHANNEL_LABEL_CHARS_MAX, CHANNEL_MEMBERS_MAX, CHANNELS_MAX},
+        limits::{
+            CHANNEL_ENRICHED_FIELDS_MAX, CHANNEL_LABEL_CHARS_MAX, CHANNEL_MEMBERS_MAX, CHANNELS_MAX,
+        },
     },
 };
 
@@ -110,6 +112,9 @@ pub enum MemberProblem {
     /// Enriched fields are for change events.
     #[error("enriched fields are for change events")]
     EnrichesEvents,
+    /// More fields to be enriched than a member may have.
+    #[error("at most {CHANNEL_ENRICHED_FIELDS_MAX} fields are enriched, found {0}")]
+    TooManyEnriched(usize),
     /// A field to be enriched that it does not have.
     #[error("it has no field {0} to be enriched")]
     NoEnrichedField(String),

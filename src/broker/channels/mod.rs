@@ -131,10 +131,15 @@ impl Channels {
         &self,
         topic: &TopicName,
     ) -> (Vec<TopicName>, MutexGuard<'_, ()>) {
-        let held = self.changing.lock().await;
+        let held = self.hold().await;
         let has_it = |channel: &Arc<Channel>| channel.member(topic).is_some();
         let channels = self.all().into_iter().filter(has_it);
         (channels.map(|channel| channel.name.clone()).collect(), held)
+    }
+
+    /// As long as the guard is held, no channel is changed or deleted.
+    pub(super) async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     fn scope(&self) -> Scope {

@@ -182,7 +182,13 @@ impl Broker {
             version: 1,
             created_at: tenant.managed.clock.now(),
         };
-        to_its_end(async move { tenant.managed.create(config).await }).await
+        to_its_end(async move {
+            // No channel is deleted between the look at it and the subscription.
+            let _held = tenant.channels.hold().await;
+            Source::check(&tenant, config.topic.as_str())?;
+            tenant.managed.create(config).await
+        })
+        .await
     }
 
     /// How every managed subscription is configured whose topic the caller may subscribe to, by name;

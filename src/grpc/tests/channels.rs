@@ -448,6 +448,14 @@ async fn what_a_channel_may_not_be_is_refused_with_its_reason() {
         (
             "/data/Sales__chn",
             NewMember {
+                enriched_fields: vec!["Status__c".into(); 11],
+                ..member(SHIPMENTS)
+            },
+            "/data/Shipment__ChangeEvent cannot be a member: at most 10 fields are enriched, found 11",
+        ),
+        (
+            "/data/Sales__chn",
+            NewMember {
                 enriched_fields: vec!["Nope__c".into()],
                 ..member(SHIPMENTS)
             },
