@@ -30,7 +30,7 @@ pub mod topics;
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::time::Instant;
+use tokio::{task::JoinError, time::Instant};
 
 use crate::{
     clock::Clock,
@@ -243,6 +243,19 @@ impl Broker {
         });
         tenant.await.cloned()
     }
+}
+
+/// Does a change to its end, also if whoever asked for it goes away meanwhile: what is stored and what is
+/// in force are changed together.
+async fn to_its_end<T, E>(
+    change: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<JoinError> + Send + 'static,
+{
+    // An error of the task itself: it panicked, which is a bug of ours, or the program ends.
+    tokio::spawn(change).await?
 }
 
 /// Holds each topic that the log has events of to be the one that the registry knows by its number.

@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     Channel, ChannelError, Channels, NewChannel,
-    change::{custom_name, is_of_events, label_or_name, members, removable, to_its_end},
+    change::{custom_name, is_of_events, label_or_name, members, removable},
 };
 use crate::{
-    broker::{Broker, Tenant},
+    broker::{Broker, Tenant, to_its_end},
     metadata::{
         Expected,
         records::{self, ChannelRecord},

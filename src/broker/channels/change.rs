@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{Channel, ChannelError, ChannelMember, Channels, MemberProblem};
 use crate::{
-    broker::{Broker, Tenant},
+    broker::{Broker, Tenant, to_its_end},
     filter::{Filter, check},
     metadata::{
         Change, Expected,
@@ -50,13 +50,6 @@ pub struct NewMember {
 pub enum ChannelChange {
     /// What people call it.
     Label(String),
-    /// Label and members: it is to be just so.
-    Replace {
-        /// What people call it.
-        label: String,
-        /// Its members.
-        members: Vec<NewMember>,
-    },
     /// A member more, or another filter for one.
     Add(NewMember),
     /// A member less: the topic.
@@ -246,13 +239,6 @@ impl Channel {
     fn change(&mut self, tenant: &Tenant, change: ChannelChange) -> Result<(), ChannelError> {
         match change {
             ChannelChange::Label(label) => self.label = check_label(label)?,
-            ChannelChange::Replace {
-                label,
-                members: new,
-            } => {
-                self.label = label_or_name(label, &self.name)?;
-                self.members = members(tenant, &self.name, new)?;
-            }
             ChannelChange::Add(new) => {
                 let member = member(tenant, &self.name, new)?;
                 self.members.retain(|known| known.topic != member.topic);
@@ -411,17 +397,5 @@ fn check_label(label: String) -> Result<String, ChannelError> {
     match (1..=CHANNEL_LABEL_CHARS_MAX).contains(&label.chars().count()) {
         true => Ok(label),
         false => Err(ChannelError::Label),
-    }
-}
-
-/// Does a change to its end, also if whoever asked for it goes away meanwhile: what is stored and what
-/// is in force are changed together.
-pub(super) async fn to_its_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, ChannelError>> + Send + 'static,
-) -> Result<T, ChannelError> {
-    match tokio::spawn(change).await {
-        Ok(outcome) => outcome,
-        // It panicked, which is a bug of ours, or the program ends.
-        Err(error) => Err(ChannelError::Store(Arc::new(error))),
     }
 }

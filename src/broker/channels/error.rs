@@ -2,6 +2,8 @@
 
 use std::{error::Error, sync::Arc};
 
+use tokio::task::JoinError;
+
 use crate::{
     broker::TopicError,
     filter::FilterError,
@@ -118,6 +120,12 @@ pub enum MemberProblem {
     /// A field to be enriched that it does not have.
     #[error("it has no field {0} to be enriched")]
     NoEnrichedField(String),
+}
+
+impl From<JoinError> for ChannelError {
+    fn from(error: JoinError) -> Self {
+        Self::Store(Arc::new(error))
+    }
 }
 
 impl From<StoreError> for ChannelError {

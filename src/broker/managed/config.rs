@@ -9,7 +9,7 @@ use std::{
 
 use super::{Entry, ManagedDescription, ManagedError, ManagedKey, ManagedSubscriptions};
 use crate::{
-    broker::{Broker, Tenant, TopicError, source::Source, subscription::check_any},
+    broker::{Broker, Tenant, TopicError, source::Source, subscription::check_any, to_its_end},
     clock::Timestamp,
     filter::Filter,
     metadata::{
@@ -426,18 +426,6 @@ impl ManagedSubscriptions {
 
     fn scope(&self) -> Scope {
         Scope::Tenant(self.tenant)
-    }
-}
-
-/// Does a change to its end, also if whoever asked for it goes away meanwhile: what is stored and
-/// what is in force are changed together.
-async fn to_its_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, ManagedError>> + Send + 'static,
-) -> Result<T, ManagedError> {
-    match tokio::spawn(change).await {
-        Ok(outcome) => outcome,
-        // It panicked, which is a bug of ours, or the program ends.
-        Err(error) => Err(ManagedError::Store(Arc::new(error))),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+use tokio::task::JoinError;
+
 use crate::{
     broker::{SubscribeError, SubscriptionEnd, TopicError},
     event_log::PositionError,
@@ -52,6 +54,12 @@ pub enum ManagedError {
     /// The store failed: it may or may not be as it was asked to be.
     #[error("the managed subscription cannot be stored")]
     Store(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+impl From<JoinError> for ManagedError {
+    fn from(error: JoinError) -> Self {
+        Self::Store(Arc::new(error))
+    }
 }
 
 impl From<StoreError> for ManagedError {

@@ -10,7 +10,7 @@ use super::gateway::{
 };
 use crate::{
     broker::{
-        ChannelChange, ChannelError, MemberProblem, NewChannel, NewMember, RemovalError,
+        ChannelChange, ChannelError, NewChannel, NewMember, RemovalError,
         tests::engines::{
             CHANGES, ORDERS, SHIPMENTS, STATUSES, change, everything, orders, principal,
             shipment_change, status,
@@ -223,11 +223,7 @@ async fn changes_are_felt_by_live_streams_at_once() {
     publish_order(&gateway, 4).await;
     assert_eq!(subscriber.next().await.ids(), ["order 4"]);
     // Without members it says no more than that it is there.
-    let nothing = ChannelChange::Replace {
-        label: String::new(),
-        members: Vec::new(),
-    };
-    set(&gateway, nothing).await;
+    set(&gateway, ChannelChange::Remove(ORDERS.into())).await;
     publish_order(&gateway, 5).await;
     subscriber
         .expect_silence(KEEPALIVE - Duration::from_secs(1))
@@ -491,21 +487,6 @@ async fn what_a_channel_may_not_be_is_refused_with_its_reason() {
     );
     let label = change(SALES, ChannelChange::Label("x".repeat(81))).await;
     assert!(matches!(label, ChannelError::Label));
-    let twice = ChannelChange::Replace {
-        label: String::new(),
-        members: vec![member(ORDERS), member(ORDERS)],
-    };
-    let twice = change(SALES, twice).await;
-    let is_twice = |error: &ChannelError| {
-        matches!(
-            error,
-            ChannelError::Member {
-                problem: MemberProblem::Twice,
-                ..
-            }
-        )
-    };
-    assert!(is_twice(&twice));
 }
 
 #[tokio::test(start_paused = true)]

@@ -160,12 +160,12 @@ impl Call {
         self.headers.get(CREDIT_MAX_METADATA)?.to_str().ok()
     }
 
-    /// The time that the subscriber wished to begin at.
-    /// The filter that was asked for, as it is encoded.
+    /// The filter that the subscriber wished for, as it is encoded.
     pub(super) fn filter(&self) -> Option<&str> {
         self.headers.get(FILTER_METADATA)?.to_str().ok()
     }
 
+    /// The time that the subscriber wished to begin at.
     pub(super) fn from(&self) -> Option<&str> {
         self.headers.get(FROM_METADATA)?.to_str().ok()
     }
