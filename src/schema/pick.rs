@@ -36,6 +36,8 @@ pub struct FieldInfo<'s> {
     pub field: &'s FieldType,
     /// What it may hold besides null, as far as that can be picked.
     pub kinds: Vec<PickedKind>,
+    /// Whether it may hold a list of what can be picked.
+    pub is_list: bool,
     /// Its type in words.
     pub type_text: String,
 }
@@ -130,6 +132,7 @@ impl<'s> FieldInfo<'s> {
             path,
             field: &record.fields()[place],
             kinds,
+            is_list: branches(program, step).any(|op| is_list(program, op)),
             type_text: type_text(program, step),
         }
     }
@@ -173,6 +176,17 @@ fn kind_of(op: Op) -> Option<PickedKind> {
     }
 }
 
+/// Whether a value of this type is a list of what can be picked.
+fn is_list(program: &Program, op: Op) -> bool {
+    match op {
+        Op::Array(item) => {
+            let item = program.steps[item as usize];
+            branches(program, item).any(|op| kind_of(op).is_some())
+        }
+        _ => false,
+    }
+}
+
 /// Reads some fields of the payloads of one schema.
 #[derive(Clone, Debug)]
 pub struct Picker {
@@ -180,6 +194,8 @@ pub struct Picker {
     /// What is wanted of each field of the outermost record, up to the last that is wanted.
     wanted: Box<[Wanted]>,
     slots: usize,
+    /// Whether the first item of a list stands for it; else it cannot be picked.
+    takes_first: bool,
 }
 
 /// What is wanted of a field. Slots are numbered as the paths were given.
@@ -211,6 +227,15 @@ impl Picker {
             schema: schema.clone(),
             wanted: wanted.into(),
             slots: paths.len(),
+            takes_first: false,
+        }
+    }
+
+    /// A picker of the field at `path`, or of its first item where it holds a list.
+    pub fn of_first(schema: &Schema, path: FieldPath) -> Self {
+        Self {
+            takes_first: true,
+            ..Self::new(schema, &[path])
         }
     }
 
@@ -239,7 +264,7 @@ impl Picker {
         for (place, (&step, wanted)) in steps.iter().zip(&self.wanted).enumerate() {
             let read = match wanted.is_nothing() {
                 true => walker.pass(step),
-                false => field(&mut walker, step, wanted, picked),
+                false => self.field(&mut walker, step, wanted, picked),
             };
             if let Err(fault) = read {
                 let field = root.fields()[place].name();
@@ -248,54 +273,136 @@ impl Picker {
         }
         Ok(())
     }
-}
 
-/// Reads a field of which something is wanted.
-#[inline]
-fn field<'p, 'a>(
-    walker: &mut Walker<'p, 'a, '_, Discard>,
-    step: Step,
-    wanted: &Wanted,
-    picked: &mut [Picked<'a>],
-) -> Walked<'p, ()>
-where
-    'p: 'a,
-{
-    let Some(op) = walker.type_of_value(step)? else {
-        return Ok(());
-    };
-    match (op, wanted.slot) {
-        (Op::Record(record), _) => parts(walker, record, &wanted.parts, picked),
-        (op, Some(slot)) => {
-            picked[slot] = walker.pick(op)?;
-            Ok(())
-        }
-        (op, None) => walker.pass_type(op),
-    }
-}
-
-/// Reads a record some parts of which are wanted.
-fn parts<'p, 'a>(
-    walker: &mut Walker<'p, 'a, '_, Discard>,
-    record: u32,
-    wanted: &[(Part, usize)],
-    picked: &mut [Picked<'a>],
-) -> Walked<'p, ()>
-where
-    'p: 'a,
-{
-    let program = walker.program();
-    let steps = &program.steps[program.records[record as usize].steps.clone()];
-    for (place, &step) in steps.iter().enumerate() {
-        let is_it = |(part, _): &&(Part, usize)| part.record == record && part.place == place;
-        match wanted.iter().find(is_it) {
-            Some(&(_, slot)) => {
-                if let Some(op) = walker.type_of_value(step)? {
-                    picked[slot] = walker.pick(op)?;
-                }
+    /// Reads a field of which something is wanted.
+    #[inline]
+    fn field<'p, 'a>(
+        &self,
+        walker: &mut Walker<'p, 'a, '_, Discard>,
+        step: Step,
+        wanted: &Wanted,
+        picked: &mut [Picked<'a>],
+    ) -> Walked<'p, ()>
+    where
+        'p: 'a,
+    {
+        let Some(op) = walker.type_of_value(step)? else {
+            return Ok(());
+        };
+        match (op, wanted.slot) {
+            (Op::Record(record), _) => self.parts(walker, record, &wanted.parts, picked),
+            (op, Some(slot)) => {
+                picked[slot] = self.value(walker, op)?;
+                Ok(())
             }
-            None => walker.pass(step)?,
+            (op, None) => walker.pass_type(op),
         }
     }
-    Ok(())
+
+    /// Reads a record some parts of which are wanted.
+    fn parts<'p, 'a>(
+        &self,
+        walker: &mut Walker<'p, 'a, '_, Discard>,
+        record: u32,
+        wanted: &[(Part, usize)],
+        picked: &mut [Picked<'a>],
+    ) -> Walked<'p, ()>
+    where
+        'p: 'a,
+    {
+        let program = walker.program();
+        let steps = &program.steps[program.records[record as usize].steps.clone()];
+        for (place, &step) in steps.iter().enumerate() {
+            let is_it = |(part, _): &&(Part, usize)| part.record == record && part.place == place;
+            match wanted.iter().find(is_it) {
+                Some(&(_, slot)) => {
+                    if let Some(op) = walker.type_of_value(step)? {
+                        picked[slot] = self.value(walker, op)?;
+                    }
+                }
+                None => walker.pass(step)?,
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn value<'p, 'a>(
+        &self,
+        walker: &mut Walker<'p, 'a, '_, Discard>,
+        op: Op,
+    ) -> Walked<'p, Picked<'a>>
+    where
+        'p: 'a,
+    {
+        match op {
+            Op::Array(item) if self.takes_first => walker.pick_first(item),
+            op => walker.pick(op),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTS: &str = r#"{"type":"record","name":"Lists__e","fields":[
+        {"name":"Texts","type":["null",{"type":"array","items":["null","string"]}]},
+        {"name":"Inside","type":{"type":"record","name":"Inside","fields":[
+            {"name":"Numbers","type":{"type":"array","items":"int"}},
+            {"name":"Records","type":{"type":"array","items":"Inside"}}]}},
+        {"name":"Last","type":"long"}]}"#;
+
+    /// The first item of a field, or of a part of one.
+    fn first(payload: &[u8], name: &str, part: Option<&str>) -> Result<String, PayloadError> {
+        let schema = Schema::parse(LISTS).unwrap();
+        let path = schema.field(name, part).unwrap().path;
+        let mut picked = [Picked::Null];
+        let picker = Picker::of_first(&schema, path);
+        picker.pick(payload, &mut picked)?;
+        Ok(format!("{:?}", picked[0]))
+    }
+
+    #[test]
+    fn the_first_item_of_a_list_stands_for_it() {
+        // Two blocks of texts, the first of which states its size; then two numbers, and no record.
+        let payload = [2, 1, 6, 2, 2, b'a', 2, 2, 2, b'b', 0, 4, 14, 16, 0, 0, 18];
+        assert_eq!(first(&payload, "Texts", None).unwrap(), r#"Text("a")"#);
+        assert_eq!(
+            first(&payload, "Inside", Some("Numbers")).unwrap(),
+            "Long(7)"
+        );
+        assert_eq!(first(&payload, "Inside", Some("Records")).unwrap(), "Null");
+        assert_eq!(first(&payload, "Last", None).unwrap(), "Long(9)");
+        // Cut short behind what was wanted, and within it.
+        assert_eq!(
+            first(&payload[..11], "Texts", None).unwrap(),
+            r#"Text("a")"#
+        );
+        assert!(first(&payload[..10], "Texts", None).is_err());
+    }
+
+    #[test]
+    fn a_list_without_a_first_item_is_null() {
+        for payload in [&[0][..], &[2, 0], &[2, 2, 0, 0]] {
+            assert_eq!(
+                first(payload, "Texts", None).unwrap(),
+                "Null",
+                "{payload:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_being_told_so_a_list_cannot_be_picked() {
+        let schema = Schema::parse(LISTS).unwrap();
+        let field = schema.field("Texts", None).unwrap();
+        assert!(field.is_list && field.kinds.is_empty());
+        assert!(!schema.field("Inside", Some("Records")).unwrap().is_list);
+        let mut picked = [Picked::Boolean(true)];
+        let payload = [2, 2, 2, 2, b'a', 0];
+        let picker = Picker::new(&schema, &[field.path]);
+        picker.pick(&payload, &mut picked).unwrap();
+        assert_eq!(picked[0], Picked::Null);
+    }
 }

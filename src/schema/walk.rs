@@ -536,6 +536,28 @@ impl<'p, 'a> Walker<'p, 'a, '_, Discard> {
             }
         })
     }
+
+    /// Reads an array, whose items are of this step, and picks its first item: null if there is none, or
+    /// if that is what cannot be picked.
+    pub(super) fn pick_first(&mut self, item: u32) -> Walked<'p, Picked<'a>>
+    where
+        'p: 'a,
+    {
+        let step = self.program.steps[item as usize];
+        let mut first = None;
+        // As deep as an array lies that is a field, or a part of one.
+        self.blocks(2, |walker| match first {
+            Some(_) => walker.pass(step),
+            None => {
+                first = Some(match walker.type_of_value(step)? {
+                    Some(op) => walker.pick(op)?,
+                    None => Picked::Null,
+                });
+                Ok(())
+            }
+        })?;
+        Ok(first.unwrap_or(Picked::Null))
+    }
 }
 
 /// Zigzag: the lowest bit is the sign, so that small negative numbers are short.
