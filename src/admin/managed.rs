@@ -4,7 +4,7 @@
 use super::Admin;
 use crate::{
     broker::{
-        self, ManagedChange, ManagedConfig, ManagedDescription, ManagedKey, NewManaged,
+        self, ManagedChange, ManagedConfig, ManagedDescription, ManagedKey, NewManaged, NewSharing,
         SubscriberName,
     },
     clock::Timestamp,
@@ -26,6 +26,11 @@ impl Admin {
         request: CreateManagedSubscriptionRequest,
     ) -> Result<ManagedSubscription, RpcError> {
         let principal = self.administrator(call).await?;
+        let is_shared = request.sharing > 0 || !request.sharing_key.is_empty();
+        let sharing = is_shared.then_some(NewSharing {
+            streams: request.sharing,
+            key: request.sharing_key,
+        });
         let new = NewManaged {
             default_replay: word(&request.default_replay)?.unwrap_or_default(),
             error_recovery_replay: word(&request.error_recovery_replay)?.unwrap_or_default(),
@@ -35,6 +40,7 @@ impl Admin {
             label: request.label,
             topic: request.topic_name,
             filter: request.filter,
+            sharing,
         };
         let config = self.broker.create_managed(&principal, new).await?;
         Ok(config_message(&config))
@@ -136,6 +142,11 @@ fn config_message(config: &ManagedConfig) -> ManagedSubscription {
             Some(filter) => filter.text().to_owned(),
             None => String::new(),
         },
+        sharing: config.sharing.as_ref().map_or(0, |sharing| sharing.streams),
+        sharing_key: match &config.sharing {
+            Some(sharing) => sharing.key.to_string(),
+            None => String::new(),
+        },
         ..ManagedSubscription::default()
     }
 }
@@ -143,7 +154,8 @@ fn config_message(config: &ManagedConfig) -> ManagedSubscription {
 fn message(described: &ManagedDescription) -> ManagedSubscription {
     let committed = described.committed;
     ManagedSubscription {
-        active: described.is_active,
+        active: described.streams > 0,
+        streams: u32::try_from(described.streams).unwrap_or(u32::MAX),
         committed_replay_id: committed.map_or_else(Default::default, |(position, _)| {
             position.replay_id().as_bytes().to_vec().into()
         }),

@@ -20,9 +20,9 @@ use crate::{
     types::{EventView, Position, SchemaId, TopicId},
 };
 
-/// Blocks whose answers a filter remembers, which take 32 KB: those that the live subscribers of a busy
+/// Blocks whose answers are remembered, which take 32 KB of a filter: those that the live subscribers of a busy
 /// topic are at, some a little behind.
-const VERDICTS_KEPT: usize = 512;
+const ANSWERS_KEPT: usize = 512;
 /// Programs that a filter keeps, one for each version of the schema. Of a topic with more versions the
 /// events that are read together have few.
 const PROGRAMS_MAX: usize = 64;
@@ -55,7 +55,7 @@ impl Filters {
             schemas: Arc::clone(schemas),
             metrics,
             programs: Mutex::default(),
-            answers: OnceLock::new(),
+            answers: Answers::default(),
         });
         filters.insert(key, Arc::downgrade(&shared));
         shared
@@ -69,12 +69,37 @@ pub(super) struct SharedFilter {
     metrics: FilterMetrics,
     /// By the id of the schema as events have it; `None` for one that there is not.
     programs: Mutex<HashMap<Box<str>, Option<Arc<FilterProgram>>>>,
-    /// By block number. There are none as long as only one subscription has the filter.
-    answers: OnceLock<Box<[Mutex<Option<Answer>>]>>,
+    /// There are none as long as only one subscription has the filter.
+    answers: Answers<Verdict>,
 }
 
-/// What the filter says of a block.
-type Answer = (BlockKey, Verdict);
+/// What was found out of the blocks that were met last, by block number.
+pub(super) struct Answers<T>(OnceLock<Box<[Slot<T>]>>);
+
+type Slot<T> = Mutex<Option<(BlockKey, T)>>;
+
+impl<T> Default for Answers<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<T: Clone> Answers<T> {
+    /// What is known of `block`, or else what `evaluate` finds out. Whoever comes while that is under way
+    /// waits for it, which takes less than a tenth of a millisecond.
+    pub(super) fn get(&self, block: &Block, evaluate: impl FnOnce() -> T) -> T {
+        let slots = self
+            .0
+            .get_or_init(|| (0..ANSWERS_KEPT).map(|_| Mutex::default()).collect());
+        let key = (block.first(), block.event_count());
+        let slot = &slots[(block.first().block() % ANSWERS_KEPT as u64) as usize];
+        let mut slot = slot.lock().expect("no holder of this lock panics");
+        match &*slot {
+            Some((known, answer)) if *known == key => answer.clone(),
+            _ => slot.insert((key, evaluate())).1.clone(),
+        }
+    }
+}
 
 /// What tells a block from every other: positions are given once, and erasing an event leaves fewer.
 type BlockKey = (Position, usize);
@@ -87,7 +112,7 @@ impl Verdict {
     /// Every event.
     pub(super) const ALL: Self = Self([u64::MAX; 4]);
 
-    fn set(&mut self, index: usize) {
+    pub(super) fn set(&mut self, index: usize) {
         self.0[index / 64] |= 1 << (index % 64);
     }
 
@@ -113,22 +138,12 @@ impl Verdict {
 }
 
 impl SharedFilter {
-    /// Which events of `block` match. Whoever comes while it is evaluated waits for that, which takes
-    /// less than a tenth of a millisecond.
+    /// Which events of `block` match.
     pub(super) fn verdict(self: &Arc<Self>, block: &Block) -> Verdict {
         if Arc::strong_count(self) == 1 {
             return self.evaluate(block);
         }
-        let answers = self
-            .answers
-            .get_or_init(|| (0..VERDICTS_KEPT).map(|_| Mutex::default()).collect());
-        let key = (block.first(), block.event_count());
-        let answer = &answers[(block.first().block() % VERDICTS_KEPT as u64) as usize];
-        let mut answer = answer.lock().expect("no holder of this lock panics");
-        match *answer {
-            Some((known, verdict)) if known == key => verdict,
-            _ => answer.insert((key, self.evaluate(block))).1,
-        }
+        self.answers.get(block, || self.evaluate(block))
     }
 
     fn evaluate(&self, block: &Block) -> Verdict {

@@ -608,22 +608,22 @@ impl Collector for ManagedCollector {
         tenants.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         let known = tenants.iter().flat_map(|(id, tenant)| {
             let known = tenant.managed.known_lags(tenant).into_iter();
-            known.map(|(config, is_active, lag)| {
+            known.map(|(config, streams, lag)| {
                 let labels = [
                     ("tenant", id.to_string()),
                     ("subscription", config.developer_name),
                     ("topic", config.topic.to_string()),
                 ];
-                (labels, is_active, lag)
+                (labels, streams, lag)
             })
         });
         let known: Vec<_> = known.take(MANAGED_LABELS_MAX).collect();
-        type Read = fn(bool, &Lag) -> Option<f64>;
+        type Read = fn(usize, &Lag) -> Option<f64>;
         let gauges: [(&str, &str, Read); 4] = [
             (
                 "broker_managed_active",
-                "Whether a stream has the managed subscription",
-                |is_active, _| Some(f64::from(u8::from(is_active))),
+                "How many streams have the managed subscription",
+                |streams, _| Some(streams as f64),
             ),
             (
                 "broker_managed_lag_events",
@@ -643,8 +643,8 @@ impl Collector for ManagedCollector {
         ];
         for (name, help, read) in gauges {
             let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (labels, is_active, lag) in &known {
-                if let Some(value) = read(*is_active, lag) {
+            for (labels, streams, lag) in &known {
+                if let Some(value) = read(*streams, lag) {
                     ConstGauge::new(value).encode(gauge.encode_family(labels)?)?;
                 }
             }

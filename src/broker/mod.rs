@@ -22,6 +22,7 @@ pub mod publish;
 pub mod removal;
 pub mod schemas;
 mod selection;
+mod sharing;
 mod source;
 pub mod subscription;
 mod tenants;
@@ -59,13 +60,14 @@ pub use lag::{Lag, SubscriberName};
 pub use managed::{
     CommitAnswer, CommitRefusal, ManagedChange, ManagedConfig, ManagedDelivery, ManagedDescription,
     ManagedEnd, ManagedError, ManagedKey, ManagedSubscribeError, ManagedSubscriber,
-    ManagedSubscription, NewManaged,
+    ManagedSubscription, NewManaged, NewSharing, Sharing,
 };
 pub use publish::{
     Batch, EventOutcome, EventRefusal, PendingBatches, PendingPublish, Published, Publisher,
 };
 pub use removal::{Erasure, RemovalError, Selection};
 pub use schemas::{Affected, Judged, NewSchema, RetiredSchema, SchemaChangeError, SchemaRules};
+pub use sharing::key::{KeyField, SharingError};
 use subscription::Delivered;
 pub use subscription::{Delivery, Subscriber, Subscription};
 pub use topics::{Access, TopicDescription};
@@ -227,7 +229,8 @@ impl Broker {
             }
             let engines = || (Arc::clone(&self.0.store), Arc::clone(&self.0.clock));
             let (store, clock) = engines();
-            let managed = ManagedSubscriptions::open(id, store, clock, &*log).await;
+            let managed =
+                ManagedSubscriptions::open(id, store, clock, Arc::clone(&schemas), &*log).await;
             let managed = managed.map_err(TopicError::unavailable)?;
             let (store, clock) = engines();
             let channels = Channels::open(id, store, clock).await;

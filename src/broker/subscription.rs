@@ -14,6 +14,7 @@ use super::{
     filters::Verdict,
     metrics::LagGuard,
     selection::Selection,
+    sharing::{SlotSet, part::Part, sent::Run},
     source::{Gone, Source, Sourced},
     topics::users,
 };
@@ -58,6 +59,8 @@ pub struct Subscription {
     /// What events have to match besides what a channel says.
     filters: Vec<Filter>,
     selection: Selection,
+    /// What of it is delivered, where others get the rest.
+    part: Option<Part>,
     /// Whether the selection is another by now.
     is_stale: bool,
     /// The last position examined: no event at or before it is still to be sent.
@@ -85,6 +88,16 @@ pub struct Delivery {
     pub pending: u32,
     /// How far it goes, if there are events.
     pub(super) last: Option<Delivered>,
+    /// Which events they are, where others get the rest.
+    pub(super) parted: Option<Box<Parted>>,
+}
+
+/// Which events of a shared subscription are delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Parted {
+    pub(super) runs: Vec<Run>,
+    /// The slots that they are of.
+    pub(super) slots: SlotSet,
 }
 
 /// How far a delivery with events brings its subscriber.
@@ -104,6 +117,8 @@ struct Taken {
     examined: Position,
     events_left: usize,
     bytes_left: usize,
+    /// The slots that the events are of, where others get the rest.
+    slots: SlotSet,
 }
 
 /// Whether there is room for more in a delivery.
@@ -323,6 +338,7 @@ impl Subscriber {
             grants,
             filters,
             selection,
+            part: None,
             is_stale,
             cursor,
             credit,
@@ -401,6 +417,33 @@ impl Subscription {
     /// Goes on behind another position. If that is not valid, the next delivery says so.
     pub(super) fn restart_after(&mut self, position: Position) {
         self.cursor = position;
+    }
+
+    /// Has only that part delivered from now on which [`Self::gain`] brings.
+    pub(super) fn set_part(&mut self, part: Part) {
+        self.part = Some(part);
+    }
+
+    /// What of it is delivered, where others get the rest.
+    pub(super) fn part(&mut self) -> Option<(&mut Part, Position)> {
+        Some((self.part.as_mut()?, self.cursor))
+    }
+
+    /// Has the events of a slot delivered too that are behind `after`.
+    pub(super) fn gain(&mut self, slot: u8, after: Position) {
+        if let Some(part) = &mut self.part {
+            self.cursor = part.gain(slot, after, self.cursor);
+        }
+    }
+
+    /// Has the slots that cannot go on at the cursor go on behind `position`, and returns which they are.
+    pub(super) fn skip(&mut self, position: Position) -> SlotSet {
+        let Some(part) = &mut self.part else {
+            return SlotSet::NONE;
+        };
+        let skipped = part.read_at(self.cursor);
+        self.cursor = part.skip(self.cursor, position);
+        skipped
     }
 
     /// The last position examined: another subscription that starts after it goes on from here.
@@ -482,7 +525,14 @@ impl Subscription {
             examined: self.cursor,
             events_left: self.credit.pending() as usize,
             bytes_left: DELIVERY_BYTES,
+            slots: SlotSet::NONE,
         };
+        if let Some(part) = &self.part {
+            taken.events_left = taken.events_left.min(part.room());
+            if taken.events_left == 0 {
+                return Ok(taken);
+            }
+        }
         let mut looked_through = 0;
         loop {
             let topics = self.selection.topics();
@@ -507,7 +557,18 @@ impl Subscription {
                 return Ok(taken);
             }
             for block in &batch.blocks {
-                let room = taken.take_from(block, self.selection.verdict(block));
+                let mut verdict = self.selection.verdict(block);
+                if let Some(part) = &self.part {
+                    verdict = verdict.and(part.verdict(block));
+                }
+                let count = taken.slices.len();
+                let room = taken.take_from(block, verdict);
+                if let Some(part) = &self.part {
+                    for slice in &taken.slices[count..] {
+                        let slots = part.slots_of(block, slice.last, slice.count);
+                        taken.slots = taken.slots.or(slots);
+                    }
+                }
                 let next = block.index_after(taken.examined);
                 self.selection
                     .pass(block, next.unwrap_or(block.event_count()));
@@ -516,7 +577,7 @@ impl Subscription {
                     return Ok(taken);
                 }
             }
-            if !self.selection.is_filtered() {
+            if !self.selection.is_filtered() && self.part.is_none() {
                 continue;
             }
             // Of much that is looked through little may be wanted: what there is goes out, and what
@@ -562,7 +623,10 @@ impl Subscription {
     /// Takes `taken` off the credit and moves the cursor behind it.
     fn deliver(&mut self, taken: Taken) -> Delivery {
         let Taken {
-            slices, examined, ..
+            slices,
+            examined,
+            slots,
+            ..
         } = taken;
         let count = slices.iter().map(|slice| slice.count).sum();
         self.credit.spend(count);
@@ -578,8 +642,19 @@ impl Subscription {
             None => self.lag.passed(passed),
         }
         self.active_at = Instant::now();
+        let parted = self.part.as_ref().map(|_| {
+            let run = |slice: &BlockSlice| Run {
+                last: slice.last,
+                count: slice.count,
+            };
+            Box::new(Parted {
+                runs: slices.iter().map(run).collect(),
+                slots,
+            })
+        });
         Delivery {
             last,
+            parted,
             events: slices.into_iter().map(|slice| slice.bytes).collect(),
             latest: self.cursor,
             pending: self.credit.pending(),

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     auth::Credentials,
     filter::Filter,
-    proto::{CREDIT_MAX_METADATA, FILTER_METADATA, FROM_METADATA},
+    proto::{CREDIT_MAX_METADATA, FILTER_METADATA, FROM_METADATA, SHARING_METADATA},
     types::{
         Moment, MomentError, RpcId,
         limits::{CLIENT_NAME_BYTES_MAX, CLIENT_TRACE_ID_BYTES_MAX, FILTER_METADATA_BYTES_MAX},
@@ -171,6 +171,7 @@ struct Inner {
     credit_max: Header,
     filter: Header,
     from: Header,
+    asks_for_sharing: bool,
     metrics: Metrics,
     /// Whether the end was counted already: what is dropped before that was cancelled.
     end_counted: AtomicBool,
@@ -254,6 +255,7 @@ impl Call {
             credit_max: Header::of(headers, CREDIT_MAX_METADATA),
             filter: Header::of(headers, FILTER_METADATA),
             from: Header::of(headers, FROM_METADATA),
+            asks_for_sharing: headers.contains_key(SHARING_METADATA),
             metrics,
             end_counted: AtomicBool::new(false),
         }))
@@ -369,6 +371,11 @@ impl Call {
         };
         let refused = |why| kinds::FETCH_REQUEST_INVALID.error(format!("{FROM_METADATA}: {why}"));
         moment.map(Some).map_err(refused)
+    }
+
+    /// Whether the client wants to be told how its managed subscription is shared.
+    pub fn asks_for_sharing(&self) -> bool {
+        self.0.asks_for_sharing
     }
 
     /// Adds to the response's headers which extensions were understood, and how much credit is

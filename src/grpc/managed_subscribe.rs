@@ -6,13 +6,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::{
     Call, PubSub, convert,
     rate::RequestRate,
-    responder::{self, Responder},
+    responder::Responder,
     status::{RpcError, kinds},
     subscribe::stopping,
 };
@@ -26,36 +25,46 @@ use crate::{
     types::{PlatformId, Principal},
 };
 
-/// The responses of one stream.
-pub(super) fn responses(
+/// What answers one stream, and among how many streams its subscription is shared, if it is and the
+/// client asks.
+pub(super) async fn responder(
     service: PubSub,
     call: Call,
-    requests: Streaming<ManagedFetchRequest>,
-) -> impl Stream<Item = Result<ManagedFetchResponse, Status>> {
+    request: Request<Streaming<ManagedFetchRequest>>,
+) -> (ManagedResponder, Option<u32>) {
     let rpc_id = Bytes::copy_from_slice(call.rpc_id().as_str().as_bytes());
     let rate = RequestRate::new(service.config.fetch_requests_per_second_max);
     let vigil = Vigil::new(Arc::clone(&service.authenticator));
-    let responder = ManagedResponder {
+    let mut responder = ManagedResponder {
         service,
         call,
         rpc_id,
-        requests,
+        requests: request.into_inner(),
         flow: None,
+        refusal: None,
         half_closed: false,
         rate,
         vigil,
     };
-    responder::responses(responder)
+    // Which subscription it is says the first request. Clients that do not ask may wait for the headers
+    // before they send it.
+    let sharing = match responder.call.asks_for_sharing() {
+        true => responder.begin_early().await,
+        false => None,
+    };
+    (responder, sharing)
 }
 
 /// One ManagedSubscribe stream.
-struct ManagedResponder {
+pub(super) struct ManagedResponder {
     service: PubSub,
     call: Call,
     rpc_id: Bytes,
     requests: Streaming<ManagedFetchRequest>,
     /// Set by the first request.
     flow: Option<Flow>,
+    /// Why it did not begin, if it was to before its first response.
+    refusal: Option<Option<RpcError>>,
     half_closed: bool,
     rate: RequestRate,
     vigil: Vigil,
@@ -84,6 +93,9 @@ impl Responder for ManagedResponder {
     /// The next response; `None` at the end of a stream that the client half-closed, once its commits
     /// are answered. The public Java client closes so, and waits for that end.
     async fn next(&mut self) -> Result<Option<ManagedFetchResponse>, Option<RpcError>> {
+        if let Some(refusal) = self.refusal.take() {
+            return Err(refusal);
+        }
         if self.flow.is_none() && !self.begin().await? {
             return Ok(None);
         }
@@ -135,6 +147,18 @@ impl Responder for ManagedResponder {
 }
 
 impl ManagedResponder {
+    /// Begins before the first response is asked for, which tells what comes of it. Returns among how many
+    /// streams the subscription is shared.
+    async fn begin_early(&mut self) -> Option<u32> {
+        match self.begin().await {
+            Ok(_) => self.flow.as_ref()?.subscription.sharing(),
+            Err(refusal) => {
+                self.refusal = Some(refusal);
+                None
+            }
+        }
+    }
+
     /// Begins the subscription with the first request; `false` if there is none.
     async fn begin(&mut self) -> Result<bool, Option<RpcError>> {
         let first = self

@@ -29,8 +29,8 @@ use crate::{
     broker::Broker,
     net::shutdown::ShutdownSignal,
     proto::{
-        FetchRequest, ManagedFetchRequest, SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
-        pub_sub_server, raw,
+        FetchRequest, ManagedFetchRequest, SHARING_METADATA, SchemaInfo, SchemaRequest, TopicInfo,
+        TopicRequest, pub_sub_server, raw,
     },
     types::{Principal, limits},
 };
@@ -213,9 +213,13 @@ impl pub_sub_server::PubSub for PubSub {
         request: Request<Streaming<ManagedFetchRequest>>,
     ) -> Result<Response<Self::ManagedSubscribeStream>, Status> {
         let call = Call::of(&request);
-        let responses =
-            managed_subscribe::responses(self.clone(), call.clone(), request.into_inner());
-        let response = Response::new(Box::pin(responses) as _);
+        let responder = managed_subscribe::responder(self.clone(), call.clone(), request);
+        let (responder, sharing) = responder.await;
+        let mut response = Response::new(Box::pin(responder::responses(responder)) as _);
+        if let Some(streams) = sharing {
+            let metadata = response.metadata_mut();
+            metadata.insert(SHARING_METADATA, streams.into());
+        }
         Ok(call.with_echoes(response, |asked| self.broker.extended_credit(asked)))
     }
 }

@@ -342,7 +342,9 @@ impl From<ManagedSubscribeError> for RpcError {
             ManagedSubscribeError::UnknownId => kinds::MANAGED_ID_NOT_FOUND,
             ManagedSubscribeError::UnknownName => kinds::MANAGED_NAME_NOT_FOUND,
             ManagedSubscribeError::Stopped => kinds::MANAGED_STOPPED,
-            ManagedSubscribeError::AlreadyActive => kinds::MANAGED_ACTIVE,
+            ManagedSubscribeError::AlreadyActive | ManagedSubscribeError::AllPlacesTaken(_) => {
+                kinds::MANAGED_ACTIVE
+            }
             ManagedSubscribeError::Subscribe(error) => return error.into(),
         };
         kind.error(error.to_string())
@@ -372,9 +374,10 @@ impl From<ManagedError> for RpcError {
         let kind = match error {
             ManagedError::NotFound => kinds::ADMIN_NOT_FOUND,
             ManagedError::NameTaken(_) => kinds::ADMIN_EXISTS,
-            ManagedError::Name | ManagedError::Label | ManagedError::Filter(_) => {
-                kinds::ADMIN_REQUEST_INVALID
-            }
+            ManagedError::Name
+            | ManagedError::Label
+            | ManagedError::Filter(_)
+            | ManagedError::Sharing(_) => kinds::ADMIN_REQUEST_INVALID,
             ManagedError::TooMany => kinds::PROTECTION,
             ManagedError::Topic(error) => return error.into(),
             ManagedError::DiskFull => kinds::UNAVAILABLE,

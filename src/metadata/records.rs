@@ -437,6 +437,9 @@ pub struct ManagedSubscriptionRecord {
     /// What its events have to match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// Among how many streams it is shared, and by which field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<SharingRecord>,
     /// How often it was changed.
     pub version: u32,
     /// Milliseconds since the epoch.
@@ -449,6 +452,15 @@ impl Record for ManagedSubscriptionRecord {
     fn key(&self) -> &str {
         &self.id
     }
+}
+
+/// How a managed subscription is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharingRecord {
+    /// Among how many streams at most.
+    pub streams: u32,
+    /// The field whose values are spread over the slots.
+    pub key: String,
 }
 
 /// A custom channel with its members.
@@ -492,8 +504,11 @@ pub struct ChannelMemberRecord {
 pub struct ManagedPositionRecord {
     /// Id of the subscription.
     pub id: String,
-    /// The position that was last committed.
+    /// The position that was last committed; of a shared one, that of the slot furthest behind.
     pub position: u64,
+    /// Of a shared one, the position of each slot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<u64>,
     /// When, in milliseconds since the epoch.
     pub committed_at_ms: i64,
 }

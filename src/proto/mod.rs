@@ -20,6 +20,11 @@ pub const FILTER_METADATA: &str = "tidegate-filter";
 /// in the response's headers `1`, if that is understood.
 pub const FROM_METADATA: &str = "tidegate-from";
 
+/// An extension of ManagedSubscribe, as call metadata: whoever sends it is told in the response's headers
+/// among how many streams the subscription is shared, in decimal; of one that is for a single stream there
+/// is none. The headers come after the first request then.
+pub const SHARING_METADATA: &str = "tidegate-sharing";
+
 mod generated {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 

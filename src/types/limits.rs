@@ -315,6 +315,16 @@ pub const MANAGED_SUBSCRIPTIONS_MAX: usize = 200;
 /// Characters of a managed subscription's developer name, and of its label. The platform's own bound for
 /// such names.
 pub const MANAGED_NAME_CHARS_MAX: usize = 80;
+/// Slots that the keys of a shared managed subscription are spread over, each with a position of its own.
+pub const SHARING_SLOTS: usize = 64;
+/// Streams of a shared managed subscription. Ours: one for each slot.
+pub const SHARING_STREAMS_MAX: u32 = SHARING_SLOTS as u32;
+/// Characters of the key of a shared managed subscription. Ours: the names of two fields, each at most 255.
+pub const SHARING_KEY_CHARS_MAX: usize = 511;
+/// Events that one stream of a shared managed subscription is sent before it commits any. Ours: which they
+/// were has to be known until then, and a client that is so far behind with its commits is told nothing by
+/// more events. A thousand of the usual credits.
+pub const SHARING_SENT_MAX: usize = 100_000;
 /// Bytes of what a client calls a commit. Ours: it is kept until the commit is durable; a UUID has 36.
 pub const COMMIT_ID_BYTES_MAX: usize = 256;
 /// Commits of one tenant that wait for the writer. Ours: a stream has one under way, so this is only

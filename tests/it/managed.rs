@@ -168,6 +168,26 @@ async fn what_cannot_be_is_refused_with_what_was_wanted() {
             USAGE,
             "earliest",
         ),
+        (
+            format!("managed create Other {topic} --sharing 4"),
+            USAGE,
+            "--key",
+        ),
+        (
+            format!("managed create Other {topic} --key A__c"),
+            USAGE,
+            "--sharing",
+        ),
+        (
+            format!("managed create Other {topic} --sharing 1 --key A__c"),
+            USAGE,
+            "2..=64",
+        ),
+        (
+            format!("managed create Other {topic} --sharing 4 --key A__c"),
+            FAILED,
+            "has no such field",
+        ),
         ("managed create Other".into(), USAGE, "--topic"),
         (
             "managed create Other --topic OrderCreated__e".into(),

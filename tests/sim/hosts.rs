@@ -328,6 +328,7 @@ impl World {
             };
             let new = NewManaged {
                 filter: String::new(),
+                sharing: None,
                 developer_name: MANAGED_NAME.into(),
                 label: String::new(),
                 topic: TOPICS[0].0.into(),

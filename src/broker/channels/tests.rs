@@ -131,6 +131,7 @@ async fn a_channel_that_somebody_subscribes_to_is_not_pruned() {
         state: Default::default(),
         takeover: Default::default(),
         filter: String::new(),
+        sharing: None,
     };
     engines
         .broker

@@ -9,16 +9,19 @@ use std::{
 
 use super::{Entry, ManagedDescription, ManagedError, ManagedKey, ManagedSubscriptions};
 use crate::{
-    broker::{Broker, Tenant, TopicError, source::Source, subscription::check_any, to_its_end},
+    broker::{
+        Broker, KeyField, SharingError, Tenant, TopicError, source::Source,
+        subscription::check_any, to_its_end,
+    },
     clock::Timestamp,
     filter::Filter,
     metadata::{
         Change, Expected, Scope, StoreError,
-        records::{self, ManagedSubscriptionRecord, Stored},
+        records::{self, ManagedSubscriptionRecord, SharingRecord, Stored},
     },
     types::{
-        PlatformId, Position, Principal, Replay, RunState, Takeover, TopicName,
-        limits::{MANAGED_NAME_CHARS_MAX, MANAGED_SUBSCRIPTIONS_MAX},
+        PlatformId, Principal, Replay, RunState, Takeover, TopicName,
+        limits::{MANAGED_NAME_CHARS_MAX, MANAGED_SUBSCRIPTIONS_MAX, SHARING_STREAMS_MAX},
     },
 };
 
@@ -46,10 +49,30 @@ pub struct ManagedConfig {
     pub state: RunState,
     /// Which of two streams has it.
     pub takeover: Takeover,
+    /// How it is shared among several streams, if it is. Never changed.
+    pub sharing: Option<Sharing>,
     /// How often it was stored: 1 at first.
     pub version: u32,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// How the events of a managed subscription are split among several streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// Among how many at most.
+    pub streams: u32,
+    /// By which field: events that have the same there stay in order.
+    pub key: KeyField,
+}
+
+/// How a managed subscription is to be shared that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSharing {
+    /// Among how many streams at most.
+    pub streams: u32,
+    /// Name of the field by which its events are split, or of the part of one, as `Field__c.Part`.
+    pub key: String,
 }
 
 /// A managed subscription that is to be made.
@@ -71,6 +94,8 @@ pub struct NewManaged {
     pub state: RunState,
     /// Which of two streams has it.
     pub takeover: Takeover,
+    /// How it is to be shared, if it is.
+    pub sharing: Option<NewSharing>,
 }
 
 /// What is to be changed of a managed subscription; the rest stays as it is.
@@ -106,6 +131,10 @@ impl ManagedConfig {
             error_recovery_replay: record.error_recovery_replay.parse().ok()?,
             state: record.state.parse().ok()?,
             takeover: record.takeover.parse().ok()?,
+            sharing: match &record.sharing {
+                Some(SharingRecord { streams, key }) => Some(Sharing::new(*streams, key).ok()?),
+                None => None,
+            },
             version: record.version,
             created_at: Timestamp::from_millis(record.created_at_ms),
         })
@@ -122,6 +151,10 @@ impl ManagedConfig {
             error_recovery_replay: self.error_recovery_replay.to_string(),
             state: self.state.to_string(),
             takeover: self.takeover.to_string(),
+            sharing: self.sharing.as_ref().map(|sharing| SharingRecord {
+                streams: sharing.streams,
+                key: sharing.key.to_string(),
+            }),
             version: self.version,
             created_at_ms: self.created_at.as_millis(),
         }
@@ -141,6 +174,29 @@ impl ManagedConfig {
         self.takeover = change.takeover.unwrap_or(self.takeover);
         self.version = self.version.saturating_add(1);
         Ok(())
+    }
+}
+
+impl Sharing {
+    fn new(streams: u32, key: &str) -> Result<Self, SharingError> {
+        if !(2..=SHARING_STREAMS_MAX).contains(&streams) {
+            return Err(SharingError::Streams(streams));
+        }
+        let key = key.parse()?;
+        Ok(Self { streams, key })
+    }
+
+    /// How a subscription of this topic or channel is to be shared.
+    fn checked(tenant: &Tenant, topic: &TopicName, new: NewSharing) -> Result<Self, SharingError> {
+        let NewSharing { streams, key } = new;
+        match (streams, key.is_empty()) {
+            (0, false) => return Err(SharingError::KeyAlone(key)),
+            (_, true) => return Err(SharingError::NoKey),
+            _ => {}
+        }
+        let sharing = Self::new(streams, &key)?;
+        sharing.key.check(&Source::all_of(tenant, topic))?;
+        Ok(sharing)
     }
 }
 
@@ -167,6 +223,10 @@ impl Broker {
         let tenant = self.tenant(principal.tenant).await?;
         let topic = Source::check(&tenant, &new.topic)?;
         let filter = checked_filter(&tenant, &topic, &new.filter)?;
+        let sharing = match new.sharing {
+            Some(sharing) => Some(Sharing::checked(&tenant, &topic, sharing)?),
+            None => None,
+        };
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(|error| ManagedError::Store(Arc::new(error)))?;
         let config = ManagedConfig {
@@ -179,6 +239,7 @@ impl Broker {
             error_recovery_replay: new.error_recovery_replay,
             state: new.state,
             takeover: new.takeover,
+            sharing,
             version: 1,
             created_at: tenant.managed.clock.now(),
         };
@@ -283,7 +344,7 @@ impl Broker {
         to_its_end(async move { tenant.managed.delete(entry).await }).await
     }
 
-    /// Takes a managed subscription from the stream that has it, which ends; false if none had it.
+    /// Takes a managed subscription from the streams that have it, which end; false if none had it.
     ///
     /// # Errors
     ///
@@ -295,7 +356,7 @@ impl Broker {
     ) -> Result<bool, ManagedError> {
         let tenant = self.tenant(principal.tenant).await?;
         let entry = tenant.managed.find(key).ok_or(ManagedError::NotFound)?;
-        Ok(entry.slot.release())
+        Ok(entry.places.release())
     }
 }
 
@@ -403,9 +464,7 @@ impl ManagedSubscriptions {
         match self.write().entry(config.id) {
             btree_map::Entry::Occupied(entry) => entry.get().configured(config),
             btree_map::Entry::Vacant(place) => {
-                // Nobody has had it yet: nothing was delivered, and nothing is committed.
-                let entry = Entry::new(config, None, None, Position::ZERO);
-                place.insert(Arc::new(entry));
+                place.insert(Arc::new(Entry::new(config, &self.schemas)));
             }
         }
     }

@@ -1,16 +1,25 @@
 //! One managed subscription: its configuration, how far it has come, and who has it.
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use tokio::sync::watch;
 
 use super::{
-    CommitRefusal, ManagedConfig, ManagedDescription, NO_PANIC, lag::Progress, slot::Slot,
+    CommitRefusal, ManagedConfig, ManagedDescription, NO_PANIC, lag::Progress, places::Places,
+    shares::Shares,
 };
 use crate::{
-    broker::Lag,
+    broker::{
+        Lag,
+        sharing::{SlotPositions, SlotSet},
+    },
     clock::Timestamp,
     event_log::PositionError,
+    metadata::records::ManagedPositionRecord,
+    schema::registry::TenantSchemas,
     types::{PlatformId, Position, Replay},
 };
 
@@ -20,7 +29,9 @@ pub(super) struct Entry {
     /// `None` once it is deleted. Streams watch it.
     config: watch::Sender<Option<ManagedConfig>>,
     marks: Mutex<Marks>,
-    pub(super) slot: Slot,
+    pub(super) places: Places,
+    /// Of a shared one, in place of the committed position.
+    pub(super) shares: Option<Arc<Shares>>,
 }
 
 #[derive(Debug)]
@@ -46,14 +57,75 @@ pub(super) struct Committed {
     pub(super) at: Timestamp,
 }
 
+/// How far a commit brings a subscription.
+#[derive(Clone, Debug)]
+pub(super) enum Advance {
+    /// One that has one stream: everything up to here is handled.
+    To(Position),
+    /// A shared one: of each slot everything up to its position.
+    Slots(Box<SlotPositions>),
+}
+
+impl Advance {
+    /// Joins another one of the same subscription to this.
+    pub(super) fn join(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::To(position), Self::To(other)) => *position = (*position).max(*other),
+            (Self::Slots(positions), Self::Slots(other)) => positions.raise_all(other),
+            // A subscription is shared from its beginning to its end, or is not.
+            _ => {}
+        }
+    }
+}
+
 impl Entry {
-    pub(super) fn new(
+    /// One that nobody has had yet: nothing was delivered, and nothing is committed.
+    pub(super) fn new(config: ManagedConfig, schemas: &Arc<TenantSchemas>) -> Self {
+        let shares = config.sharing.as_ref();
+        let shares = shares.map(|sharing| Shares::new(sharing, Arc::clone(schemas)));
+        Self::with(config, shares, None, None, Position::ZERO)
+    }
+
+    /// One that was stored, with its position, if it has one, in a log whose head is `head`; `check` says
+    /// why a position is none of the log.
+    pub(super) fn stored(
         config: ManagedConfig,
+        record: Option<&ManagedPositionRecord>,
+        schemas: &Arc<TenantSchemas>,
+        head: Position,
+        check: impl Fn(Position) -> Option<PositionError>,
+    ) -> Self {
+        let committed = record.map(|record| Committed {
+            // A larger number was written by hand, and is no longer valid for any log.
+            position: Position::new(record.position).unwrap_or(Position::MAX),
+            at: Timestamp::from_millis(record.committed_at_ms),
+        });
+        let Some(sharing) = &config.sharing else {
+            let lost = committed.and_then(|committed| check(committed.position));
+            return Self::with(config, None, committed, lost, head);
+        };
+        let mut shares = Shares::new(sharing, Arc::clone(schemas));
+        if let (Some(record), Some(committed)) = (record, committed) {
+            let positions = SlotPositions::of(&record.slots);
+            let positions = positions.unwrap_or(SlotPositions::at(committed.position));
+            let lost: BTreeMap<_, _> = SlotSet::ALL
+                .iter()
+                .filter_map(|slot| Some((slot, check(positions.get(slot))?)))
+                .collect();
+            shares = shares.stored(positions, committed.at, lost);
+        }
+        Self::with(config, Some(shares), None, None, head)
+    }
+
+    fn with(
+        config: ManagedConfig,
+        shares: Option<Shares>,
         committed: Option<Committed>,
         lost: Option<PositionError>,
         delivered: Position,
     ) -> Self {
         let floor = committed.filter(|_| lost.is_none());
+        let shares = shares.map(Arc::new);
         Self {
             id: config.id,
             config: watch::Sender::new(Some(config)),
@@ -64,7 +136,8 @@ impl Entry {
                 progress: None,
                 delivered,
             }),
-            slot: Slot::default(),
+            places: Places::new(shares.clone()),
+            shares,
         }
     }
 
@@ -87,8 +160,11 @@ impl Entry {
     pub(super) fn describe(&self, config: ManagedConfig, lag: Option<Lag>) -> ManagedDescription {
         ManagedDescription {
             config,
-            committed: self.committed().map(|it| (it.position, it.at)),
-            is_active: self.slot.is_taken(),
+            committed: match &self.shares {
+                Some(shares) => shares.committed(),
+                None => self.committed().map(|it| (it.position, it.at)),
+            },
+            streams: self.places.taken(),
             lag,
         }
     }
@@ -117,21 +193,38 @@ impl Entry {
         self.config.borrow().is_none()
     }
 
-    pub(super) fn committed(&self) -> Option<Committed> {
+    fn committed(&self) -> Option<Committed> {
         self.marks().committed
     }
 
-    /// Why what is committed is no position of this log, if it is none.
+    /// Behind what it goes on, if that is known: of a shared one, its slot that is furthest behind.
+    pub(super) fn goes_on_after(&self) -> Option<Position> {
+        match &self.shares {
+            Some(shares) => shares.behind(),
+            None => self.committed().map(|committed| committed.position),
+        }
+    }
+
+    /// Why that is no position of this log, if it is none.
     pub(super) fn lost(&self) -> Option<PositionError> {
-        self.marks().lost
+        match &self.shares {
+            Some(shares) => shares.lost(),
+            None => self.marks().lost,
+        }
     }
 
     /// Notes a commit that is durable.
-    pub(super) fn commit(&self, committed: Committed) {
-        let mut marks = self.marks();
-        marks.committed = Some(committed);
-        marks.lost = None;
-        marks.floor = Some(committed.position);
+    pub(super) fn commit(&self, advance: &Advance, at: Timestamp) {
+        match (&self.shares, advance) {
+            (Some(shares), Advance::Slots(positions)) => shares.note_stored(**positions, at),
+            (None, &Advance::To(position)) => {
+                let mut marks = self.marks();
+                marks.committed = Some(Committed { position, at });
+                marks.lost = None;
+                marks.floor = Some(position);
+            }
+            _ => {}
+        }
     }
 
     /// Notes that a stream went on at `position`, since its own was no longer valid. Of a log that
@@ -146,11 +239,11 @@ impl Entry {
         self.marks().progress
     }
 
-    /// Notes how far `committed` is, unless something else is committed since it was looked up.
-    pub(super) fn measured(&self, committed: Option<Position>, progress: Progress) {
-        let mut marks = self.marks();
-        if marks.committed.map(|committed| committed.position) == committed {
-            marks.progress = Some(progress);
+    /// Notes how far somebody is who goes on after `position`, unless it goes on after another one since
+    /// that was looked up.
+    pub(super) fn measured(&self, position: Option<Position>, progress: Progress) {
+        if self.goes_on_after() == position {
+            self.marks().progress = Some(progress);
         }
     }
 
@@ -158,7 +251,7 @@ impl Entry {
     pub(super) fn has_nothing_to_miss(&self) -> bool {
         let config = self.config.borrow();
         let default_replay = config.as_ref().map(|config| config.default_replay);
-        default_replay == Some(Replay::Latest) && self.committed().is_none()
+        default_replay == Some(Replay::Latest) && self.goes_on_after().is_none()
     }
 
     /// Notes that everything up to `position` was delivered.
@@ -179,12 +272,26 @@ impl Entry {
         marks.check_floor(position)
     }
 
-    /// Whether a commit of `position` has to be stored: it is not what is committed already.
-    pub(super) fn is_news(&self, position: Position) -> Result<bool, CommitRefusal> {
-        let marks = self.marks();
-        marks.check_floor(position)?;
-        let committed = marks.committed.map(|committed| committed.position);
-        Ok(committed != Some(position) || marks.floor != Some(position))
+    /// What is to be stored for a commit; `None` if that is what is stored already.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitRefusal::Older`].
+    pub(super) fn to_store(&self, advance: &Advance) -> Result<Option<Advance>, CommitRefusal> {
+        match (&self.shares, advance) {
+            (Some(shares), Advance::Slots(positions)) => {
+                let positions = shares.to_store(positions);
+                Ok(positions.map(|positions| Advance::Slots(Box::new(positions))))
+            }
+            (None, &Advance::To(position)) => {
+                let marks = self.marks();
+                marks.check_floor(position)?;
+                let committed = marks.committed.map(|committed| committed.position);
+                let is_news = committed != Some(position) || marks.floor != Some(position);
+                Ok(is_news.then(|| advance.clone()))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn marks(&self) -> MutexGuard<'_, Marks> {
@@ -220,31 +327,37 @@ mod tests {
             state: RunState::Run,
             takeover: Takeover::Refuse,
             filter: None,
+            sharing: None,
             version: 1,
             created_at: Timestamp::from_millis(0),
         };
-        Entry::new(config, committed.map(committed_at), None, position(1_000))
+        let committed = committed.map(|number| Committed {
+            position: position(number),
+            at: Timestamp::from_millis(0),
+        });
+        Entry::with(config, None, committed, None, position(1_000))
     }
 
     fn position(number: u64) -> Position {
         Position::new(number).unwrap()
     }
 
-    fn committed_at(number: u64) -> Committed {
-        Committed {
-            position: position(number),
-            at: Timestamp::from_millis(0),
-        }
+    fn commit(entry: &Entry, number: u64) {
+        entry.commit(&Advance::To(position(number)), Timestamp::from_millis(0));
+    }
+
+    fn is_news(entry: &Entry, position: Position) -> Result<bool, CommitRefusal> {
+        Ok(entry.to_store(&Advance::To(position))?.is_some())
     }
 
     #[test]
     fn what_is_committed_is_no_news_and_what_is_older_is_refused() {
         let entry = entry(None);
-        assert!(entry.is_news(Position::ZERO).unwrap());
-        entry.commit(committed_at(10));
-        assert!(entry.is_news(position(11)).unwrap());
-        assert!(!entry.is_news(position(10)).unwrap());
-        assert!(entry.is_news(position(9)).is_err() && entry.check(position(9)).is_err());
+        assert!(is_news(&entry, Position::ZERO).unwrap());
+        commit(&entry, 10);
+        assert!(is_news(&entry, position(11)).unwrap());
+        assert!(!is_news(&entry, position(10)).unwrap());
+        assert!(is_news(&entry, position(9)).is_err() && entry.check(position(9)).is_err());
     }
 
     #[test]
@@ -255,9 +368,9 @@ mod tests {
         entry.recovered(position(20));
         assert!(entry.check(position(19)).is_err());
         // Also what is committed already: it says where the next stream begins.
-        assert!(entry.is_news(position(20)).unwrap());
-        assert!(entry.is_news(position(900)).unwrap());
-        entry.commit(committed_at(30));
+        assert!(is_news(&entry, position(20)).unwrap());
+        assert!(is_news(&entry, position(900)).unwrap());
+        commit(&entry, 30);
         assert!(entry.check(position(29)).is_err());
     }
 
@@ -269,7 +382,7 @@ mod tests {
             unread_at: None,
         };
         entry.measured(Some(position(10)), progress(1));
-        entry.commit(committed_at(20));
+        commit(&entry, 20);
         entry.measured(Some(position(20)), progress(2));
         entry.measured(Some(position(10)), progress(1));
         assert_eq!(entry.progress(), Some(progress(2)));

@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use tokio::task::JoinError;
 
 use crate::{
-    broker::{SubscribeError, SubscriptionEnd, TopicError},
+    broker::{SharingError, SubscribeError, SubscriptionEnd, TopicError},
     event_log::PositionError,
     filter::FilterError,
     metadata::{StoreError, WriteError},
@@ -45,6 +45,9 @@ pub enum ManagedError {
     /// Its filter is none, or none for the topic.
     #[error("the filter is wrong {0}")]
     Filter(#[from] FilterError),
+    /// It cannot be shared so.
+    #[error(transparent)]
+    Sharing(#[from] SharingError),
     /// The disk, or the quota on it, is full; the same call succeeds when there is space.
     #[error("the managed subscription cannot be stored: the disk is full")]
     DiskFull,
@@ -99,6 +102,12 @@ pub enum ManagedSubscribeError {
          (takeover)"
     )]
     AlreadyActive,
+    /// As many streams share it as may.
+    #[error(
+        "{0} streams share the managed subscription, and more may not; end one, release them, or let \
+         the newest have the place of the oldest (takeover)"
+    )]
+    AllPlacesTaken(u32),
     /// Its topic cannot be subscribed to.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
@@ -152,6 +161,14 @@ pub enum CommitRefusal {
         /// The newest that can be.
         latest: Position,
     },
+    /// It is of a shared subscription, and not of an event that its stream was sent and has not
+    /// committed.
+    #[error(
+        "replay id {} is not that of an event which was sent on this stream and is not committed yet: \
+         of a shared subscription each stream commits what it was sent",
+        .0.replay_id()
+    )]
+    NotSent(Position),
     /// Something later is committed.
     #[error(
         "replay id {} is older than the committed one, {}",

@@ -36,9 +36,9 @@ impl ManagedSubscriptions {
         if entry.has_nothing_to_miss() {
             return Some(Lag::default());
         }
-        let committed = entry.committed().map(|committed| committed.position);
+        let after = entry.goes_on_after();
         let progress = progress(tenant, &topics, entry, &config).await?;
-        entry.measured(committed, progress);
+        entry.measured(after, progress);
         Some(self.lag_of(tenant, &topics, progress))
     }
 

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!               ManagedSubscriptions (one for each tenant that is open)
-//!                 ├─ Entry  configuration, marks (committed, delivered), slot
-//!                 │    ▲ one stream has the slot ([`stream`], [`slot`])
+//!                 ├─ Entry  configuration, marks (committed, delivered), places
+//!                 │    ▲ one stream has the place ([`stream`], [`places`]), or several
+//!                 │      share the events ([`shares`], [`share`])
 //!                 └─ Positions  the writer that makes commits durable ([`positions`])
 //! ```
 //!
 //! A stream delivers what any subscription does, from behind the committed position on. A commit is
 //! checked against what was delivered on any stream of the subscription, and is durable before it is
-//! answered; the position never goes back.
+//! answered; the position never goes back. Of a shared one each slot has a position of its own
+//! ([`sharing`](super::sharing)), and a commit is checked against what was sent on its own stream.
 //!
 //! Source: `proto/pubsub_api.proto`, `rpc ManagedSubscribe`; the public Pub/Sub API Developer Guide,
 //! "ManagedSubscribe RPC Method"; the public Metadata API Developer Guide,
@@ -19,8 +21,10 @@ mod config;
 mod entry;
 pub mod error;
 mod lag;
+mod places;
 mod positions;
-mod slot;
+mod share;
+mod shares;
 mod start;
 pub mod stream;
 
@@ -37,12 +41,13 @@ use crate::{
         MetadataStore, Scope,
         records::{self, ManagedPositionRecord, ManagedSubscriptionRecord},
     },
+    schema::registry::TenantSchemas,
     types::{PlatformId, Position, Principal, RunState, Start, TenantId, TopicKind, TopicName},
 };
-use entry::{Committed, Entry};
+use entry::Entry;
 use positions::Positions;
 
-pub use config::{ManagedChange, ManagedConfig, NewManaged};
+pub use config::{ManagedChange, ManagedConfig, NewManaged, NewSharing, Sharing};
 pub use error::{CommitRefusal, ManagedEnd, ManagedError, ManagedSubscribeError};
 pub use stream::{CommitAnswer, ManagedDelivery, ManagedSubscriber, ManagedSubscription};
 
@@ -60,10 +65,11 @@ pub enum ManagedKey<'a> {
 pub struct ManagedDescription {
     /// How it is configured.
     pub config: ManagedConfig,
-    /// What was committed last, and when; `None` before the first commit.
+    /// What was committed last, and when; `None` before the first commit. Of a shared one, the position
+    /// of the slot that is furthest behind.
     pub committed: Option<(Position, Timestamp)>,
-    /// Whether a stream has it.
-    pub is_active: bool,
+    /// How many streams have it.
+    pub streams: usize,
     /// How far it is behind; `None` if that could not be told.
     pub lag: Option<Lag>,
 }
@@ -74,6 +80,7 @@ pub(super) struct ManagedSubscriptions {
     tenant: TenantId,
     store: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
+    schemas: Arc<TenantSchemas>,
     entries: RwLock<BTreeMap<PlatformId, Arc<Entry>>>,
     /// Held while a configuration is changed: the bound and the names are those of all of them.
     changing: tokio::sync::Mutex<()>,
@@ -90,6 +97,7 @@ impl ManagedSubscriptions {
         tenant: TenantId,
         store: Arc<dyn MetadataStore>,
         clock: Arc<dyn Clock>,
+        schemas: Arc<TenantSchemas>,
         log: &dyn TenantLog,
     ) -> Result<Self, ManagedError> {
         let scope = Scope::Tenant(tenant);
@@ -106,30 +114,21 @@ impl ManagedSubscriptions {
             .collect();
         // What was delivered before is not known any more, and it was not past the head.
         let head = log.state().head;
+        // Of no topic: whether it is a position of this log at all.
+        let check = |position| log.resolve(&[], Start::After(position)).err();
         let mut entries = BTreeMap::new();
         for stored in configs {
             let position = committed.remove(&stored.record.id);
-            let committed = position.map(|record| {
-                let position = Position::new(record.position);
-                Committed {
-                    // A larger number was written by hand, and is no longer valid for any log.
-                    position: position.unwrap_or(Position::MAX),
-                    at: Timestamp::from_millis(record.committed_at_ms),
-                }
-            });
             let config = ManagedConfig::of(&stored.record)
                 .ok_or_else(|| ManagedError::Unreadable(stored.record.id.clone()))?;
-            let lost = committed.and_then(|committed| {
-                // Of no topic: whether it was a position of this log at all.
-                log.resolve(&[], Start::After(committed.position)).err()
-            });
-            let entry = Entry::new(config, committed, lost, head);
+            let entry = Entry::stored(config, position.as_ref(), &schemas, head, check);
             entries.insert(entry.id(), Arc::new(entry));
         }
         Ok(Self {
             tenant,
             store,
             clock,
+            schemas,
             entries: RwLock::new(entries),
             changing: tokio::sync::Mutex::default(),
             positions: writer,
@@ -153,13 +152,13 @@ impl ManagedSubscriptions {
         names
     }
 
-    /// What is known of how far each subscription is behind, by name.
-    pub(super) fn known_lags(&self, tenant: &Tenant) -> Vec<(ManagedConfig, bool, Lag)> {
+    /// What is known of how far each subscription is behind, by name, and how many streams have it.
+    pub(super) fn known_lags(&self, tenant: &Tenant) -> Vec<(ManagedConfig, usize, Lag)> {
         let entries = self.all().into_iter();
         let mut known: Vec<_> = entries
             .filter_map(|entry| {
                 let lag = self.known_lag(tenant, &entry)?;
-                Some((entry.config()?, entry.slot.is_taken(), lag))
+                Some((entry.config()?, entry.places.taken(), lag))
             })
             .collect();
         known.sort_by(|(a, ..), (b, ..)| a.developer_name.cmp(&b.developer_name));

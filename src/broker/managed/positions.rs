@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     CommitRefusal, ManagedError, NO_PANIC,
-    entry::{Committed, Entry},
+    entry::{Advance, Entry},
 };
 use crate::{
     clock::Timestamp,
@@ -22,7 +22,7 @@ use crate::{
         records::{self, ManagedPositionRecord, ManagedSubscriptionRecord, Record},
     },
     types::{
-        PlatformId, Position, TenantId,
+        PlatformId, TenantId,
         limits::{COMMITS_PER_WRITE_MAX, COMMITS_QUEUED_MAX},
     },
 };
@@ -38,7 +38,8 @@ pub(super) struct Positions {
 enum Request {
     Commit {
         entry: Arc<Entry>,
-        committed: Committed,
+        advance: Advance,
+        at: Timestamp,
         done: oneshot::Sender<Result<(), CommitRefusal>>,
     },
     Delete {
@@ -81,13 +82,14 @@ impl Positions {
     pub(super) async fn commit(
         &self,
         entry: Arc<Entry>,
-        position: Position,
+        advance: Advance,
         at: Timestamp,
     ) -> Result<(), CommitRefusal> {
         let (done, outcome) = oneshot::channel();
         let request = Request::Commit {
             entry,
-            committed: Committed { position, at },
+            advance,
+            at,
             done,
         };
         match self.hand_over(request, outcome).await {
@@ -143,8 +145,10 @@ struct Writer {
 /// The commits of one subscription in one write.
 struct Group {
     entry: Arc<Entry>,
-    /// The latest of them.
-    committed: Committed,
+    /// All of them in one.
+    advance: Advance,
+    /// When the latest came.
+    at: Timestamp,
     done: Vec<oneshot::Sender<Result<(), CommitRefusal>>>,
 }
 
@@ -158,17 +162,18 @@ impl Writer {
                 match request {
                     Request::Commit {
                         entry,
-                        committed,
+                        advance,
+                        at,
                         done,
                     } => {
                         let group = groups.entry(entry.id()).or_insert_with(|| Group {
                             entry,
-                            committed,
+                            advance: advance.clone(),
+                            at,
                             done: Vec::new(),
                         });
-                        if committed.position > group.committed.position {
-                            group.committed = committed;
-                        }
+                        group.advance.join(&advance);
+                        group.at = group.at.max(at);
                         group.done.push(done);
                     }
                     Request::Delete { entry, done } => deletions.push((entry, done)),
@@ -185,9 +190,9 @@ impl Writer {
     async fn commit(&mut self, groups: impl Iterator<Item = Group>) {
         let mut fresh = Vec::new();
         for group in groups {
-            match self.is_news(&group).await {
-                Ok(true) => fresh.push(group),
-                Ok(false) => group.answer(&Ok(())),
+            match self.to_store(&group).await {
+                Ok(Some(advance)) => fresh.push(Group { advance, ..group }),
+                Ok(None) => group.answer(&Ok(())),
                 Err(refusal) => group.answer(&Err(refusal)),
             }
         }
@@ -197,7 +202,7 @@ impl Writer {
         let outcome = self.write(&fresh).await;
         for group in fresh {
             match &outcome {
-                Ok(()) => group.entry.commit(group.committed),
+                Ok(()) => group.entry.commit(&group.advance, group.at),
                 // What is stored decides; it is looked up before the next write.
                 Err(_) => _ = self.revisions.remove(&group.entry.id()),
             }
@@ -205,9 +210,9 @@ impl Writer {
         }
     }
 
-    /// Whether there is something to write of a group. Positions never go back, whatever order a
+    /// What there is to write of a group, if there is something. Positions never go back, whatever order a
     /// former stream's last commit and a new one's first come in.
-    async fn is_news(&self, group: &Group) -> Result<bool, CommitRefusal> {
+    async fn to_store(&self, group: &Group) -> Result<Option<Advance>, CommitRefusal> {
         let id = group.entry.id();
         // Where the revision is not known, a deletion may have been done that seemed to fail.
         if !self.revisions.contains_key(&id) && !self.is_stored(id).await? {
@@ -216,19 +221,24 @@ impl Writer {
         if group.entry.is_deleted() {
             return Err(CommitRefusal::Deleted);
         }
-        group.entry.is_news(group.committed.position)
+        group.entry.to_store(&group.advance)
     }
 
     async fn write(&mut self, groups: &[Group]) -> Result<(), CommitRefusal> {
         let mut changes = Vec::with_capacity(groups.len());
         for Group {
-            entry, committed, ..
+            entry, advance, at, ..
         } in groups
         {
+            let (position, slots) = match advance {
+                Advance::To(position) => (*position, Vec::new()),
+                Advance::Slots(positions) => (positions.min(), positions.numbers()),
+            };
             let record = ManagedPositionRecord {
                 id: entry.id().to_string(),
-                position: committed.position.get(),
-                committed_at_ms: committed.at.as_millis(),
+                position: position.get(),
+                slots,
+                committed_at_ms: at.as_millis(),
             };
             let expected = match self.revision(entry.id()).await? {
                 Some(revision) => Expected::Revision(revision),

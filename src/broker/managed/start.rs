@@ -29,8 +29,8 @@ pub(super) fn start_of(
     log: &dyn TenantLog,
     topics: &[TopicId],
 ) -> Result<Beginning, PositionError> {
-    let start = match entry.committed() {
-        Some(committed) => Start::After(committed.position),
+    let start = match entry.goes_on_after() {
+        Some(position) => Start::After(position),
         None => config.default_replay.start(),
     };
     let resolved = match entry.lost() {

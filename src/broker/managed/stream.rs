@@ -7,15 +7,16 @@ use tokio::sync::watch;
 
 use super::{
     CommitRefusal, ManagedConfig, ManagedEnd, ManagedKey, ManagedSubscribeError,
-    entry::Entry,
+    entry::{Advance, Entry},
     lag::Progress,
-    slot::SlotGuard,
+    places::PlaceGuard,
+    share::Share,
     start::{recovery_of, start_of},
 };
 use crate::{
     broker::{
         Broker, Delivered, Delivery, GrantError, SubscribeError, Subscriber, Subscription,
-        SubscriptionEnd, Tenant, TopicError,
+        SubscriptionEnd, Tenant, TopicError, sharing::sent::Mark,
     },
     clock::Timestamp,
     event_log::PositionError,
@@ -36,16 +37,18 @@ pub struct ManagedSubscriber {
     unknown: ManagedSubscribeError,
 }
 
-/// The flow of a managed subscription on the stream that has it. Dropping it frees the slot.
+/// The flow of a managed subscription on a stream that has it. Dropping it frees the place.
 pub struct ManagedSubscription {
     broker: Broker,
     tenant: Arc<Tenant>,
     entry: Arc<Entry>,
-    slot: SlotGuard,
+    place: PlaceGuard,
     config: watch::Receiver<Option<ManagedConfig>>,
     developer_name: String,
     filter: Option<Filter>,
     flow: Subscription,
+    /// What of it is delivered, where other streams get the rest.
+    share: Option<Share>,
     /// The last position that was delivered or told.
     latest: Position,
     commits: Commits,
@@ -71,8 +74,19 @@ type Storing = Pin<Box<dyn Future<Output = Result<(), CommitRefusal>> + Send>>;
 struct Commit {
     id: String,
     replay_id: Bytes,
-    position: Position,
+    place: CommitPlace,
+    /// What it stores.
+    advance: Advance,
     received_at: Timestamp,
+}
+
+/// What is committed, on one kind of stream or the other. Later ones of a stream are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum CommitPlace {
+    /// Everything up to this position.
+    Position(Position),
+    /// Everything that a stream of a shared subscription was sent up to here.
+    Sent(Mark),
 }
 
 /// The answer to a commit.
@@ -143,14 +157,14 @@ impl ManagedSubscriber {
         self
     }
 
-    /// Takes the slot and begins behind the committed position, with `requested` events of credit.
+    /// Takes a place and begins behind the committed position, with `requested` events of credit.
     ///
     /// Without a committed position it begins at the subscription's default replay, and at its error
     /// recovery replay if the position is no longer valid.
     ///
     /// # Errors
     ///
-    /// [`ManagedSubscribeError`]; the slot is as it was, unless it was taken over.
+    /// [`ManagedSubscribeError`]; no place is taken, unless one was taken over.
     pub fn subscribe(self, requested: i32) -> Result<ManagedSubscription, ManagedSubscribeError> {
         let Self {
             broker,
@@ -167,36 +181,59 @@ impl ManagedSubscriber {
             return Err(ManagedSubscribeError::Stopped);
         }
         let no_commit_timeout = broker.config().managed_no_commit_timeout;
-        let slot = entry.slot.take(current.takeover, no_commit_timeout);
-        let slot = slot.ok_or(ManagedSubscribeError::AlreadyActive)?;
+        let place = entry.places.take(current.takeover, no_commit_timeout);
+        let place = place.ok_or(match &current.sharing {
+            Some(sharing) => ManagedSubscribeError::AllPlacesTaken(sharing.streams),
+            None => ManagedSubscribeError::AlreadyActive,
+        })?;
         let topics = subscriber.topics();
         let subscriber = subscriber.with_stored_filter(current.filter.clone());
-        let beginning = start_of(&entry, &current, &*tenant.log, &topics);
-        let beginning = beginning.map_err(SubscribeError::from)?;
-        let latest = beginning.position;
+        let (latest, invalid) = match &entry.shares {
+            Some(shares) => {
+                let start = current.default_replay.start();
+                let began = shares.begin(|| tenant.log.resolve(&topics, start));
+                began.map_err(SubscribeError::from)?;
+                // It has no slot yet, and goes back for those that it gets.
+                (tenant.log.state().head, None)
+            }
+            None => {
+                let beginning = start_of(&entry, &current, &*tenant.log, &topics);
+                let beginning = beginning.map_err(SubscribeError::from)?;
+                (beginning.position, beginning.invalid)
+            }
+        };
         // It is resolved once: a purge since is found by the first read, and recovered from.
         let flow = subscriber.subscribe_after(latest, requested);
-        let flow = flow.map_err(SubscribeError::from)?;
-        match beginning.invalid {
-            Some(error) => {
-                tell_recovery(&broker, &current, &error);
-                entry.recovered(latest);
-            }
-            None => entry.delivered(latest),
-        }
-        Ok(ManagedSubscription {
+        let mut flow = flow.map_err(SubscribeError::from)?;
+        let share = entry.shares.as_ref();
+        let share = share.map(|shares| Share::new(Arc::clone(shares), place.number(), &mut flow));
+        let is_shared = share.is_some();
+        let mut subscription = ManagedSubscription {
             broker,
             tenant,
             entry,
-            slot,
+            place,
             config,
-            developer_name: current.developer_name,
-            filter: current.filter,
+            developer_name: current.developer_name.clone(),
+            filter: current.filter.clone(),
             flow,
+            share,
             latest,
             commits: Commits::default(),
             uncommitted: Uncommitted::default(),
-        })
+        };
+        match invalid {
+            _ if is_shared => {
+                subscription.latest = Position::ZERO;
+                subscription.arrange().map_err(SubscribeError::from)?;
+            }
+            Some(error) => {
+                tell_recovery(&subscription.broker, &current, &error);
+                subscription.entry.recovered(latest);
+            }
+            None => subscription.entry.delivered(latest),
+        }
+        Ok(subscription)
     }
 }
 
@@ -238,7 +275,15 @@ impl ManagedSubscription {
         &self.developer_name
     }
 
-    /// The last position that was delivered or told.
+    /// Among how many streams it is shared, if it is.
+    pub fn sharing(&self) -> Option<u32> {
+        let config = self.config.borrow();
+        let sharing = config.as_ref().and_then(|config| config.sharing.as_ref());
+        sharing.map(|sharing| sharing.streams)
+    }
+
+    /// The last position that was delivered or told. Of a shared one, the last event that was delivered on
+    /// this stream.
     pub fn latest(&self) -> Position {
         self.latest
     }
@@ -251,16 +296,17 @@ impl ManagedSubscription {
     /// The answer, if the commit is refused.
     pub fn commit(&mut self, mut id: String, replay_id: &Bytes) -> Result<(), Box<CommitAnswer>> {
         let received_at = self.tenant.managed.clock.now();
-        self.slot.committed();
+        self.place.committed();
         let checked = self.check(&id, replay_id);
         // A copy of its own: the bytes are part of the request, which may be large.
         let replay_id = Bytes::copy_from_slice(&replay_id[..replay_id.len().min(ReplayId::LEN)]);
         match checked {
-            Ok(position) => {
+            Ok((place, advance)) => {
                 let commit = Commit {
                     id,
                     replay_id,
-                    position,
+                    place,
+                    advance,
                     received_at,
                 };
                 match &self.commits.storing {
@@ -282,7 +328,11 @@ impl ManagedSubscription {
         }
     }
 
-    fn check(&self, id: &str, replay_id: &[u8]) -> Result<Position, CommitRefusal> {
+    fn check(
+        &mut self,
+        id: &str,
+        replay_id: &[u8],
+    ) -> Result<(CommitPlace, Advance), CommitRefusal> {
         if id.len() > COMMIT_ID_BYTES_MAX {
             return Err(CommitRefusal::Id(id.len()));
         }
@@ -290,23 +340,63 @@ impl ManagedSubscription {
             return Err(CommitRefusal::Missing);
         }
         let found = ReplayId::parse(replay_id).map_err(CommitRefusal::Malformed)?;
-        self.entry.check(found)?;
-        if let Some(committed) = self.commits.latest().filter(|&latest| found < latest) {
+        let (place, advance) = match &self.share {
+            Some(share) => {
+                let mark = share.find(found).ok_or(CommitRefusal::NotSent(found))?;
+                let reached = share.reached(&mut self.flow, mark);
+                (CommitPlace::Sent(mark), Advance::Slots(Box::new(reached)))
+            }
+            None => {
+                self.entry.check(found)?;
+                (CommitPlace::Position(found), Advance::To(found))
+            }
+        };
+        if let Some(latest) = self.commits.latest().filter(|&latest| place < latest) {
+            let committed = latest.position();
             return Err(CommitRefusal::Older { found, committed });
         }
-        let resolved = self
-            .tenant
-            .log
-            .resolve(self.flow.topics(), Start::After(found));
-        resolved.map_err(CommitRefusal::Position)?;
-        Ok(found)
+        if self.share.is_none() {
+            let topics = self.flow.topics();
+            let resolved = self.tenant.log.resolve(topics, Start::After(found));
+            resolved.map_err(CommitRefusal::Position)?;
+        }
+        Ok((place, advance))
     }
 
     fn store(&mut self, commit: Commit) {
         let (tenant, entry) = (Arc::clone(&self.tenant), Arc::clone(&self.entry));
-        let (position, at) = (commit.position, commit.received_at);
-        let storing = async move { tenant.managed.positions.commit(entry, position, at).await };
+        let at = commit.received_at;
+        let advance = commit.advance.clone();
+        let storing = async move { tenant.managed.positions.commit(entry, advance, at).await };
         self.commits.storing = Some((commit, Box::pin(storing)));
+    }
+
+    /// Has the stream get the slots of a shared subscription that are its own now.
+    fn arrange(&mut self) -> Result<(), PositionError> {
+        let (Some(share), Some(shares)) = (&mut self.share, &self.entry.shares) else {
+            return Ok(());
+        };
+        let Some(config) = self.config.borrow().clone() else {
+            // It is deleted, of which the stream is about to be told.
+            return Ok(());
+        };
+        let topics = self.flow.topics().to_vec();
+        let (log, broker) = (&*self.tenant.log, &self.broker);
+        share.arrange(&mut self.flow, |slot| {
+            let (position, lost) = shares.reached(slot);
+            let resolved = match lost {
+                Some(error) => Err(error),
+                None => log.resolve(&topics, Start::After(position)),
+            };
+            let error = match resolved {
+                Ok(_) => return Ok(position),
+                Err(error) => error,
+            };
+            let position = recovery_of(error, &config, log, &topics)?;
+            tell_recovery(broker, &config, &error);
+            shares.recovered(slot, position);
+            Ok(position)
+        })
     }
 
     /// Waits for the next thing to send.
@@ -321,21 +411,32 @@ impl ManagedSubscription {
     /// lost.
     pub async fn next(&mut self) -> Result<ManagedDelivery, ManagedEnd> {
         loop {
+            if let (Some(share), Some((part, _))) = (&self.share, self.flow.part()) {
+                part.set_room(share.room());
+            }
             tokio::select! {
                 // The end first, or a stream with much to send would go on; then answers, which are
                 // waited for while events are not.
                 biased;
-                end = self.slot.lost() => return Err(end),
+                end = self.place.lost() => return Err(end),
                 changed = self.config.changed() => self.configured(changed.is_ok())?,
-                (position, answer) = self.commits.stored() => {
-                    self.stored(position, &answer);
+                () = rearranged(self.share.as_mut()) => {
+                    self.arrange().map_err(SubscriptionEnd::Position)?;
+                }
+                (place, answer) = self.commits.stored() => {
+                    self.stored(place, &answer);
                     return Ok(ManagedDelivery::Commit(answer));
                 }
                 delivery = self.flow.next() => match delivery {
-                    Ok(delivery) => {
+                    Ok(mut delivery) => {
+                        match &mut self.share {
+                            Some(share) => share.delivered(&mut self.flow, &mut delivery),
+                            None => {
+                                self.entry.delivered(delivery.latest);
+                                self.uncommitted.delivered(&delivery);
+                            }
+                        }
                         self.latest = delivery.latest;
-                        self.entry.delivered(delivery.latest);
-                        self.uncommitted.delivered(&delivery);
                         return Ok(ManagedDelivery::Events(delivery));
                     }
                     Err(SubscriptionEnd::Position(error)) => self.recover(error)?,
@@ -367,19 +468,28 @@ impl ManagedSubscription {
     /// Cancel safe: no answer is lost.
     pub async fn next_answer(&mut self) -> Option<CommitAnswer> {
         self.commits.storing.as_ref()?;
-        let (position, answer) = self.commits.stored().await;
-        self.stored(position, &answer);
+        let (place, answer) = self.commits.stored().await;
+        self.stored(place, &answer);
         Some(answer)
     }
 
     /// Notes how a commit ended, and begins with the next.
-    fn stored(&mut self, position: Position, answer: &CommitAnswer) {
-        // What is past this stream was delivered on a former one, and is not counted here.
-        if answer.outcome.is_ok()
-            && position <= self.latest
-            && let Some(progress) = self.uncommitted.committed(position)
-        {
-            self.entry.measured(Some(position), progress);
+    fn stored(&mut self, place: CommitPlace, answer: &CommitAnswer) {
+        match place {
+            CommitPlace::Sent(mark) => {
+                if let Some(share) = self.share.as_mut().filter(|_| answer.outcome.is_ok()) {
+                    share.committed(mark);
+                }
+            }
+            // What is past this stream was delivered on a former one, and is not counted here.
+            CommitPlace::Position(position) => {
+                if answer.outcome.is_ok()
+                    && position <= self.latest
+                    && let Some(progress) = self.uncommitted.committed(position)
+                {
+                    self.entry.measured(Some(position), progress);
+                }
+            }
         }
         if let Some(next) = self.commits.next.take() {
             self.store(next);
@@ -393,18 +503,44 @@ impl ManagedSubscription {
         let position = recovery_of(error, &config, &*self.tenant.log, self.flow.topics());
         let position = position.map_err(SubscriptionEnd::Position)?;
         tell_recovery(&self.broker, &config, &error);
-        self.flow.restart_after(position);
-        self.latest = position;
-        self.entry.recovered(position);
+        match &self.entry.shares {
+            Some(shares) => {
+                for slot in self.flow.skip(position).iter() {
+                    shares.recovered(slot, position);
+                }
+            }
+            None => {
+                self.flow.restart_after(position);
+                self.latest = position;
+                self.entry.recovered(position);
+            }
+        }
         Ok(())
     }
 }
 
+/// Waits until slots are assigned otherwise; for ever if nothing is shared.
+async fn rearranged(share: Option<&mut Share>) {
+    match share {
+        Some(share) => share.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl CommitPlace {
+    fn position(self) -> Position {
+        match self {
+            Self::Position(position) => position,
+            Self::Sent(mark) => mark.position(),
+        }
+    }
+}
+
 impl Commits {
-    /// The latest position that is under way.
-    fn latest(&self) -> Option<Position> {
+    /// The latest that is under way.
+    fn latest(&self) -> Option<CommitPlace> {
         let storing = self.storing.as_ref().map(|(commit, _)| commit);
-        self.next.as_ref().or(storing).map(|commit| commit.position)
+        self.next.as_ref().or(storing).map(|commit| commit.place)
     }
 
     /// Waits until the commit that is being stored is; for ever if none is.
@@ -412,7 +548,7 @@ impl Commits {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    async fn stored(&mut self) -> (Position, CommitAnswer) {
+    async fn stored(&mut self) -> (CommitPlace, CommitAnswer) {
         let outcome = match &mut self.storing {
             Some((_, storing)) => storing.await,
             None => std::future::pending().await,
@@ -424,7 +560,7 @@ impl Commits {
             received_at: commit.received_at,
             outcome,
         };
-        (commit.position, answer)
+        (commit.place, answer)
     }
 }
 

@@ -229,8 +229,13 @@ pub(crate) fn change() -> ProducerEvent {
 
 /// The change event of a shipment that got another status.
 pub(crate) fn shipment_change() -> ProducerEvent {
+    shipment_change_of("a01000000000001AAA")
+}
+
+/// The same of the shipment with this id.
+pub(crate) fn shipment_change_of(id: &str) -> ProducerEvent {
     let schema = Schema::parse(SHIPMENT_SCHEMA).unwrap();
-    let record = |status| Some(json!({"Id": "a01000000000001AAA", "Status__c": status}));
+    let record = |status| Some(json!({"Id": id, "Status__c": status}));
     let change = Change {
         before: record("packed"),
         after: record("shipped"),

@@ -196,6 +196,7 @@ async fn manage_with(
         state: RunState::Run,
         takeover: Takeover::Refuse,
         filter: String::new(),
+        sharing: None,
     };
     let made = engines.broker.create_managed(&principal(), new).await;
     made.unwrap();

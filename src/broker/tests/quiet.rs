@@ -146,6 +146,7 @@ async fn a_tenant_stays_open_whose_managed_subscriptions_are_watched() {
         state: RunState::Run,
         takeover: Takeover::Refuse,
         filter: String::new(),
+        sharing: None,
     };
     let broker = &engines.broker;
     broker.create_managed(&principal(), new).await.unwrap();

@@ -17,7 +17,7 @@ use crate::{
         CreateManagedSubscriptionRequest, ListManagedSubscriptionsRequest, ManagedSubscription,
         ManagedSubscriptionKey, UpdateManagedSubscriptionRequest,
     },
-    types::{PlatformId, TopicName},
+    types::{PlatformId, TopicName, limits::SHARING_STREAMS_MAX},
 };
 
 pub(super) use lag::LagCells;
@@ -44,7 +44,8 @@ enum AdminCommand {
     #[command(after_help = "\
 Examples:
   tidegate managed create Fulfilment --topic /event/OrderCreated__e --default-replay earliest
-  tidegate managed create Billing --topic /event/OrderCreated__e --takeover newest")]
+  tidegate managed create Billing --topic /event/OrderCreated__e --takeover newest
+  tidegate managed create Packing --topic /event/OrderCreated__e --sharing 4 --key OrderId__c")]
     Create {
         /// Its name: a letter, then letters, digits and single underscores
         #[arg(value_name = "NAME")]
@@ -54,6 +55,8 @@ Examples:
         topic: TopicName,
         #[command(flatten)]
         settings: SettingArgs,
+        #[command(flatten)]
+        sharing: SharingArgs,
         #[command(flatten)]
         output: OutputArgs,
         #[command(flatten)]
@@ -156,6 +159,23 @@ struct SettingArgs {
     filter: Option<String>,
 }
 
+/// How it is shared. For good: positions are kept by what the key is.
+#[derive(Clone, Debug, clap::Args)]
+struct SharingArgs {
+    /// Split its events among so many streams at most, 2 to 64, instead of giving all to one
+    #[arg(long, value_name = "N", requires = "sharing_key", value_parser = clap::value_parser!(u32).range(2..=i64::from(SHARING_STREAMS_MAX)))]
+    sharing: Option<u32>,
+    /// The field by which they are split, or a part of one, as Field__c.Part: events that have the same
+    /// there stay in order
+    #[arg(
+        long = "key",
+        id = "sharing_key",
+        value_name = "FIELD",
+        requires = "sharing"
+    )]
+    key: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Replay {
     // Without doc comments, so that the help says no more than their names.
@@ -194,12 +214,13 @@ async fn administer(command: AdminCommand) -> Result<(), Failure> {
             developer_name,
             topic,
             settings,
+            sharing,
             output,
             connection,
         } => {
             let connection = connection.connect().await?;
             let mut output = Output::stdout(output);
-            let made = create(&connection, developer_name, &topic, settings).await?;
+            let made = create(&connection, developer_name, &topic, settings, sharing).await?;
             output.list(&[made]);
             output.flush().await
         }
@@ -257,7 +278,7 @@ async fn administer(command: AdminCommand) -> Result<(), Failure> {
             let mut admin = connection.admin();
             let released = admin.release_managed_subscription(key.message()).await?;
             note(match released.into_inner().was_active {
-                true => "released; the stream that had it ends",
+                true => "released; what stream had it ends",
                 false => "no stream had it",
             });
             Ok(())
@@ -278,6 +299,7 @@ async fn create(
     developer_name: String,
     topic: &TopicName,
     settings: SettingArgs,
+    sharing: SharingArgs,
 ) -> Result<ManagedRow, Failure> {
     let request = CreateManagedSubscriptionRequest {
         developer_name,
@@ -288,6 +310,8 @@ async fn create(
         state: word(settings.state),
         takeover: word(settings.takeover),
         filter: settings.filter.unwrap_or_default(),
+        sharing: sharing.sharing.unwrap_or_default(),
+        sharing_key: sharing.key.unwrap_or_default(),
     };
     let mut admin = connection.admin();
     let made = admin.create_managed_subscription(request).await?;
@@ -334,9 +358,13 @@ struct ManagedRow {
     takeover: String,
     /// Null where all events are delivered.
     filter: Option<String>,
+    /// Null where one stream has it.
+    sharing: Option<u32>,
+    sharing_key: Option<String>,
     version: u32,
     created_at: String,
     active: bool,
+    streams: u32,
     /// Null before the first commit.
     committed_replay_id: Option<String>,
     committed_at: Option<String>,
@@ -357,9 +385,12 @@ impl From<ManagedSubscription> for ManagedRow {
             state: found.state,
             takeover: found.takeover,
             filter: given(found.filter),
+            sharing: Some(found.sharing).filter(|&streams| streams > 0),
+            sharing_key: given(found.sharing_key),
             version: found.version,
             created_at: time(found.created_at_ms),
             active: found.active,
+            streams: found.streams,
             committed_replay_id: given(hex(&found.committed_replay_id)),
             committed_at: given(time(found.committed_at_ms)),
             lag: found.lag.into(),
@@ -373,13 +404,17 @@ impl Row for ManagedRow {
     ];
 
     fn cells(&self) -> Vec<String> {
-        let stream = if self.active { "active" } else { "none" };
+        let stream = match (self.sharing, self.active) {
+            (Some(sharing), _) => format!("{} of {sharing}", self.streams),
+            (None, true) => "active".to_owned(),
+            (None, false) => "none".to_owned(),
+        };
         let mut cells = vec![
             self.developer_name.clone(),
             self.id.clone(),
             self.topic.clone(),
             self.state.clone(),
-            stream.to_owned(),
+            stream,
         ];
         cells.extend(self.lag.cells());
         cells

@@ -35,7 +35,11 @@ async fn a_subscription_is_made_listed_and_changed() {
         takeover: Some(Takeover::Newest),
         ..SettingArgs::default()
     };
-    let made = create(&connection, "Fulfilment".into(), &topic, settings).await;
+    let sharing = SharingArgs {
+        sharing: None,
+        key: None,
+    };
+    let made = create(&connection, "Fulfilment".into(), &topic, settings, sharing).await;
     let made = made.unwrap();
     assert_eq!(
         (&*made.default_replay, &*made.takeover),

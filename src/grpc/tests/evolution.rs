@@ -207,6 +207,7 @@ async fn who_publishes_asks_and_gets_events_is_remembered_by_every_name_it_has()
         state: RunState::default(),
         takeover: Takeover::default(),
         filter: String::new(),
+        sharing: None,
     };
     broker.create_managed(&principal(), new).await.unwrap();
     let key = ManagedKey::Name("Billing");

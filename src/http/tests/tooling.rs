@@ -34,6 +34,7 @@ impl Edge {
             state,
             takeover: Takeover::Refuse,
             filter: String::new(),
+            sharing: None,
         };
         let made = self.engines.broker.create_managed(&principal(), new).await;
         made.unwrap().id.to_string()

@@ -6,6 +6,8 @@ mod credit;
 mod filters;
 mod model;
 mod refusals;
+mod sharing;
+mod sharing_model;
 mod slot;
 mod starts;
 
@@ -41,6 +43,7 @@ fn fulfilment() -> NewManaged {
         state: RunState::Run,
         takeover: Takeover::Refuse,
         filter: String::new(),
+        sharing: None,
     }
 }
 

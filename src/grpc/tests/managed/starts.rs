@@ -152,6 +152,7 @@ async fn a_position_that_the_log_lost_gives_way_and_what_is_before_it_may_be_com
     let published = gateway.publish(ORDERS, &orders(0..2)).await.unwrap();
     let positions = published.positions();
     let record = ManagedPositionRecord {
+        slots: Vec::new(),
         id: config.id.to_string(),
         position: positions[1].get() + 1,
         committed_at_ms: 0,
@@ -324,6 +325,7 @@ async fn after_a_recovery_answers_tell_a_position_that_may_be_committed() {
 /// Stores a position as one that was committed, for a gateway that is started next.
 async fn store_position(gateway: &Gateway, id: PlatformId, position: Position) {
     let record = ManagedPositionRecord {
+        slots: Vec::new(),
         id: id.to_string(),
         position: position.get(),
         committed_at_ms: 0,
