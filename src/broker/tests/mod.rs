@@ -10,3 +10,4 @@ pub(crate) mod log_double;
 mod publish;
 mod quiet;
 mod removal;
+mod sharing;
