@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     proto::{
-        CREDIT_MAX_METADATA, CommitReplayRequest, ManagedFetchRequest, raw::ManagedFetchResponse,
+        CREDIT_MAX_METADATA, CommitReplayRequest, ManagedFetchRequest, SHARING_METADATA,
+        raw::ManagedFetchResponse,
     },
     types::limits::CREDIT_MAX,
 };
@@ -23,6 +24,7 @@ pub struct ManagedSubscription {
     credit_max: u32,
     /// Events that were asked for and have not come.
     credit: u32,
+    is_shared: bool,
     /// Commits that were sent, and the number of the last of them that is answered.
     commits: u64,
     answered: u64,
@@ -76,15 +78,19 @@ impl ManagedSubscription {
             .try_send(first)
             .expect("the channel is new and has room");
         let mut call = Request::new(ReceiverStream::new(receiver));
+        let metadata = call.metadata_mut();
         if credit_max > CREDIT_MAX {
-            let metadata = call.metadata_mut();
             metadata.insert(CREDIT_MAX_METADATA, credit_max.into());
         }
+        let asked = "1".parse().expect("a digit is ASCII");
+        metadata.insert(SHARING_METADATA, asked);
         let response = connection.pub_sub().managed_subscribe(call).await?;
         let mut subscription = Self {
             requests: Some(requests),
             credit_max: granted(response.metadata()),
             credit: usual,
+            // Whatever it says: who takes a stream for shared that is none does nothing wrong.
+            is_shared: response.metadata().contains_key(SHARING_METADATA),
             responses: response.into_inner(),
             commits: 0,
             answered: 0,
@@ -114,6 +120,13 @@ impl ManagedSubscription {
     /// Events that were asked for and have not come.
     pub fn credit(&self) -> u32 {
         self.credit
+    }
+
+    /// Whether the subscription's events are shared among streams: replay ids do not always rise on one
+    /// then, a commit covers what was sent on this stream up to its replay id, and what was not
+    /// committed comes again in any order, on whichever stream.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// How many commits were sent. The last has this number, the first has 1.
