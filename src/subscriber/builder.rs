@@ -141,6 +141,11 @@ impl Builder {
 
     /// Subscribes to a managed subscription of this topic, whose position the gateway keeps: it is
     /// committed there as events are handled, and no other store of positions is needed.
+    ///
+    /// One that is shared among streams sends what was not committed when a stream broke again to
+    /// whichever stream has its place by then: this one, which handles no event twice that it knows, or
+    /// another. What a former stream brought and this one did not is not committed, and no error at the
+    /// end.
     #[must_use]
     pub fn managed(mut self, key: ManagedKey, topic: TopicName) -> Self {
         self.managed = Some((key, topic));

@@ -21,6 +21,17 @@ use super::{
 };
 use crate::types::TopicName;
 
+/// What is known of an event that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing.
+    New,
+    /// Its id is recorded as handled.
+    Handled,
+    /// It came before, on a former stream.
+    Repeated,
+}
+
 /// What was received and waits for the reader, of all topics of a subscriber.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -174,12 +185,12 @@ impl Lane {
     }
 
     /// Takes in events, and the position behind them, and queues the events that are to be handled:
-    /// not those that are `handled`, by their order, nor those whose id is that of another that came
-    /// before. Returns how many are queued.
+    /// not those of which something is `known`, by their order, nor those whose id is that of another that
+    /// came before. Returns how many are queued.
     pub(super) fn receive(
         self: &Arc<Self>,
         events: Vec<Event>,
-        handled: &[bool],
+        known: &[Known],
         latest: Option<OpaqueReplayId>,
         queue: &Queue,
     ) -> u64 {
@@ -190,14 +201,22 @@ impl Lane {
             let shared = &mut *guard;
             shared.counters.received += events.len() as u64;
             for (index, event) in events.iter().enumerate() {
-                let is_handled = handled.get(index) == Some(&true);
-                numbers.push(if is_handled || !shared.takes_id(event) {
-                    shared.counters.duplicates += 1;
-                    shared.progress.reached(event.replay_id());
-                    None
-                } else {
-                    let bytes = event.encoded().len();
-                    Some(shared.progress.received(event.replay_id(), bytes))
+                let known = known.get(index).copied().unwrap_or(Known::New);
+                numbers.push(match known {
+                    Known::Repeated => {
+                        shared.counters.duplicates += 1;
+                        shared.progress.repeated(event.replay_id());
+                        None
+                    }
+                    Known::New if shared.takes_id(event) => {
+                        let bytes = event.encoded().len();
+                        Some(shared.progress.received(event.replay_id(), bytes))
+                    }
+                    Known::New | Known::Handled => {
+                        shared.counters.duplicates += 1;
+                        shared.progress.reached(event.replay_id());
+                        None
+                    }
                 });
             }
             if let Some(latest) = latest {

@@ -39,12 +39,16 @@ pub(super) struct Saver {
     not_before: Option<Instant>,
     backoff: Backoff,
     to_commit: Option<OpaqueReplayId>,
+    /// How often the order of events began anew, which leaves the positions before it without a meaning.
+    order: u64,
 }
 
 /// A save that came to its end: what the stores said, and what they were given.
 pub(super) struct Saved {
     result: Result<(), StoreError>,
     position: Option<OpaqueReplayId>,
+    /// The order that the position is one of.
+    order: u64,
     done: Vec<String>,
 }
 
@@ -67,6 +71,7 @@ impl Saver {
             not_before: None,
             backoff: config.backoff.clone(),
             to_commit: None,
+            order: 0,
             config,
         }
     }
@@ -125,6 +130,7 @@ impl Saver {
         };
         let stores = self.stores.clone();
         let subscription = self.lane.topic.clone();
+        let order = self.order;
         let saving = async move {
             let result = match changes.is_empty() {
                 true => Ok(()),
@@ -133,6 +139,7 @@ impl Saver {
             Saved {
                 result,
                 position,
+                order,
                 done,
             }
         };
@@ -160,16 +167,17 @@ impl Saver {
     /// [`StoreError`] if no further try will help.
     pub(super) fn ended(&mut self, saved: Saved) -> Result<(), StoreError> {
         self.under_way = None;
+        let position = saved.position.filter(|_| saved.order == self.order);
         let mut shared = self.lane.lock();
         let Err(error) = saved.result else {
             self.backoff.reset();
             self.not_before = None;
-            self.position = saved.position;
+            self.position = position;
             shared.recorded(&saved.done);
             match self.is_managed {
-                true => self.to_commit = saved.position,
+                true => self.to_commit = position,
                 false => {
-                    shared.saved = saved.position;
+                    shared.saved = position;
                     shared.saved_at = Some(Instant::now());
                 }
             }
@@ -217,6 +225,14 @@ impl Saver {
     /// A new stream stands: what was saved is committed on it, if no answer says that it is.
     pub(super) fn commit_again(&mut self) {
         self.to_commit = self.uncommitted();
+    }
+
+    /// A new stream stands, whose order of events is its own: on it, no position of a former one says
+    /// anything, that of a save that is under way included.
+    pub(super) fn begin_anew(&mut self) {
+        self.order += 1;
+        self.position = None;
+        self.to_commit = None;
     }
 
     /// What was saved and is not known to be committed, on a managed subscription.

@@ -10,7 +10,7 @@ use super::{
     event::{Context, Event, Unread},
     flow::Flow,
     item::Item,
-    lane::{Lane, Shared},
+    lane::{Known, Lane, Shared},
     state::StoreError,
     task::LaneTask,
     wire::{Response, Wire},
@@ -46,6 +46,9 @@ pub(super) struct Stream<'a> {
     /// Since when nothing is asked for.
     zero_since: Option<Instant>,
     is_caught_up: bool,
+    /// An event was left for the next run: on a shared subscription nothing behind it is taken in, since a
+    /// commit of that would cover it.
+    has_left_event: bool,
 }
 
 /// Why a stream ended.
@@ -83,7 +86,13 @@ impl<'a> Stream<'a> {
     /// Opens a stream where the last one ended; `None` if the subscriber is closed meanwhile.
     pub(super) async fn open(task: &'a mut LaneTask) -> Result<Option<Self>, StreamEnd> {
         let in_flight_max = task.config.in_flight_max;
-        let mut flow = Flow::new(in_flight_max, task.wanted);
+        // Once all came that is wanted, a shared subscription's stream is there for what comes again, which
+        // is committed then.
+        let wanted = match task.wanted {
+            Some(0) if task.is_shared => Some(task.redelivery.len() as u64),
+            wanted => wanted,
+        };
+        let mut flow = Flow::new(in_flight_max, wanted);
         // A gateway is asked for something, even by a stream that is to bring the last commit alone.
         let room = flow.room(task.lane.lock().progress.pending()).max(1);
         let opening = Wire::open(
@@ -108,11 +117,8 @@ impl<'a> Stream<'a> {
         let (credit_max, credit) = wire.credit();
         flow.granted(credit_max);
         flow.asked(credit);
-        task.has_opened = true;
-        task.redelivery.new_stream();
-        task.saver.commit_again();
         let now = Instant::now();
-        task.opened(now);
+        task.opened(now, wire.is_shared());
         Ok(Some(Self {
             task,
             wire,
@@ -122,6 +128,7 @@ impl<'a> Stream<'a> {
             events_at: now,
             zero_since: None,
             is_caught_up: false,
+            has_left_event: false,
         }))
     }
 
@@ -242,8 +249,12 @@ impl<'a> Stream<'a> {
         let excess = self.flow.received(count, pending, is_seen);
         // What nobody wants is left for the next run, which gets it again.
         let is_wanted = self.task.wanted != Some(0);
+        let is_read = match self.task.is_shared {
+            false => is_wanted,
+            true => !self.has_left_event,
+        };
         let mut events = Vec::with_capacity(count);
-        for encoded in fetch.events.values().shares().filter(|_| is_wanted) {
+        for encoded in fetch.events.values().shares().filter(|_| is_read) {
             let event = Unread::decode(encoded).map_err(|reason| lost(&reason))?;
             let context = self.context(&event).await?;
             events.push(event.with(context));
@@ -257,14 +268,18 @@ impl<'a> Stream<'a> {
                 ))
             })?),
         };
-        let latest = match self.wire {
-            Wire::Topic(_) => latest,
-            Wire::Managed(_) => self.take_out_repeated(&mut events, latest),
+        let (latest, repeated) = match self.wire {
+            Wire::Topic(_) => (latest, Vec::new()),
+            Wire::Managed(_) if self.task.is_shared => self.find_repeated(&mut events, latest),
+            Wire::Managed(_) => (self.take_out_repeated(&mut events, latest), Vec::new()),
         };
-        let handled = self.handled(&events).await?;
+        let known = self.look_up(&events, repeated).await?;
         if let Wire::Managed(_) = self.wire {
             // Not before nothing can fail any more: what is not taken in has to come again.
-            let new = events.iter().map(|event| event.replay_id()).chain(latest);
+            // Nor a position that a shared stream told: the event of that id may be another stream's, and come
+            // to this one later.
+            let told = latest.filter(|_| !self.task.is_shared);
+            let new = events.iter().map(|event| event.replay_id()).chain(told);
             new.for_each(|id| self.task.redelivery.reached(id));
         }
         let position = latest.or_else(|| Some(events.last()?.replay_id()));
@@ -282,11 +297,18 @@ impl<'a> Stream<'a> {
         if let Some(position) = position {
             self.task.next = Start::Behind(position);
         }
+        let repeated = known.iter().filter(|&&known| known == Known::Repeated);
+        let repeated = repeated.count() as u64;
         let queued = self
             .task
             .lane
-            .receive(events, &handled, latest, &self.task.queue);
-        self.flow.taken(queued);
+            .receive(events, &known, latest, &self.task.queue);
+        self.flow.taken(match self.has_left_event {
+            // Nothing that the stream brings is taken in any more.
+            true => u64::MAX,
+            false if is_wanted => queued,
+            false => repeated,
+        });
         let wanted = &mut self.task.wanted;
         *wanted = wanted.map(|wanted| wanted.saturating_sub(queued));
         Ok(())
@@ -306,6 +328,36 @@ impl<'a> Stream<'a> {
         let repeated = (count - events.len()) as u64;
         self.task.lane.lock().counters.duplicates += repeated;
         latest
+    }
+
+    /// Finds what a shared subscription sent before: that has its place in the order of this stream, which
+    /// is another than that of the former one. Leaves off what nobody wants, and everything behind it.
+    fn find_repeated(
+        &mut self,
+        events: &mut Vec<Event>,
+        latest: Option<OpaqueReplayId>,
+    ) -> (Option<OpaqueReplayId>, Vec<Known>) {
+        // The last event's id says as much, and without a doubt: a position that is told besides may be the
+        // id of an event that came earlier. So it counts while nothing else is to be committed.
+        let latest = latest.filter(|_| events.is_empty() && self.task.redelivery.is_committed());
+        let mut known = Vec::with_capacity(events.len());
+        let shared = self.task.lane.lock();
+        for event in &*events {
+            let id = event.replay_id();
+            let is_repeated =
+                self.task.redelivery.is_repeated(id) || shared.progress.is_missing(id);
+            match (is_repeated, self.task.wanted) {
+                (true, _) => known.push(Known::Repeated),
+                (false, Some(0)) => {
+                    self.has_left_event = true;
+                    break;
+                }
+                (false, _) => known.push(Known::New),
+            }
+        }
+        drop(shared);
+        events.truncate(known.len());
+        (latest, known)
     }
 
     /// Notes what a managed subscription has committed.
@@ -337,19 +389,27 @@ impl<'a> Stream<'a> {
         Ok(context)
     }
 
-    /// For each event, whether its id is recorded as handled; nothing at all without a store of ids.
-    async fn handled(&mut self, events: &[Event]) -> Result<Vec<bool>, StoreError> {
+    /// What is known of each event: what is `known` already, and whether its id is recorded as handled.
+    /// Nothing at all if nothing was known, without a store of ids.
+    async fn look_up(
+        &mut self,
+        events: &[Event],
+        mut known: Vec<Known>,
+    ) -> Result<Vec<Known>, StoreError> {
         if !self.task.stores.has_dedupe() || events.is_empty() {
-            return Ok(Vec::new());
+            return Ok(known);
         }
         let ids = events.iter().map(|event| event.id().to_owned()).collect();
         let topic = self.task.lane.topic.as_str();
         let seen = self.task.stores.seen(topic, ids).await?;
-        // An event without an id is like no other.
-        let with_ids = seen.iter().zip(events);
-        Ok(with_ids
-            .map(|(&seen, event)| seen && !event.id().is_empty())
-            .collect())
+        known.resize(events.len(), Known::New);
+        for ((known, is_seen), event) in known.iter_mut().zip(seen).zip(events) {
+            // An event without an id is like no other.
+            if *known == Known::New && is_seen && !event.id().is_empty() {
+                *known = Known::Handled;
+            }
+        }
+        Ok(known)
     }
 
     /// Ends the stream in good order.

@@ -87,6 +87,9 @@ pub(super) struct LaneTask {
     renewed_at: Option<Instant>,
     /// What a managed subscription may send once more.
     pub(super) redelivery: Redelivery,
+    /// A stream of the managed subscription was a shared one: each has an order of its own. What a shared
+    /// one brought says nothing of the order of an ordinary one behind it either.
+    pub(super) is_shared: bool,
     waits: Waits,
 }
 
@@ -152,6 +155,7 @@ impl LaneTask {
             has_left_position: false,
             renewed_at: None,
             redelivery: Redelivery::default(),
+            is_shared: false,
             config: parts.config,
             waits: Waits {
                 usual: backoff.clone(),
@@ -375,7 +379,18 @@ impl LaneTask {
     }
 
     /// A stream stands. On a quiet topic its first response may take minutes.
-    pub(super) fn opened(&mut self, now: Instant) {
+    pub(super) fn opened(&mut self, now: Instant, is_shared: bool) {
+        self.has_opened = true;
+        self.redelivery.new_stream();
+        self.is_shared |= is_shared;
+        match self.is_shared {
+            false => self.saver.commit_again(),
+            true => {
+                self.redelivery.begin_anew();
+                self.lane.lock().progress.begin_anew();
+                self.saver.begin_anew();
+            }
+        }
         let mut shared = self.lane.lock();
         shared.opened_at = Some(now);
         // Whoever stands by does so until a response shows that the subscription is theirs.
@@ -422,12 +437,15 @@ impl LaneTask {
     }
 
     /// Whether a stream would bring anything: events, or on a managed subscription, whose position goes by
-    /// its stream, the last commit.
+    /// its stream, the last commit. On a shared one that is one of events that come again.
     fn needs_stream(&self, shared: &Shared) -> bool {
         match (self.wanted, &self.source) {
             (Some(0), Source::Topic(_)) => false,
             (Some(0), Source::Managed(_)) => {
-                shared.progress.pending() > 0 || shared.progress.position() != shared.saved
+                let position = shared.progress.position();
+                shared.progress.pending() > 0
+                    || (position.is_some() && position != shared.saved)
+                    || (self.is_shared && self.redelivery.len() > 0)
             }
             _ => shared.progress.pending() < self.config.in_flight_max as usize,
         }

@@ -99,6 +99,14 @@ impl Wire {
         (is_filtered && !granted.filter).then(|| SubscribeError::FilterNotServed(topic()))
     }
 
+    /// Whether the order of events is this stream's own.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Topic(_) => false,
+            Self::Managed(stream) => stream.is_shared(),
+        }
+    }
+
     /// What the stream may have asked for at once, and what it has asked for.
     pub(super) fn credit(&self) -> (u32, u32) {
         match self {

@@ -5,6 +5,7 @@ mod managed;
 mod odd_peers;
 mod peer;
 mod saving;
+mod shared;
 mod streams;
 
 use std::sync::{Arc, Mutex};

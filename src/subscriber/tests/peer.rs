@@ -26,8 +26,8 @@ use crate::{
     client::{Connection, CredentialSource, Credentials, Endpoint},
     proto::{
         CREDIT_MAX_METADATA, CommitReplayResponse, ConsumerEvent, Error, FILTER_METADATA,
-        FROM_METADATA, FetchRequest, ManagedFetchRequest, ProducerEvent, SchemaInfo, SchemaRequest,
-        TopicInfo, TopicRequest,
+        FROM_METADATA, FetchRequest, ManagedFetchRequest, ProducerEvent, SHARING_METADATA,
+        SchemaInfo, SchemaRequest, TopicInfo, TopicRequest,
         pub_sub_server::{PubSub, PubSubServer},
         raw::{FetchResponse, ManagedFetchResponse, PublishRequest, PublishResponse, Repeated},
     },
@@ -49,6 +49,7 @@ pub(super) struct Peer {
     pub(super) schema_calls: Arc<Mutex<Vec<String>>>,
     calls: mpsc::UnboundedReceiver<Call>,
     managed_calls: mpsc::UnboundedReceiver<ManagedCall>,
+    sharing: Arc<Mutex<Option<u32>>>,
 }
 
 /// A stream that a subscriber opened.
@@ -86,8 +87,10 @@ impl Peer {
             Ok(ORDER_SCHEMA.to_owned()),
         )])));
         let schema_calls = Arc::default();
+        let sharing = Arc::default();
         let service = Service {
             granted,
+            sharing: Arc::clone(&sharing),
             calls: call_sender,
             managed_calls: managed_sender,
             schemas: Arc::clone(&schemas),
@@ -119,7 +122,13 @@ impl Peer {
             schema_calls,
             calls,
             managed_calls,
+            sharing,
         }
+    }
+
+    /// Up to so many streams share a managed subscription from now on; without a number, it is for one.
+    pub(super) fn share(&self, sharing: Option<u32>) {
+        *self.sharing.lock().unwrap() = sharing;
     }
 
     /// The next stream that the subscriber opens, and its first request.
@@ -290,6 +299,7 @@ impl tokio::io::AsyncWrite for Pipe {
 
 struct Service {
     granted: Option<u32>,
+    sharing: Arc<Mutex<Option<u32>>>,
     calls: mpsc::UnboundedSender<Call>,
     managed_calls: mpsc::UnboundedSender<ManagedCall>,
     schemas: Arc<Mutex<HashMap<String, Result<String, Status>>>>,
@@ -345,7 +355,13 @@ impl PubSub for Service {
             requests: request.into_inner(),
             responses,
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let stream: Self::ManagedSubscribeStream = Box::pin(ReceiverStream::new(receiver));
+        let mut response = Response::new(stream);
+        if let Some(sharing) = *self.sharing.lock().unwrap() {
+            let headers = response.metadata_mut();
+            headers.insert(SHARING_METADATA, sharing.into());
+        }
+        Ok(response)
     }
 
     async fn get_schema(
@@ -383,6 +399,18 @@ impl PubSub for Service {
 }
 
 impl ManagedCall {
+    /// The next commit: its number and its replay id's number; `None` once there are no more. What is
+    /// asked for besides does not matter.
+    pub(super) async fn commit(&mut self) -> Option<(String, u64)> {
+        loop {
+            let request = self.requests.message().await.ok()??;
+            if let Some(commit) = request.commit_replay_id_request {
+                let position = u64::from_be_bytes(*commit.replay_id.first_chunk().unwrap());
+                return Some((commit.commit_request_id, position));
+            }
+        }
+    }
+
     /// Sends orders, and perhaps the answer to a commit.
     pub(super) async fn send(
         &mut self,
