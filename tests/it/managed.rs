@@ -1,7 +1,10 @@
 //! Managed subscriptions as operators and programs use them: made on the command line, read over the
 //! wire, and had by one stream at a time.
 
-use std::process::{Output, Stdio};
+use std::{
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+};
 
 use serde_json::Value;
 use tokio::{
@@ -319,6 +322,82 @@ async fn a_second_subscriber_stands_by_until_the_first_is_gone() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(ids(&rows), ["order-1", "order-2"]);
+}
+
+/// A program that subscribes, and the ids of the events that it has printed.
+struct Program {
+    child: tokio::process::Child,
+    printed: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    fn subscribe(gateway: &Gateway) -> Self {
+        let mut command = gateway.command(&format!("managed subscribe {NAME}"));
+        command.args(["--output", "json"]).stdout(Stdio::piped());
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let printed: Arc<Mutex<Vec<String>>> = Arc::default();
+        let lines = Arc::clone(&printed);
+        tokio::spawn(async move {
+            let mut stdout = stdout.lines();
+            while let Ok(Some(line)) = stdout.next_line().await {
+                let event: Value = serde_json::from_str(&line).unwrap();
+                let id = event["event_id"].as_str().unwrap().to_owned();
+                lines.lock().unwrap().push(id);
+            }
+        });
+        Self { child, printed }
+    }
+
+    fn printed(&self) -> Vec<String> {
+        self.printed.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_that_share_one_split_its_events_and_go_on_for_each_other() {
+    let gateway = Gateway::start();
+    let made = create(&gateway, " --sharing 2 --key Order_Number__c");
+    assert_eq!(
+        (&made["sharing"], &made["sharing_key"]),
+        (&2.into(), &"Order_Number__c".into())
+    );
+    let streams = |expected: u64| {
+        let listed = rows(&gateway, "managed list").remove(0);
+        listed["streams"] == expected
+    };
+    let mut first = Program::subscribe(&gateway);
+    let second = Program::subscribe(&gateway);
+    until_true("second stream", async || streams(2)).await;
+    let client = Client::connect(&gateway).await;
+    publish(&client, 0..100).await;
+    until_true("100 events", async || {
+        first.printed().len() + second.printed().len() == 100
+    })
+    .await;
+    let (of_first, of_second) = (first.printed(), second.printed());
+    assert!(of_first.len() > 20 && of_second.len() > 20, "{of_first:?}");
+    assert!(of_first.iter().all(|id| !of_second.contains(id)));
+    let mut third = open(&client).await;
+    let suffix = "managed.subscription.already.active";
+    let refused = third.failure().await;
+    refused.expect("ManagedSubscribe", code::ALREADY_EXISTS, suffix);
+    assert!(refused.message.contains("2 streams share"));
+
+    first.child.kill().await.unwrap();
+    until_true("end of the first", async || streams(1)).await;
+    publish(&client, 100..200).await;
+    let later: Vec<_> = (100..200).map(|number| format!("order-{number}")).collect();
+    until_true("what the first would have got", async || {
+        let printed = second.printed();
+        later.iter().all(|id| printed.contains(id))
+    })
+    .await;
+    // What comes again is what the first had not committed.
+    let mut again = second.printed();
+    again.retain(|id| !later.contains(id) && !of_second.contains(id));
+    assert!(again.iter().all(|id| of_first.contains(id)), "{again:?}");
 }
 
 /// A peer that is gone without a word, behind a router that forgot the connection.
