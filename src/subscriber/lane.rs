@@ -335,6 +335,12 @@ impl Shared {
         self.wake_at_unsaved = unsaved;
     }
 
+    /// With so many handled and not saved events the task has something to do: with the first, which says
+    /// when they are to be saved at the latest, and with as many as are saved at once.
+    pub(super) fn saves_at(&self, save_every: u64) -> u64 {
+        if self.unsaved == 0 { 1 } else { save_every }
+    }
+
     /// Events handled since the last save began.
     pub(super) fn unsaved(&self) -> u64 {
         self.unsaved

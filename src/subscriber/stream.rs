@@ -209,7 +209,8 @@ impl<'a> Stream<'a> {
                 // Any event that is handled may make the room that is missing.
                 false => Some(usize::MAX),
             };
-            shared.wake_at(pending, self.task.config.save_every);
+            let unsaved = shared.saves_at(self.task.config.save_every);
+            shared.wake_at(pending, unsaved);
             more
         };
         if more > 0 {

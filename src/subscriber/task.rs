@@ -463,7 +463,8 @@ impl LaneTask {
                 if self.needs_stream(&shared) {
                     return true;
                 }
-                shared.wake_at(Some(in_flight_max / 2), self.config.save_every);
+                let unsaved = shared.saves_at(self.config.save_every);
+                shared.wake_at(Some(in_flight_max / 2), unsaved);
                 shared.state = State::Full;
             }
             if !self.idle(None).await {
@@ -476,8 +477,11 @@ impl LaneTask {
     async fn pause(&mut self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
         while Instant::now() < until {
-            let save_every = self.config.save_every;
-            self.lane.lock().wake_at(None, save_every);
+            {
+                let mut shared = self.lane.lock();
+                let unsaved = shared.saves_at(self.config.save_every);
+                shared.wake_at(None, unsaved);
+            }
             if !self.idle(Some(until)).await {
                 return false;
             }

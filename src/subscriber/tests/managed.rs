@@ -52,6 +52,27 @@ async fn what_is_handled_is_committed_and_the_end_waits_for_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_is_handled_alone_is_committed_in_time() {
+    let mut peer = Peer::start(None);
+    let mut events = subscriber(&peer);
+    let (mut call, _) = peer.managed_call().await;
+    call.send(&[order(1)], 1, None).await;
+    let Ok(Some(Item::Event(delivery))) = events.next().await else {
+        panic!("an event");
+    };
+    // Long after the last thing that the gateway said.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    delivery.done();
+    let handled = tokio::time::Instant::now();
+    let request = call.requests.message().await.unwrap().unwrap();
+    let commit = request.commit_replay_id_request.unwrap();
+    assert_eq!(commit.replay_id, id_bytes(1));
+    assert!(handled.elapsed() < Duration::from_secs(5));
+    drop(call);
+    drop(events);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_crosses_a_request_has_nothing_asked_for_twice() {
     let mut peer = Peer::start(None);
     let key = ManagedKey::Name("Billing".into());

@@ -140,7 +140,7 @@ async fn a_store_that_fails_is_tried_again_and_nothing_counts_as_saved() {
         .unwrap()
         .extend([io_failure(), io_failure()]);
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    assert_eq!(events.statuses()[0].counters.failed_saves, 1);
+    assert!(events.statuses()[0].counters.failed_saves >= 1);
     assert_eq!(events.statuses()[0].saved, None);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(saved(&state).await, Some(1));
