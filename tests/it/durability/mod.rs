@@ -10,4 +10,5 @@ mod full_disk;
 mod idempotence;
 mod kill;
 mod long_history;
+mod sharing;
 mod tenants;

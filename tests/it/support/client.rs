@@ -3,7 +3,7 @@
 //! It sends any bytes as a message, any headers, and half-closes, resets or stops reading when a
 //! test says so. What it reads it checks: a call ends with a status, and a failed one as documented.
 
-use std::{fmt::Debug, pin::Pin};
+use std::{fmt::Debug, net::Shutdown, pin::Pin, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -52,6 +52,8 @@ pub(crate) struct Client {
     /// Headers of every call; a test may change them.
     pub(crate) headers: HeaderMap,
     authority: String,
+    /// The socket, to be shut under the connection.
+    socket: Arc<std::net::TcpStream>,
 }
 
 impl Client {
@@ -80,6 +82,9 @@ impl Client {
         let tcp = tcp.expect("the gateway accepts connections");
         // Or each small request waits for the acknowledgement of the one before.
         tcp.set_nodelay(true).expect("a socket has this option");
+        let tcp = tcp.into_std().expect("a socket is one");
+        let socket = tcp.try_clone().expect("a socket has several owners");
+        let tcp = TcpStream::from_std(tcp).expect("a socket is one");
         let io = TokioIo::new(tcp);
         let handshake = http2::Builder::new(TokioExecutor::new()).handshake(io);
         let (connection, driver) = within("handshake", handshake).await.expect("HTTP/2 begins");
@@ -89,7 +94,14 @@ impl Client {
             connection,
             headers,
             authority: ready.grpc_addr.clone(),
+            socket: Arc::new(socket),
         }
+    }
+
+    /// Ends the connection as the end of this process would: no call and no stream is closed before.
+    pub(crate) fn cut(&self) {
+        // The gateway may have ended it.
+        _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// The same connection with one header set to `value`.

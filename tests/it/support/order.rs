@@ -11,23 +11,29 @@ pub(crate) const OTHER_TOPIC: &str = "/event/OrderStatusUpdated__e";
 /// The id of that schema: the MD5 of its canonical form, in base64 for URLs.
 pub(crate) const OTHER_SCHEMA_ID: &str = "WpC7mC-LpgbvknVsU8LNRQ";
 
+/// The amount of orders that are told apart by their names.
+const AMOUNT: f64 = 42.5;
+
 /// The Avro record of order number `number`.
 pub(crate) fn payload(number: usize) -> Vec<u8> {
-    named_payload(&format!("A-{number}"))
+    named_payload(&format!("A-{number}"), AMOUNT)
 }
 
 /// The Avro record of an order with a name so long that it has `len` bytes in all.
 pub(crate) fn payload_of(len: usize) -> Vec<u8> {
     // The length before the name takes one to four bytes.
-    let unnamed = named_payload("").len() - 1;
-    let mut payloads =
-        (1..=4).map(|prefix| named_payload(&"x".repeat(len.saturating_sub(unnamed + prefix))));
+    let unnamed = named_payload("", AMOUNT).len() - 1;
+    let mut payloads = (1..=4).map(|prefix| {
+        let name = "x".repeat(len.saturating_sub(unnamed + prefix));
+        named_payload(&name, AMOUNT)
+    });
     payloads
         .find(|payload| payload.len() == len)
         .expect("a name of some length fits")
 }
 
-fn named_payload(name: &str) -> Vec<u8> {
+/// The Avro record of the order `name` with this amount.
+pub(crate) fn named_payload(name: &str, amount: f64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + name.len());
     put_long(1_700_000_000_000, &mut bytes);
     put_text("005000000000001AAA", &mut bytes);
@@ -35,9 +41,21 @@ fn named_payload(name: &str) -> Vec<u8> {
     bytes.push(2);
     put_text(name, &mut bytes);
     bytes.push(2);
-    bytes.extend(42.5f64.to_le_bytes());
+    bytes.extend(amount.to_le_bytes());
     bytes.push(0);
     bytes
+}
+
+/// The name and the amount in a record of [`named_payload`].
+pub(crate) fn name_and_amount(payload: &[u8]) -> (&str, f64) {
+    let empty = named_payload("", AMOUNT).len();
+    let amount_at = payload.len() - 1 - size_of::<f64>();
+    let amount = payload[amount_at..].first_chunk().expect("eight bytes");
+    // The length before a name of less than 64 bytes takes one byte, as that of none does.
+    let name_len = payload.len() - empty;
+    let name = &payload[amount_at - 1 - name_len..amount_at - 1];
+    let name = std::str::from_utf8(name).expect("a name is UTF-8");
+    (name, f64::from_le_bytes(*amount))
 }
 
 /// A record of [`OTHER_TOPIC`], with nothing in its nullable fields.
@@ -85,4 +103,10 @@ fn the_payload_is_the_vector_of_the_wire_specification() {
         "80a0abfef962243030353030303030303030303030314141410208412d3137020000000000404540\
          00"
     );
+}
+
+#[test]
+fn a_name_and_an_amount_are_read_back() {
+    let payload = named_payload("K-7", 19.0);
+    assert_eq!(name_and_amount(&payload), ("K-7", 19.0));
 }
