@@ -2,30 +2,24 @@
 //!
 //! Subscriptions with equal filters on one topic share a [`SharedFilter`], which lives as long as one of
 //! them does. It runs its program over a block at a time and remembers what came of it: near the head
-//! the first subscriber evaluates a block, and the others take the answer. The slots in which answers
-//! are kept are few, so a reader far behind overwrites some, which costs its neighbours one more
-//! evaluation and nothing else.
+//! the first subscriber evaluates a block, and the others take the answer.
 
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    sync::{Arc, Mutex, OnceLock, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
-use super::metrics::FilterMetrics;
+use super::{
+    block_answers::{Answers, Programs},
+    metrics::FilterMetrics,
+};
 use crate::{
     event_log::Block,
     filter::{Expression, Filter, FilterProgram, Test},
-    schema::registry::TenantSchemas,
-    types::{EventView, Position, SchemaId, TopicId},
+    schema::{Schema, registry::TenantSchemas},
+    types::TopicId,
 };
-
-/// Blocks whose answers are remembered, which take 32 KB of a filter: those that the live subscribers of a busy
-/// topic are at, some a little behind.
-const ANSWERS_KEPT: usize = 512;
-/// Programs that a filter keeps, one for each version of the schema. Of a topic with more versions the
-/// events that are read together have few.
-const PROGRAMS_MAX: usize = 64;
 
 /// The filters of one tenant that subscriptions have.
 #[derive(Debug, Default)]
@@ -52,9 +46,8 @@ impl Filters {
         filters.retain(|_, shared| shared.strong_count() > 0);
         let shared = Arc::new(SharedFilter {
             filter: filter.clone(),
-            schemas: Arc::clone(schemas),
             metrics,
-            programs: Mutex::default(),
+            programs: Programs::new(Arc::clone(schemas)),
             answers: Answers::default(),
         });
         filters.insert(key, Arc::downgrade(&shared));
@@ -65,44 +58,11 @@ impl Filters {
 /// A filter of one topic and what it says of the blocks it met last.
 pub(super) struct SharedFilter {
     filter: Filter,
-    schemas: Arc<TenantSchemas>,
     metrics: FilterMetrics,
-    /// By the id of the schema as events have it; `None` for one that there is not.
-    programs: Mutex<HashMap<Box<str>, Option<Arc<FilterProgram>>>>,
+    programs: Programs<FilterProgram>,
     /// There are none as long as only one subscription has the filter.
     answers: Answers<Verdict>,
 }
-
-/// What was found out of the blocks that were met last, by block number.
-pub(super) struct Answers<T>(OnceLock<Box<[Slot<T>]>>);
-
-type Slot<T> = Mutex<Option<(BlockKey, T)>>;
-
-impl<T> Default for Answers<T> {
-    fn default() -> Self {
-        Self(OnceLock::new())
-    }
-}
-
-impl<T: Clone> Answers<T> {
-    /// What is known of `block`, or else what `evaluate` finds out. Whoever comes while that is under way
-    /// waits for it, which takes less than a tenth of a millisecond.
-    pub(super) fn get(&self, block: &Block, evaluate: impl FnOnce() -> T) -> T {
-        let slots = self
-            .0
-            .get_or_init(|| (0..ANSWERS_KEPT).map(|_| Mutex::default()).collect());
-        let key = (block.first(), block.event_count());
-        let slot = &slots[(block.first().block() % ANSWERS_KEPT as u64) as usize];
-        let mut slot = slot.lock().expect("no holder of this lock panics");
-        match &*slot {
-            Some((known, answer)) if *known == key => answer.clone(),
-            _ => slot.insert((key, evaluate())).1.clone(),
-        }
-    }
-}
-
-/// What tells a block from every other: positions are given once, and erasing an event leaves fewer.
-type BlockKey = (Position, usize);
 
 /// Which events of a block match, a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,48 +109,17 @@ impl SharedFilter {
     fn evaluate(&self, block: &Block) -> Verdict {
         let mut verdict = Verdict::default();
         let mut unreadable = 0;
-        // Neighbours have the same schema, as good as always.
-        let mut last: Option<(&str, Option<Arc<FilterProgram>>)> = None;
-        for (index, (_, event)) in block.events().enumerate() {
-            let Ok(event) = EventView::parse(event) else {
-                unreadable += 1;
-                continue;
-            };
-            let program = match &last {
-                Some((id, program)) if *id == event.schema_id() => program,
-                _ => {
-                    &last
-                        .insert((event.schema_id(), self.program(event.schema_id())))
-                        .1
-                }
-            };
-            match program
-                .as_ref()
-                .map(|program| program.matches(event.payload()))
-            {
+        let compile = |schema: &Schema| Some(FilterProgram::compile(&self.filter, schema));
+        self.programs.visit(block, compile, |index, event| {
+            let matches = event.map(|(program, event)| program.matches(event.payload()));
+            match matches {
                 Some(Ok(true)) => verdict.set(index),
                 Some(Ok(false)) => {}
                 Some(Err(_)) | None => unreadable += 1,
             }
-        }
+        });
         self.metrics.evaluated(block.event_count(), unreadable);
         verdict
-    }
-
-    fn program(&self, schema_id: &str) -> Option<Arc<FilterProgram>> {
-        let mut programs = self.programs.lock().expect("no holder of this lock panics");
-        if let Some(program) = programs.get(schema_id) {
-            return program.clone();
-        }
-        let id = schema_id.parse::<SchemaId>().ok();
-        let schema = id.and_then(|id| self.schemas.schema(&id));
-        let program =
-            schema.map(|(schema, _)| Arc::new(FilterProgram::compile(&self.filter, &schema)));
-        if programs.len() >= PROGRAMS_MAX {
-            programs.clear();
-        }
-        programs.insert(schema_id.into(), program.clone());
-        program
     }
 }
 

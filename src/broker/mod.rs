@@ -8,6 +8,7 @@
 //! Rights are asked here and nowhere else.
 
 pub mod belonging;
+mod block_answers;
 pub mod channels;
 pub mod comparison;
 pub mod credit;

@@ -60,7 +60,7 @@ pub struct Subscription {
     filters: Vec<Filter>,
     selection: Selection,
     /// What of it is delivered, where others get the rest.
-    part: Option<Part>,
+    part: Option<Box<Part>>,
     /// Whether the selection is another by now.
     is_stale: bool,
     /// The last position examined: no event at or before it is still to be sent.
@@ -421,7 +421,7 @@ impl Subscription {
 
     /// Has only that part delivered from now on which [`Self::gain`] brings.
     pub(super) fn set_part(&mut self, part: Part) {
-        self.part = Some(part);
+        self.part = Some(Box::new(part));
     }
 
     /// What of it is delivered, where others get the rest.
@@ -436,14 +436,18 @@ impl Subscription {
         }
     }
 
-    /// Has the slots that cannot go on at the cursor go on behind `position`, and returns which they are.
-    pub(super) fn skip(&mut self, position: Position) -> SlotSet {
-        let Some(part) = &mut self.part else {
-            return SlotSet::NONE;
-        };
-        let skipped = part.read_at(self.cursor);
-        self.cursor = part.skip(self.cursor, position);
-        skipped
+    /// Has the events of a slot not delivered any more.
+    pub(super) fn lose(&mut self, slot: u8) {
+        if let Some(part) = &mut self.part {
+            self.cursor = part.lose(slot, self.cursor);
+        }
+    }
+
+    /// Has the slots that cannot go on at the cursor go on behind `position`.
+    pub(super) fn skip(&mut self, position: Position) {
+        if let Some(part) = &mut self.part {
+            self.cursor = part.skip(self.cursor, position);
+        }
     }
 
     /// The last position examined: another subscription that starts after it goes on from here.

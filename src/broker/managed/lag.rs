@@ -43,7 +43,7 @@ impl ManagedSubscriptions {
     }
 
     /// The same from what is known, without a read: as exact as the last measurement and the commits
-    /// since. `None` before the first.
+    /// since, which do not count for a shared one. `None` before the first.
     pub(super) fn known_lag(&self, tenant: &Tenant, entry: &Entry) -> Option<Lag> {
         let topics = topics_of(tenant, &entry.config()?)?;
         if entry.has_nothing_to_miss() {

@@ -11,7 +11,7 @@
 //! A stream delivers what any subscription does, from behind the committed position on. A commit is
 //! checked against what was delivered on any stream of the subscription, and is durable before it is
 //! answered; the position never goes back. Of a shared one each slot has a position of its own
-//! ([`sharing`](super::sharing)), and a commit is checked against what was sent on its own stream.
+//! (`broker::sharing`), and a commit is checked against what was sent on its own stream.
 //!
 //! Source: `proto/pubsub_api.proto`, `rpc ManagedSubscribe`; the public Pub/Sub API Developer Guide,
 //! "ManagedSubscribe RPC Method"; the public Metadata API Developer Guide,

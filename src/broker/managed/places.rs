@@ -70,30 +70,19 @@ impl Places {
     ///
     /// A stream that has gone without commits for too long does not keep it. It ends by itself where
     /// its client reads, and need not be noticed where that does not. The newest stream takes the place
-    /// of the oldest, if it is to.
+    /// of the oldest, and what that had of a shared one, if it is to.
     pub(super) fn take(
         &self,
         takeover: Takeover,
         no_commit_timeout: Option<Duration>,
     ) -> Option<PlaceGuard> {
         let mut holders = self.lock();
-        if holders.holders.len() >= self.0.max {
-            let now = Instant::now();
-            let is_over = |holder: &Holder| holder.no_commits.is_some_and(|it| it.at <= now);
-            let silent = holders.holders.iter().position(is_over);
-            let (index, end) = match (silent, takeover) {
-                (Some(index), _) => {
-                    let timeout = holders.holders[index].no_commits.map(|it| it.timeout);
-                    (index, ManagedEnd::NoCommits(timeout.unwrap_or_default()))
-                }
-                (None, Takeover::Newest) => (0, ManagedEnd::TakenOver),
-                (None, Takeover::Refuse) => return None,
-            };
-            let former = holders.holders.remove(index);
-            self.left(former.number);
-            // A stream that is gone already needs no word.
-            _ = former.end.send(end);
-        }
+        self.end_silent(&mut holders);
+        let former = match (holders.holders.len() >= self.0.max, takeover) {
+            (false, _) => None,
+            (true, Takeover::Newest) => Some(holders.holders.remove(0)),
+            (true, Takeover::Refuse) => return None,
+        };
         let number = holders.next;
         holders.next += 1;
         let no_commits = no_commit_timeout.map(NoCommits::from_now);
@@ -103,8 +92,14 @@ impl Places {
             no_commits,
             end,
         });
-        if let Some(shares) = &self.0.shares {
-            shares.join(number);
+        match (&self.0.shares, &former) {
+            (Some(shares), Some(former)) => shares.replace(former.number, number),
+            (Some(shares), None) => shares.join(number),
+            (None, _) => {}
+        }
+        if let Some(former) = former {
+            // A stream that is gone already needs no word.
+            _ = former.end.send(ManagedEnd::TakenOver);
         }
         Some(PlaceGuard {
             places: self.clone(),
@@ -112,6 +107,17 @@ impl Places {
             no_commits,
             end: told,
         })
+    }
+
+    /// Takes their places from the streams that have gone without commits for too long.
+    fn end_silent(&self, holders: &mut Holders) {
+        let now = Instant::now();
+        let is_silent = |holder: &mut Holder| holder.no_commits.is_some_and(|it| it.at <= now);
+        for holder in holders.holders.extract_if(.., is_silent) {
+            self.left(holder.number);
+            let timeout = holder.no_commits.map_or(Duration::ZERO, |it| it.timeout);
+            _ = holder.end.send(ManagedEnd::NoCommits(timeout));
+        }
     }
 
     /// Takes their places from the streams that have them; false if none does.
@@ -144,6 +150,14 @@ impl PlaceGuard {
     /// Tells the stream apart from the others.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Has the other streams have no place any more that have gone without commits for too long: what they
+    /// have of a shared one is for those that commit.
+    pub(super) fn end_silent(&self) {
+        if self.no_commits.is_some() {
+            self.places.end_silent(&mut self.places.lock());
+        }
     }
 
     /// Notes that a commit came.

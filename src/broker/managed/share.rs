@@ -70,10 +70,10 @@ impl Share {
             return Ok(());
         };
         let held = part.held();
-        for slot in held.without(assigned.kept).iter() {
-            self.leaving.insert(slot, part.sent_to(slot, cursor));
-            part.lose(slot);
-        }
+        let lost = held.without(assigned.kept);
+        let sent_to = lost.iter().map(|slot| (slot, part.sent_to(slot, cursor)));
+        self.leaving.extend(sent_to);
+        lost.iter().for_each(|slot| flow.lose(slot));
         // One that came and is to go on before anything of it was sent.
         for slot in assigned.leaving.without(held).iter() {
             if !self.leaving.contains_key(&slot) {
@@ -113,10 +113,16 @@ impl Share {
 
     /// Notes a delivery, and has it tell the id of its last event.
     pub(super) fn delivered(&mut self, flow: &mut Subscription, delivery: &mut Delivery) {
-        if let Some((part, _)) = flow.part()
-            && let Some(parted) = delivery.parted.take()
-        {
-            self.sent.deliver(parted.runs, part.held(), parted.slots);
+        if let Some((part, cursor)) = flow.part() {
+            let held = part.held();
+            if let Some(parted) = delivery.parted.take() {
+                self.sent.deliver(parted.runs, held, parted.slots);
+            }
+            // What is quiet is as far as the stream has looked, and does not age: it is stored with the
+            // next commit, on whichever stream.
+            let quiet = held.without(self.sent.slots());
+            let sent_to = quiet.iter().map(|slot| (slot, part.sent_to(slot, cursor)));
+            self.shares.raise(sent_to);
         }
         delivery.latest = self.sent.latest();
     }
@@ -126,10 +132,11 @@ impl Share {
         self.sent.find(position)
     }
 
-    /// How far a commit at `mark` brings the slots. Those of which nothing is left to be committed are as
-    /// far as the stream has looked, so that what is quiet does not age.
+    /// How far the slots are with a commit at `mark`: those that this stream has up to there, and as far as
+    /// it has looked where nothing of them is left to be committed; the others as far as they are.
     pub(super) fn reached(&self, flow: &mut Subscription, mark: Mark) -> SlotPositions {
-        let mut reached = self.sent.reached(mark);
+        let mut reached = self.shares.all_reached();
+        self.sent.raise(&mut reached, mark);
         let behind = self.sent.slots_behind(mark);
         if let Some((part, cursor)) = flow.part() {
             for slot in part.held().without(behind).iter() {

@@ -84,6 +84,12 @@ impl Shares {
         self.changed.send_replace(());
     }
 
+    /// A stream comes in the place of another, which has ended.
+    pub(super) fn replace(&self, former: u64, stream: u64) {
+        self.state().assignment.replace(former, stream);
+        self.changed.send_replace(());
+    }
+
     /// A stream has ended. Where nothing is committed, the last one takes with it where they began.
     pub(super) fn leave(&self, stream: u64) {
         let mut state = self.state();
@@ -122,6 +128,19 @@ impl Shares {
         let state = self.state();
         let reached = state.reached.map(|reached| reached.get(slot));
         (reached.unwrap_or_default(), state.lost.get(&slot).copied())
+    }
+
+    /// How far each slot is, as far as anything is known.
+    pub(super) fn all_reached(&self) -> SlotPositions {
+        let reached = self.state().reached;
+        reached.unwrap_or(SlotPositions::at(Position::ZERO))
+    }
+
+    /// Moves slots up to where a stream was sent them, of which nothing is left to be committed.
+    pub(super) fn raise(&self, sent_to: impl Iterator<Item = (u8, Position)>) {
+        if let Some(reached) = &mut self.state().reached {
+            sent_to.for_each(|(slot, position)| reached.raise(slot, position));
+        }
     }
 
     /// A stream gives up a slot, of which nothing up to `sent_to` is left to be committed.

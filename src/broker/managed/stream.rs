@@ -1,6 +1,6 @@
 //! One stream of a managed subscription: what it is sent, and what it commits.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
+use std::{cell::Cell, collections::VecDeque, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -381,22 +381,29 @@ impl ManagedSubscription {
             return Ok(());
         };
         let topics = self.flow.topics().to_vec();
-        let (log, broker) = (&*self.tenant.log, &self.broker);
-        share.arrange(&mut self.flow, |slot| {
+        let log = &*self.tenant.log;
+        let invalid = Cell::new(None);
+        let arranged = share.arrange(&mut self.flow, |slot| {
             let (position, lost) = shares.reached(slot);
             let resolved = match lost {
                 Some(error) => Err(error),
                 None => log.resolve(&topics, Start::After(position)),
             };
             let error = match resolved {
-                Ok(_) => return Ok(position),
+                // The next read says whether that is the end: a topic may have gone from its channel.
+                Ok(_) | Err(PositionError::TopicDeleted) => return Ok(position),
                 Err(error) => error,
             };
             let position = recovery_of(error, &config, log, &topics)?;
-            tell_recovery(broker, &config, &error);
+            invalid.set(Some(error));
             shares.recovered(slot, position);
             Ok(position)
-        })
+        });
+        // Once, however many slots there are.
+        if let Some(error) = invalid.get() {
+            tell_recovery(&self.broker, &config, &error);
+        }
+        arranged
     }
 
     /// Waits for the next thing to send.
@@ -430,7 +437,10 @@ impl ManagedSubscription {
                 delivery = self.flow.next() => match delivery {
                     Ok(mut delivery) => {
                         match &mut self.share {
-                            Some(share) => share.delivered(&mut self.flow, &mut delivery),
+                            Some(share) => {
+                                share.delivered(&mut self.flow, &mut delivery);
+                                self.place.end_silent();
+                            }
                             None => {
                                 self.entry.delivered(delivery.latest);
                                 self.uncommitted.delivered(&delivery);
@@ -503,17 +513,13 @@ impl ManagedSubscription {
         let position = recovery_of(error, &config, &*self.tenant.log, self.flow.topics());
         let position = position.map_err(SubscriptionEnd::Position)?;
         tell_recovery(&self.broker, &config, &error);
-        match &self.entry.shares {
-            Some(shares) => {
-                for slot in self.flow.skip(position).iter() {
-                    shares.recovered(slot, position);
-                }
-            }
-            None => {
-                self.flow.restart_after(position);
-                self.latest = position;
-                self.entry.recovered(position);
-            }
+        if self.share.is_some() {
+            // What was sent and is not committed may come again: the slots are not further than before.
+            self.flow.skip(position);
+        } else {
+            self.flow.restart_after(position);
+            self.latest = position;
+            self.entry.recovered(position);
         }
         Ok(())
     }

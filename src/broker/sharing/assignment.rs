@@ -121,6 +121,24 @@ impl Assignment {
         }
     }
 
+    /// A stream comes in the place of another, which has ended, and has its slots.
+    pub(in crate::broker) fn replace(&mut self, former: u64, stream: u64) {
+        let Some(count) = self.streams.remove(&former) else {
+            self.join(stream);
+            return;
+        };
+        self.streams.insert(stream, count);
+        for it in self.slots.iter_mut().flatten() {
+            if it.target == former {
+                it.target = stream;
+            }
+            // What the former was to give up is given up.
+            if it.holder == former {
+                it.holder = it.target;
+            }
+        }
+    }
+
     /// A stream gives up a slot that it was to give up; false if it was not.
     pub(in crate::broker) fn give_up(&mut self, stream: u64, slot: u8) -> bool {
         match &mut self.slots[usize::from(slot)] {
@@ -185,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_takes_the_place_of_another_has_its_slots() {
+        let mut assignment = Assignment::default();
+        (1..=2).for_each(|stream| assignment.join(stream));
+        let leaving = assignment.of(1).leaving;
+        assignment.replace(1, 3);
+        assert_eq!(assignment.of(2).kept, leaving);
+        let third = assignment.of(3);
+        assert_eq!(third.kept, SlotSet::ALL.without(leaving));
+        assert!(third.leaving.is_empty());
+        assert_eq!(assignment.of(1).kept, SlotSet::NONE);
+    }
+
+    #[test]
     fn a_slot_goes_back_to_the_stream_that_was_to_give_it_up() {
         let mut assignment = Assignment::default();
         assignment.join(1);
@@ -197,7 +228,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_slot_has_one_stream_and_every_stream_its_share(
-            steps in proptest::collection::vec((0_u8..3, any::<prop::sample::Index>()), 1..80),
+            steps in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>()), 1..80),
         ) {
             let mut assignment = Assignment::default();
             let mut live: Vec<u64> = Vec::new();
@@ -210,6 +241,11 @@ mod tests {
                     1 if !live.is_empty() => {
                         let stream = live.swap_remove(which.index(live.len()));
                         assignment.leave(stream);
+                    }
+                    2 if !live.is_empty() => {
+                        let former = which.index(live.len());
+                        assignment.replace(live[former], number);
+                        live[former] = number;
                     }
                     _ if !live.is_empty() => {
                         let stream = live[which.index(live.len())];

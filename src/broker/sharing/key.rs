@@ -6,28 +6,21 @@
 //! Events whose key is null, or that cannot be read, are together in the first slot, as those of topics
 //! without the field are.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use crate::{
-    broker::{filters::Answers, source::Sourced},
+    broker::{
+        block_answers::{Answers, Programs},
+        source::Sourced,
+    },
     event_log::Block,
     schema::{
         Schema,
         pick::{FieldPath, Picked, Picker},
         registry::TenantSchemas,
     },
-    types::{
-        EventView, SchemaId,
-        limits::{BLOCK_EVENTS_MAX, SHARING_KEY_CHARS_MAX, SHARING_SLOTS, SHARING_STREAMS_MAX},
-    },
+    types::limits::{BLOCK_EVENTS_MAX, SHARING_KEY_CHARS_MAX, SHARING_SLOTS, SHARING_STREAMS_MAX},
 };
-
-/// Versions of the schema whose field is kept. Of a topic with more the events that are read together
-/// have few.
-const PICKERS_MAX: usize = 64;
 
 /// The field by which events are split, as it is named: `Field__c`, or `Compound__c.Part`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,10 +161,8 @@ pub(in crate::broker) type BlockSlots = Arc<[u8; BLOCK_EVENTS_MAX]>;
 /// its other streams.
 pub(in crate::broker) struct KeySlots {
     key: KeyField,
-    schemas: Arc<TenantSchemas>,
-    /// By the id of the schema as events have it; `None` for one that there is not, or that has no such
-    /// field.
-    pickers: Mutex<HashMap<Box<str>, Option<Arc<Picker>>>>,
+    /// None for a schema that has no such field.
+    pickers: Programs<Picker>,
     answers: Answers<BlockSlots>,
 }
 
@@ -179,8 +170,7 @@ impl KeySlots {
     pub(in crate::broker) fn new(key: KeyField, schemas: Arc<TenantSchemas>) -> Self {
         Self {
             key,
-            schemas,
-            pickers: Mutex::default(),
+            pickers: Programs::new(schemas),
             answers: Answers::default(),
         }
     }
@@ -192,42 +182,19 @@ impl KeySlots {
 
     fn evaluate(&self, block: &Block) -> [u8; BLOCK_EVENTS_MAX] {
         let mut slots = [0; BLOCK_EVENTS_MAX];
-        // Neighbours have the same schema, as good as always.
-        let mut last: Option<(&str, Option<Arc<Picker>>)> = None;
-        for (slot, (_, event)) in slots.iter_mut().zip(block.events()) {
-            let Ok(event) = EventView::parse(event) else {
-                continue;
-            };
-            let id = event.schema_id();
-            let picker = match &last {
-                Some((known, picker)) if *known == id => picker,
-                _ => &last.insert((id, self.picker(id))).1,
-            };
-            let Some(picker) = picker else { continue };
+        let compile = |schema: &Schema| {
+            let path = self.key.path(schema)?;
+            Some(Picker::of_first(schema, path))
+        };
+        self.pickers.visit(block, compile, |index, event| {
             let mut key = [Picked::Null];
-            if picker.pick(event.payload(), &mut key).is_ok() {
-                *slot = slot_of(key[0]);
+            if let Some((picker, event)) = event
+                && picker.pick(event.payload(), &mut key).is_ok()
+            {
+                slots[index] = slot_of(key[0]);
             }
-        }
-        slots
-    }
-
-    fn picker(&self, schema_id: &str) -> Option<Arc<Picker>> {
-        let mut pickers = self.pickers.lock().expect("no holder of this lock panics");
-        if let Some(picker) = pickers.get(schema_id) {
-            return picker.clone();
-        }
-        let id = schema_id.parse::<SchemaId>().ok();
-        let schema = id.and_then(|id| self.schemas.schema(&id));
-        let picker = schema.and_then(|(schema, _)| {
-            let path = self.key.path(&schema)?;
-            Some(Arc::new(Picker::of_first(&schema, path)))
         });
-        if pickers.len() >= PICKERS_MAX {
-            pickers.clear();
-        }
-        pickers.insert(schema_id.into(), picker.clone());
-        picker
+        slots
     }
 }
 

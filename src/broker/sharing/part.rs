@@ -6,11 +6,7 @@ use super::{
     SlotPositions, SlotSet,
     key::{BlockSlots, KeySlots},
 };
-use crate::{
-    broker::filters::Verdict,
-    event_log::Block,
-    types::{Position, limits::SHARING_SLOTS},
-};
+use crate::{broker::filters::Verdict, event_log::Block, types::Position};
 
 /// The slots that a stream gets events of, and how far it was sent those of each before its cursor went
 /// back for another.
@@ -68,25 +64,27 @@ impl Part {
         cursor.min(after)
     }
 
-    /// Has no more events of `slot` sent.
-    pub(in crate::broker) fn lose(&mut self, slot: u8) {
+    /// Has no more events of `slot` sent. Returns where a stream that was at `cursor` goes on: it may have
+    /// gone back for this slot alone.
+    pub(in crate::broker) fn lose(&mut self, slot: u8, cursor: Position) -> Position {
         self.held.remove(slot);
+        cursor.max(self.start().unwrap_or(cursor))
     }
 
-    /// The slots with events at a cursor: of the others everything was sent up to further ahead.
-    pub(in crate::broker) fn read_at(&self, cursor: Position) -> SlotSet {
-        let is_read = |slot: &u8| self.after.get(*slot) <= cursor;
-        self.held.iter().filter(is_read).collect()
+    /// Everything of every slot that is held was sent up to here.
+    fn start(&self) -> Option<Position> {
+        self.held.iter().map(|slot| self.after.get(slot)).min()
     }
 
-    /// Has the slots that are read at `cursor` go on behind `position`, since there they cannot. Returns
-    /// where the stream goes on.
+    /// Has the slots whose events are read at `cursor` go on behind `position`, since there they cannot;
+    /// those that were sent up to further ahead do not have to. Returns where the stream goes on.
     pub(in crate::broker) fn skip(&mut self, cursor: Position, position: Position) -> Position {
-        for slot in self.read_at(cursor).iter() {
-            self.after.set(slot, position);
+        for slot in self.held.iter() {
+            if self.after.get(slot) <= cursor {
+                self.after.set(slot, position);
+            }
         }
-        let starts = self.held.iter().map(|slot| self.after.get(slot));
-        starts.min().unwrap_or(position)
+        self.start().unwrap_or(position)
     }
 
     /// Which events of a block are sent.
@@ -112,5 +110,3 @@ impl Part {
         slots[first..=last].iter().copied().collect()
     }
 }
-
-const _: () = assert!(SHARING_SLOTS <= u8::MAX as usize);

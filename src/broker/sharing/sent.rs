@@ -113,20 +113,25 @@ impl Sent {
         }
     }
 
-    /// How far the slots are by what was sent up to `mark`; where that says nothing, zero.
-    pub(in crate::broker) fn reached(&self, mark: Mark) -> SlotPositions {
-        let mut reached = SlotPositions::at(Position::ZERO);
-        for (number, response) in (self.first..).zip(&self.responses) {
-            let position = match number {
-                it if it > mark.response => break,
-                it if it == mark.response => mark.position,
-                _ => response.last(),
-            };
-            for slot in response.held.iter() {
-                reached.raise(slot, position);
+    /// Moves the slots up to where they are by what was sent up to `mark`.
+    pub(in crate::broker) fn raise(&self, reached: &mut SlotPositions, mark: Mark) {
+        let numbered = (self.first..).zip(&self.responses);
+        let up_to_mark = numbered.take_while(|(number, _)| *number <= mark.response);
+        let mut up_to_mark = up_to_mark
+            .map(|(number, response)| match number == mark.response {
+                true => (response.held, mark.position),
+                false => (response.held, response.last()),
+            })
+            .peekable();
+        // Of many responses in a row the slots are the same: they are moved once.
+        let mut last = Position::ZERO;
+        while let Some((held, position)) = up_to_mark.next() {
+            last = last.max(position);
+            if up_to_mark.peek().is_none_or(|(next, _)| *next != held) {
+                held.iter().for_each(|slot| reached.raise(slot, last));
+                last = Position::ZERO;
             }
         }
-        reached
     }
 
     /// The slots of which events were sent behind `mark`, and maybe others of the response it is in.
@@ -209,6 +214,12 @@ mod tests {
         }
     }
 
+    fn reached_at(sent: &Sent, mark: Mark) -> SlotPositions {
+        let mut reached = SlotPositions::at(Position::ZERO);
+        sent.raise(&mut reached, mark);
+        reached
+    }
+
     fn slots(slots: impl IntoIterator<Item = u8>) -> SlotSet {
         slots.into_iter().collect()
     }
@@ -222,7 +233,7 @@ mod tests {
         sent.deliver([run(60, 1)], first.or(second), second);
         sent.deliver([run(210, 1)], first.or(second), first);
         let mark = sent.find(position(200)).unwrap();
-        let reached = sent.reached(mark);
+        let reached = reached_at(&sent, mark);
         assert_eq!(
             (reached.get(1), reached.get(2)),
             (position(200), position(0))
@@ -231,7 +242,7 @@ mod tests {
         sent.commit(mark);
         assert!(sent.find(position(100)).is_none());
         let mark = sent.find(position(60)).unwrap();
-        let reached = sent.reached(mark);
+        let reached = reached_at(&sent, mark);
         assert_eq!(
             (reached.get(1), reached.get(2)),
             (position(60), position(60))
@@ -239,7 +250,7 @@ mod tests {
         assert_eq!(sent.slots_behind(mark), first);
         sent.commit(mark);
         assert_eq!((sent.slots(), sent.latest()), (first, position(210)));
-        let reached = sent.reached(sent.find(position(210)).unwrap());
+        let reached = reached_at(&sent, sent.find(position(210)).unwrap());
         assert_eq!(
             (reached.get(1), reached.get(2)),
             (position(210), position(210))
@@ -270,7 +281,7 @@ mod tests {
         sent.deliver([run(5, 1)], SlotSet::ALL, slots([3]));
         let again = sent.find(position(10)).unwrap();
         assert_eq!(sent.slots_behind(again), slots([3]));
-        assert_eq!(sent.reached(again), SlotPositions::at(Position::ZERO));
+        assert_eq!(reached_at(&sent, again), SlotPositions::at(Position::ZERO));
         sent.commit(again);
         assert_eq!(sent.slots(), slots([3]));
         assert!(sent.find(position(10)).is_some());
@@ -294,19 +305,26 @@ mod tests {
             steps in proptest::collection::vec((0_u8..3, 1_u32..20, any::<prop::sample::Index>()), 1..60),
         ) {
             let mut sent = Sent::default();
-            let mut list: Vec<Position> = Vec::new();
+            let mut list: Vec<(Position, u8)> = Vec::new();
             for (number, (step, count, which)) in (1_u64..).zip(steps) {
                 match step {
                     // Later and earlier blocks, none of them twice.
                     0 | 1 => {
                         let block = if step == 0 { 1_000 + number } else { 1_000 - number };
                         let last = (block << 8) + u64::from(count);
-                        sent.deliver([run(last, count)], SlotSet::ALL, SlotSet::ALL);
-                        list.extend((last - u64::from(count) + 1..=last).map(position));
+                        // Some responses in a row of a stream with the same slots.
+                        let slot = number as u8 / 3 % 64;
+                        sent.deliver([run(last, count)], slots([slot]), slots([slot]));
+                        let events = last - u64::from(count) + 1..=last;
+                        list.extend(events.map(|event| (position(event), slot)));
                     }
                     _ if !list.is_empty() => {
                         let index = which.index(list.len());
-                        let mark = sent.find(list[index]).unwrap();
+                        let mark = sent.find(list[index].0).unwrap();
+                        let mut expected = SlotPositions::at(Position::ZERO);
+                        let up_to = &list[..=index];
+                        up_to.iter().for_each(|(event, slot)| expected.raise(*slot, *event));
+                        prop_assert_eq!(reached_at(&sent, mark), expected);
                         sent.commit(mark);
                         list.drain(..=index);
                     }
@@ -314,7 +332,7 @@ mod tests {
                 }
                 prop_assert_eq!(sent.room(), SHARING_SENT_MAX - list.len());
                 prop_assert_eq!(sent.slots().is_empty(), list.is_empty());
-                let marks: Vec<_> = list.iter().map(|it| sent.find(*it).unwrap()).collect();
+                let marks: Vec<_> = list.iter().map(|(it, _)| sent.find(*it).unwrap()).collect();
                 prop_assert!(marks.is_sorted());
             }
         }

@@ -91,10 +91,13 @@ async fn slots_that_cannot_go_on_are_told_from_those_that_are_further_ahead() {
     subscription.next().await.unwrap();
     subscription.gain(1, positions[10]);
     subscription.gain(2, positions[50]);
-    let skipped = subscription.skip(positions[20]);
-    assert_eq!(skipped, [1].into_iter().collect());
+    subscription.skip(positions[20]);
     assert_eq!(subscription.position(), positions[20]);
-    let skipped = subscription.skip(positions[59]);
-    assert_eq!(skipped, [1].into_iter().collect());
+    subscription.skip(positions[59]);
+    assert_eq!(subscription.position(), positions[50]);
+    // Without the slot that was furthest behind it does not go back for it.
+    subscription.gain(3, positions[5]);
+    assert_eq!(subscription.position(), positions[5]);
+    subscription.lose(3);
     assert_eq!(subscription.position(), positions[50]);
 }

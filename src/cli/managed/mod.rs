@@ -278,7 +278,7 @@ async fn administer(command: AdminCommand) -> Result<(), Failure> {
             let mut admin = connection.admin();
             let released = admin.release_managed_subscription(key.message()).await?;
             note(match released.into_inner().was_active {
-                true => "released; what stream had it ends",
+                true => "released; every stream that had it ends",
                 false => "no stream had it",
             });
             Ok(())

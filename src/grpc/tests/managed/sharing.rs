@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::{Fetched, Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
-        ManagedChange, ManagedDelivery, ManagedError, ManagedKey, ManagedSubscription, NewManaged,
-        NewSharing,
+        self, ManagedChange, ManagedDelivery, ManagedError, ManagedKey, ManagedSubscription,
+        NewManaged, NewSharing,
         tests::engines::{
             CHANGES, ORDERS, SHIPMENTS, STATUSES, change, orders, principal, shipment_change_of,
             status, tenant,
@@ -66,7 +66,12 @@ fn ids(fetched: &[Fetched]) -> Vec<String> {
 async fn commit(stream: &mut Managed, id: &str, fetched: &[Fetched]) {
     let latest = fetched.last().unwrap().latest;
     stream.commit(id, latest);
-    stream.next().await.expect_commit(id);
+    let mut fetched = stream.next().await;
+    while fetched.commit.is_none() {
+        assert!(fetched.events.is_empty(), "a keepalive");
+        fetched = stream.next().await;
+    }
+    fetched.expect_commit(id);
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,20 +274,9 @@ async fn the_newest_stream_has_the_place_and_the_slots_of_the_oldest() {
     settle().await;
     let ended = a.responses.message().await.unwrap_err();
     assert_failure(&ended, METHOD, kinds::MANAGED_TAKEN_OVER);
-    // Nothing of it was committed: it comes again, to one stream or the other.
-    let (c_first, b_more) = (drain(&mut c).await, drain(&mut b).await);
-    commit(
-        &mut b,
-        "c-1",
-        if b_more.is_empty() { &of_b } else { &b_more },
-    )
-    .await;
-    let c_more = drain(&mut c).await;
-    let mut again = [ids(&c_first), ids(&b_more), ids(&c_more)].concat();
-    again.sort();
-    let mut expected = ids(&of_a);
-    expected.sort();
-    assert_eq!(again, expected);
+    // Nothing of it was committed: it comes again, and nothing else moved.
+    assert_eq!(ids(&drain(&mut c).await), ids(&of_a));
+    assert!(drain(&mut b).await.is_empty() && !of_b.is_empty());
     assert!(broker_release(&gateway).await);
     for stream in [&mut b, &mut c] {
         let ended = stream.responses.message().await.unwrap_err();
@@ -450,7 +444,7 @@ async fn who_asks_is_told_among_how_many_it_is_shared() {
         let end = response.into_inner().message().await;
         match name {
             "Unknown" => {
-                _ = assert_failure(&end.unwrap_err(), METHOD, kinds::MANAGED_NAME_NOT_FOUND)
+                assert_failure(&end.unwrap_err(), METHOD, kinds::MANAGED_NAME_NOT_FOUND);
             }
             _ => assert!(end.is_ok(), "{name}"),
         }
@@ -534,4 +528,146 @@ async fn changes_are_split_by_their_records_and_topics_without_the_field_stay_to
     let count = |fetched: &[Fetched]| ids(fetched).len();
     assert_eq!(count(&of_a) + count(&of_b), 82);
     assert!(count(&of_a) % 2 == 0 && count(&of_a) > 20 && count(&of_b) > 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_take_places_over_every_slot_is_sent() {
+    let gateway = Gateway::start().await;
+    let new = NewManaged {
+        takeover: Takeover::Newest,
+        ..shared(3)
+    };
+    gateway.manage(new).await;
+    let broker = &gateway.engines.broker;
+    let mut live = Vec::new();
+    for _ in 0..9 {
+        let subscriber = broker.managed_subscriber(&principal(), KEY).await;
+        live.push(subscriber.unwrap().subscribe(100).unwrap());
+        if live.len() > 3 {
+            live.remove(0);
+        }
+    }
+    gateway.publish(ORDERS, &orders(0..200)).await.unwrap();
+    let mut events = 0;
+    for _ in 0..3 {
+        for stream in &mut live {
+            events += events_of(stream).await;
+        }
+    }
+    assert_eq!(events, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_does_not_commit_loses_its_slots_though_its_client_does_not_read() {
+    let timeout = Duration::from_secs(600);
+    let gateway = Gateway::with(Settings {
+        broker: broker::Config {
+            managed_no_commit_timeout: Some(timeout),
+            ..broker::Config::default()
+        },
+        ..Settings::default()
+    })
+    .await;
+    gateway.manage(shared(4)).await;
+    let broker = &gateway.engines.broker;
+    let open = async || {
+        let subscriber = broker.managed_subscriber(&principal(), KEY).await;
+        subscriber.unwrap().subscribe(100).unwrap()
+    };
+    // Nobody polls the first.
+    let (_a, mut b) = (open().await, open().await);
+    gateway.publish(ORDERS, &orders(0..100)).await.unwrap();
+    assert_eq!(events_of(&mut b).await, 0);
+    tokio::time::sleep(timeout - Duration::from_secs(1)).await;
+    b.commit(
+        "c".into(),
+        &Position::ZERO.replay_id().as_bytes().to_vec().into(),
+    )
+    .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A keepalive is due by now, and finds it.
+    let mut events = 0;
+    for _ in 0..4 {
+        events += events_of(&mut b).await;
+    }
+    assert_eq!(events, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_of_a_stream_without_events_do_not_age_with_commits_on_another() {
+    let gateway = Gateway::with(Settings {
+        log: event_log::Config {
+            retention: Duration::from_secs(3_600),
+            ..event_log::Config::default()
+        },
+        ..Settings::default()
+    })
+    .await;
+    gateway.manage(shared(2)).await;
+    let (mut a, b) = (gateway.managed(100).await, gateway.managed(100).await);
+    settle().await;
+    // The stream that has the key of order 0, and the other one.
+    gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+    let of_a = drain(&mut a).await;
+    let (mut busy, mut idle) = match of_a.is_empty() {
+        true => (b, a),
+        false => (a, b),
+    };
+    let first = match of_a.is_empty() {
+        true => drain(&mut busy).await,
+        false => of_a,
+    };
+    commit(&mut busy, "first", &first).await;
+    for hour in 0..3 {
+        gateway.engines.clock.advance(Duration::from_secs(3_500));
+        gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
+        // A keepalive: what it has looked at is known from then on.
+        assert!(idle.next().await.events.is_empty());
+        let fetched = drain(&mut busy).await;
+        commit(&mut busy, &format!("c-{hour}"), &fetched).await;
+    }
+    drop((busy, idle));
+    settle().await;
+    let gateway = gateway.restarted().await;
+    let mut c = gateway.managed(100).await;
+    assert!(drain(&mut c).await.is_empty());
+    let metrics = gateway.engines.scrape();
+    assert!(
+        metrics.contains("broker_managed_recoveries_total 0"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_a_loss_comes_again_if_it_was_not_committed() {
+    for recovery in [Replay::Earliest, Replay::Latest] {
+        let gateway = Gateway::start().await;
+        let new = NewManaged {
+            error_recovery_replay: recovery,
+            ..shared(2)
+        };
+        gateway.manage(new).await;
+        let good = gateway.publish(ORDERS, &orders(0..50)).await.unwrap();
+        let last_good = *good.positions().last().unwrap();
+        let mut a = gateway.managed(100).await;
+        let sent = ids(&drain(&mut a).await);
+        assert_eq!(sent.len(), 50);
+        // The next block is damaged, of which the stream learns when there is one.
+        let lost = Position::in_block(last_good.block() + 1, 9).unwrap();
+        gateway.engines.log.damage(last_good, lost);
+        gateway.publish(ORDERS, &orders(50..60)).await.unwrap();
+        settle().await;
+        gateway.publish(ORDERS, &orders(60..70)).await.unwrap();
+        assert_eq!(ids(&drain(&mut a).await).len(), 10, "{recovery}");
+        // Another stream commits meanwhile, of other slots.
+        let mut b = gateway.managed(100).await;
+        settle().await;
+        b.commit("c", Position::ZERO);
+        b.next().await.expect_commit("c");
+        drop((a, b));
+        settle().await;
+        let mut c = gateway.managed(100).await;
+        let again = ids(&drain(&mut c).await);
+        assert_eq!(again[..50], sent, "{recovery}");
+    }
 }
