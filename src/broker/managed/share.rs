@@ -113,16 +113,19 @@ impl Share {
 
     /// Notes a delivery, and has it tell the id of its last event.
     pub(super) fn delivered(&mut self, flow: &mut Subscription, delivery: &mut Delivery) {
-        if let Some((part, cursor)) = flow.part() {
+        let parted = delivery.parted.take();
+        if let Some((part, cursor)) = flow.part()
+            && let Some(parted) = parted
+        {
             let held = part.held();
-            if let Some(parted) = delivery.parted.take() {
-                self.sent.deliver(parted.runs, held, parted.slots);
+            if parted.runs.is_empty() {
+                // What is quiet is as far as the stream has looked, and does not age: it is stored with
+                // the next commit, on whichever stream.
+                let quiet = held.without(self.sent.slots());
+                let sent_to = quiet.iter().map(|slot| (slot, part.sent_to(slot, cursor)));
+                self.shares.raise(sent_to);
             }
-            // What is quiet is as far as the stream has looked, and does not age: it is stored with the
-            // next commit, on whichever stream.
-            let quiet = held.without(self.sent.slots());
-            let sent_to = quiet.iter().map(|slot| (slot, part.sent_to(slot, cursor)));
-            self.shares.raise(sent_to);
+            self.sent.deliver(parted.runs, held, parted.slots);
         }
         delivery.latest = self.sent.latest();
     }
