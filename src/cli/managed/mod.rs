@@ -45,7 +45,7 @@ enum AdminCommand {
 Examples:
   tidegate managed create Fulfilment --topic /event/OrderCreated__e --default-replay earliest
   tidegate managed create Billing --topic /event/OrderCreated__e --takeover newest
-  tidegate managed create Packing --topic /event/OrderCreated__e --sharing 4 --key OrderId__c")]
+  tidegate managed create Packing --topic /event/OrderCreated__e --sharing 4 --key Order_Number__c")]
     Create {
         /// Its name: a letter, then letters, digits and single underscores
         #[arg(value_name = "NAME")]
