@@ -242,8 +242,8 @@ async fn administer(command: AdminCommand) -> Result<(), Failure> {
         } => {
             if settings == SettingArgs::default() {
                 return Err(Failure::Usage(
-                    "say what to change: --label, --default-replay, --error-recovery-replay, --state \
-                     or --takeover"
+                    "say what to change: --label, --default-replay, --error-recovery-replay, --state, \
+                     --takeover or --filter"
                         .into(),
                 ));
             }
