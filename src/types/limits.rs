@@ -328,9 +328,10 @@ pub const SHARING_SENT_MAX: usize = 100_000;
 /// Bytes of what a client calls a commit. Ours: it is kept until the commit is durable; a UUID has 36.
 pub const COMMIT_ID_BYTES_MAX: usize = 256;
 /// Commits of one tenant that wait for the writer. Ours: a stream has one under way, so this is only
-/// reached by streams that come and go; others wait for room.
+/// reached by streams that come and go, and by very many that share; others wait for room.
 pub const COMMITS_QUEUED_MAX: usize = 1_000;
-/// Commits of one write. Ours: every managed subscription with one, and as many deletions.
+/// Commits of one write. Ours: every managed subscription with one, and as many deletions; those of streams
+/// that share one are joined.
 pub const COMMITS_PER_WRITE_MAX: usize = 2 * MANAGED_SUBSCRIPTIONS_MAX;
 /// Live tokens that signing in has made for one user of one client, access and refresh tokens each; the
 /// oldest gives way. Ours: a client that signs in for every call keeps working and costs no more, and
