@@ -6,13 +6,10 @@ use tokio::time::Instant;
 
 use super::{commit, fulfilment};
 use crate::{
-    broker::{
-        self,
-        tests::engines::{ORDERS, STATUSES, orders, status},
-    },
+    broker::tests::engines::{ORDERS, STATUSES, orders, status},
     grpc::{
         status::kinds,
-        tests::gateway::{Gateway, Settings, assert_failure, assert_took, settle},
+        tests::gateway::{Gateway, assert_failure, assert_took, settle},
     },
     metadata::store_double::Writing,
     proto::ManagedFetchRequest,
@@ -244,14 +241,7 @@ async fn a_half_closed_stream_gets_its_answers_and_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_without_commits_ends_where_that_is_configured() {
     let timeout = Duration::from_secs(1_800);
-    let gateway = Gateway::with(Settings {
-        broker: broker::Config {
-            managed_no_commit_timeout: Some(timeout),
-            ..broker::Config::default()
-        },
-        ..Settings::default()
-    })
-    .await;
+    let gateway = Gateway::committing_within(timeout).await;
     gateway.manage(fulfilment()).await;
     gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
     let mut stream = gateway.managed(100).await;
@@ -280,14 +270,7 @@ async fn a_stream_without_commits_ends_where_that_is_configured() {
 #[tokio::test(start_paused = true)]
 async fn only_a_commit_puts_that_end_off_also_one_that_is_refused() {
     let timeout = Duration::from_secs(1_800);
-    let gateway = Gateway::with(Settings {
-        broker: broker::Config {
-            managed_no_commit_timeout: Some(timeout),
-            ..broker::Config::default()
-        },
-        ..Settings::default()
-    })
-    .await;
+    let gateway = Gateway::committing_within(timeout).await;
     gateway.manage(fulfilment()).await;
     let began = Instant::now();
     let mut stream = gateway.managed(100).await;

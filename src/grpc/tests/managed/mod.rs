@@ -5,11 +5,13 @@ mod commits;
 mod credit;
 mod filters;
 mod model;
+mod places;
 mod refusals;
 mod sharing;
 mod sharing_model;
-mod slot;
 mod starts;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,12 +19,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::gateway::{Gateway, call_by};
+use super::gateway::{Gateway, Settings, call_by};
 use crate::{
     broker::{
-        ManagedConfig, ManagedKey, NewManaged,
+        self, ManagedConfig, ManagedKey, NewManaged,
         tests::engines::{ORDERS, principal},
     },
+    event_log,
     proto::{
         CommitReplayRequest, CommitReplayResponse, ConsumerEvent, ErrorCode, ManagedFetchRequest,
         raw,
@@ -48,6 +51,30 @@ fn fulfilment() -> NewManaged {
 }
 
 impl Gateway {
+    /// A gateway that keeps events for this long.
+    async fn retaining(retention: Duration) -> Self {
+        Self::with(Settings {
+            log: event_log::Config {
+                retention,
+                ..event_log::Config::default()
+            },
+            ..Settings::default()
+        })
+        .await
+    }
+
+    /// A gateway whose managed subscriptions have to commit within this time.
+    async fn committing_within(timeout: Duration) -> Self {
+        Self::with(Settings {
+            broker: broker::Config {
+                managed_no_commit_timeout: Some(timeout),
+                ..broker::Config::default()
+            },
+            ..Settings::default()
+        })
+        .await
+    }
+
     /// Makes a managed subscription.
     async fn manage(&self, new: NewManaged) -> ManagedConfig {
         let broker = &self.engines.broker;

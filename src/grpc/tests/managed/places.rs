@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
-        self, ManagedChange, ManagedError, ManagedKey, ManagedSubscribeError, NewManaged,
+        ManagedChange, ManagedError, ManagedKey, ManagedSubscribeError, NewManaged,
         tests::engines::{ORDERS, everything, orders, principal, tenant},
     },
     grpc::{
         status::kinds,
-        tests::gateway::{Gateway, Settings, assert_failure, settle},
+        tests::gateway::{Gateway, assert_failure, settle},
     },
     metadata::store_double::Writing,
     proto::ManagedFetchRequest,
@@ -156,14 +156,7 @@ async fn one_that_is_deleted_before_its_stream_begins_is_not_found_as_it_was_nam
 #[tokio::test(start_paused = true)]
 async fn a_stream_whose_client_reads_nothing_gives_way_in_time() {
     let timeout = Duration::from_secs(60);
-    let gateway = Gateway::with(Settings {
-        broker: broker::Config {
-            managed_no_commit_timeout: Some(timeout),
-            ..broker::Config::default()
-        },
-        ..Settings::default()
-    })
-    .await;
+    let gateway = Gateway::committing_within(timeout).await;
     gateway.manage(fulfilment()).await;
     gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
     let broker = &gateway.engines.broker;

@@ -10,17 +10,16 @@ use tokio::time::timeout;
 use super::{Fetched, Managed, NAME, first, fulfilment};
 use crate::{
     broker::{
-        self, ManagedChange, ManagedDelivery, ManagedError, ManagedKey, ManagedSubscription,
-        NewManaged, NewSharing,
+        ManagedChange, ManagedDelivery, ManagedError, ManagedKey, ManagedSubscription, NewManaged,
+        NewSharing,
         tests::engines::{
             CHANGES, ORDERS, SHIPMENTS, STATUSES, change, orders, principal, shipment_change_of,
             status, tenant,
         },
     },
-    event_log,
     grpc::{
         status::kinds,
-        tests::gateway::{Gateway, Settings, assert_failure, settle},
+        tests::gateway::{Gateway, assert_failure, settle},
     },
     metadata::{
         Scope,
@@ -292,14 +291,7 @@ async fn broker_release(gateway: &Gateway) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_slot_without_events_does_not_age() {
-    let gateway = Gateway::with(Settings {
-        log: event_log::Config {
-            retention: Duration::from_secs(3_600),
-            ..event_log::Config::default()
-        },
-        ..Settings::default()
-    })
-    .await;
+    let gateway = Gateway::retaining(Duration::from_secs(3_600)).await;
     gateway.manage(shared(2)).await;
     gateway.publish(ORDERS, &orders(0..1)).await.unwrap();
     let mut a = gateway.managed(100).await;
@@ -351,14 +343,7 @@ async fn a_quiet_stream_commits_the_last_id_again_and_its_slots_go_on() {
 #[tokio::test(start_paused = true)]
 async fn slots_that_are_purged_give_way_to_the_error_recovery_replay() {
     for (recovery, expected) in [(Replay::Earliest, 110), (Replay::Latest, 10)] {
-        let gateway = Gateway::with(Settings {
-            log: event_log::Config {
-                retention: Duration::from_secs(60),
-                ..event_log::Config::default()
-            },
-            ..Settings::default()
-        })
-        .await;
+        let gateway = Gateway::retaining(Duration::from_secs(60)).await;
         let new = NewManaged {
             error_recovery_replay: recovery,
             ..shared(2)
@@ -560,14 +545,7 @@ async fn however_many_take_places_over_every_slot_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_does_not_commit_loses_its_slots_though_its_client_does_not_read() {
     let timeout = Duration::from_secs(600);
-    let gateway = Gateway::with(Settings {
-        broker: broker::Config {
-            managed_no_commit_timeout: Some(timeout),
-            ..broker::Config::default()
-        },
-        ..Settings::default()
-    })
-    .await;
+    let gateway = Gateway::committing_within(timeout).await;
     gateway.manage(shared(4)).await;
     let broker = &gateway.engines.broker;
     let open = async || {
@@ -595,14 +573,7 @@ async fn a_stream_that_does_not_commit_loses_its_slots_though_its_client_does_no
 
 #[tokio::test(start_paused = true)]
 async fn slots_of_a_stream_without_events_do_not_age_with_commits_on_another() {
-    let gateway = Gateway::with(Settings {
-        log: event_log::Config {
-            retention: Duration::from_secs(3_600),
-            ..event_log::Config::default()
-        },
-        ..Settings::default()
-    })
-    .await;
+    let gateway = Gateway::retaining(Duration::from_secs(3_600)).await;
     gateway.manage(shared(2)).await;
     let (mut a, b) = (gateway.managed(100).await, gateway.managed(100).await);
     settle().await;

@@ -8,10 +8,9 @@ use crate::{
         ManagedChange, ManagedKey, NewManaged,
         tests::engines::{ORDERS, STATUSES, orders, principal, status, tenant},
     },
-    event_log,
     grpc::{
         status::kinds,
-        tests::gateway::{Gateway, Settings, assert_failure, settle},
+        tests::gateway::{Gateway, assert_failure, settle},
     },
     metadata::{
         Expected, MetadataStore, Scope,
@@ -85,14 +84,7 @@ async fn a_position_that_is_purged_gives_way_to_the_error_recovery_replay() {
         (Replay::Earliest, &["9", "10"][..]),
         (Replay::Latest, &["10"]),
     ] {
-        let gateway = Gateway::with(Settings {
-            log: event_log::Config {
-                retention: Duration::from_secs(60),
-                ..event_log::Config::default()
-            },
-            ..Settings::default()
-        })
-        .await;
+        let gateway = Gateway::retaining(Duration::from_secs(60)).await;
         let new = NewManaged {
             error_recovery_replay: recovery,
             ..fulfilment()
@@ -295,14 +287,7 @@ async fn from_a_lost_position_it_goes_on_behind_the_loss() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_recovery_answers_tell_a_position_that_may_be_committed() {
-    let gateway = Gateway::with(Settings {
-        log: event_log::Config {
-            retention: Duration::from_secs(60),
-            ..event_log::Config::default()
-        },
-        ..Settings::default()
-    })
-    .await;
+    let gateway = Gateway::retaining(Duration::from_secs(60)).await;
     let new = NewManaged {
         error_recovery_replay: Replay::Latest,
         ..fulfilment()
